@@ -1,0 +1,197 @@
+use super::kernel::{Kernel, WeightFormat};
+use super::memory::{MemoryUse, check_buffer};
+use super::pack::{pack_planes, transpose_floats, transpose_shifts};
+use super::params::{NONE, WeightLayout};
+use super::pipelines::Pipelines;
+use super::plan::{Plan, Tensors};
+use super::transfer::{download, upload};
+use crate::error::check_length;
+use crate::{Activation, Blocks, ConvDescriptor, Layout, Residual, Result, Shape, WeightsRef};
+
+/// How a layer runs: everything that is not learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LayerOptions {
+    /// The activation behind the convolution.
+    pub activation: Activation,
+    /// Where a residual tensor is added.
+    pub residual: Residual,
+    /// The input's layout.
+    pub input_layout: Layout,
+    /// The layout of output and residual.
+    pub output_layout: Layout,
+    /// A kernel of the caller's choice; by default [`Kernel::choose`] picks one.
+    pub kernel: Option<Kernel>,
+}
+
+/// A convolution whose weights are in device memory. Lives as long as the model.
+#[derive(Debug)]
+pub struct Layer {
+    pub(super) pipelines: Pipelines,
+    pub(super) descriptor: ConvDescriptor,
+    pub(super) format: WeightFormat,
+    pub(super) layout: WeightLayout,
+    pub(super) options: LayerOptions,
+    pub(super) kernel: Kernel,
+    pub(super) weights: wgpu::Buffer,
+    pub(super) shifts: Option<wgpu::Buffer>,
+}
+
+impl Layer {
+    /// Uploads weights: packed integers stay packed, alpha is multiplied in the shader. The channel
+    /// distribution shift is folded into alpha, KDS bias and bias, which costs no precision to speak of.
+    ///
+    /// The upload is part of the device's next submission.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a kernel that can't compute this layer, [`Error::Limit`] for weights
+    /// over the device's limits, a bad activation, or what the device reports.
+    pub fn new<'a>(
+        pipelines: &Pipelines,
+        weights: impl Into<WeightsRef<'a>>,
+        options: LayerOptions,
+    ) -> Result<Self> {
+        let weights = weights.into();
+        let descriptor = *weights.descriptor();
+        let format = WeightFormat::from(weights);
+        options.activation.validate()?;
+        let kernel = options.kernel.unwrap_or_else(|| Kernel::choose(&descriptor, format));
+        kernel.supports(&descriptor, format)?;
+        let memory = MemoryUse::of_layer(weights);
+        check_buffer(pipelines.limits(), "weights", memory.weights)?;
+        check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.shifts)?;
+
+        let mut shifts = Vec::new();
+        let mut append = |values: Option<Vec<f32>>| match values {
+            None => NONE,
+            Some(values) => {
+                let at = shifts.len() as u32;
+                shifts.extend(values);
+                at
+            }
+        };
+        let (words, blocks, kds_bias_at, bias_at) = match weights {
+            WeightsRef::Float(weights) => {
+                let channels = descriptor.channels_per_group();
+                let blocks = Blocks { channels, size: channels, count: 1 };
+                let bias_at = append(weights.bias().map(<[f32]>::to_vec));
+                let words = transpose_floats(weights).into_iter().map(f32::to_bits).collect();
+                (words, blocks, NONE, bias_at)
+            }
+            WeightsRef::DsConv(weights) => {
+                let transpose = |shifts: Vec<f32>| {
+                    transpose_shifts(&shifts, descriptor.out_channels, descriptor.taps())
+                };
+                let folded = weights.folded_shifts()?;
+                append(Some(transpose(folded.alpha)));
+                let kds_bias_at = append(folded.kds_bias.map(transpose));
+                let bias_at = append(folded.bias);
+                (pack_planes(weights), weights.blocks(), kds_bias_at, bias_at)
+            }
+        };
+        let device = pipelines.device();
+        let label = |part: &str| format!("dsconv {part}");
+        let storage = wgpu::BufferUsages::STORAGE;
+        let weights = upload(device, &label("weights"), storage, &words)?;
+        let shifts = match shifts.is_empty() {
+            true => None,
+            false => Some(upload(device, &label("shifts"), storage, &shifts)?),
+        };
+        Ok(Self {
+            pipelines: pipelines.clone(),
+            descriptor,
+            format,
+            layout: WeightLayout { bits: format.bits(), blocks, kds_bias_at, bias_at },
+            options,
+            kernel,
+            weights,
+            shifts,
+        })
+    }
+
+    /// The geometry.
+    pub fn descriptor(&self) -> &ConvDescriptor {
+        &self.descriptor
+    }
+
+    /// The kernel that runs this layer.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// The device memory that this layer holds.
+    pub fn memory_use(&self) -> MemoryUse {
+        MemoryUse {
+            weights: self.weights.size(),
+            shifts: self.shifts.as_ref().map_or(0, wgpu::Buffer::size),
+            ..MemoryUse::default()
+        }
+    }
+
+    /// Prepares the convolution of one input shape between tensors of the host: all that can fail
+    /// fails here. Output and input must lie in different buffers, as WebGPU demands.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the tensor that is too small, misaligned, missing, without
+    /// `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`] for tensors or grids over the
+    /// device's limits; a shape that does not fit; or what the device reports.
+    pub fn plan(&self, input: &Shape, tensors: Tensors<'_>) -> Result<Plan> {
+        Plan::new(self, input, tensors)
+    }
+
+    /// Uploads an input, runs the layer, downloads the output. For first steps and tests: a host that
+    /// runs layers in a row uses [`plan`](Self::plan).
+    ///
+    /// `residual` is empty unless the options ask for one. Natively this blocks while the GPU works;
+    /// in a browser it does not.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan), wrong lengths, or a lost device.
+    pub async fn run(
+        &self,
+        queue: &wgpu::Queue,
+        input: &Shape,
+        x: &[f32],
+        residual: &[f32],
+    ) -> Result<Vec<f32>> {
+        let shape = self.descriptor.output_shape(input)?;
+        check_length("input", input.elements(), x.len())?;
+        let residual_length = match self.options.residual {
+            Residual::None => 0,
+            Residual::BeforeActivation | Residual::AfterActivation => shape.elements(),
+        };
+        check_length("residual", residual_length, residual.len())?;
+        let memory = MemoryUse::of_plan(&self.descriptor, input, self.options.residual)?;
+        check_buffer(self.pipelines.limits(), "input", memory.input)?;
+        check_buffer(self.pipelines.limits(), "output", memory.output)?;
+
+        let device = self.pipelines.device();
+        let storage = wgpu::BufferUsages::STORAGE;
+        let x = upload(device, "dsconv input", storage, x)?;
+        let residual = match residual.is_empty() {
+            true => None,
+            false => Some(upload(device, "dsconv residual", storage, residual)?),
+        };
+        let y = super::scope::checked(device, "the output buffer", || {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("dsconv output"),
+                size: memory.output,
+                usage: storage | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            })
+        })?;
+        let tensors = Tensors {
+            input: x.slice(..),
+            residual: residual.as_ref().map(|residual| residual.slice(..)),
+            output: y.slice(..),
+        };
+        let plan = self.plan(input, tensors)?;
+        super::scope::checked(device, "the submission", || {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                label: Some("dsconv run"),
+            });
+            plan.encode(&mut encoder);
+            queue.submit([encoder.finish()]);
+        })?;
+        download(device, queue, y.slice(..)).await
+    }
+}

@@ -1,0 +1,73 @@
+use super::pack::row_words;
+use super::params::Params;
+use crate::{ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
+
+/// Bytes of device memory, by purpose. What a layer or a plan will take can be asked before it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Packed integers, or float weights. Belongs to the layer.
+    pub weights: u64,
+    /// Alpha, KDS bias and bias. Belongs to the layer.
+    pub shifts: u64,
+    /// The geometry. Belongs to the plan.
+    pub uniform: u64,
+    /// The input tensor, which the host brings.
+    pub input: u64,
+    /// The residual tensor, which the host brings.
+    pub residual: u64,
+    /// The output tensor, which the host brings.
+    pub output: u64,
+}
+
+impl MemoryUse {
+    /// What a layer of these weights takes, for as long as it lives.
+    pub fn of_layer<'a>(weights: impl Into<WeightsRef<'a>>) -> Self {
+        let weights = weights.into();
+        let descriptor = weights.descriptor();
+        let (words, shifts) = match weights {
+            WeightsRef::Float(weights) => {
+                (weights.values().len(), weights.bias().map_or(0, <[f32]>::len))
+            }
+            WeightsRef::DsConv(weights) => {
+                let row = row_words(weights.blocks().quads(), weights.format().bits());
+                let rows = descriptor.out_channels as usize * descriptor.taps() as usize;
+                (row as usize * rows, weights.folded_shift_count())
+            }
+        };
+        Self { weights: 4 * words as u64, shifts: 4 * shifts as u64, ..Self::default() }
+    }
+
+    /// What a plan for an input of that shape takes, and the tensors that the host brings to it.
+    ///
+    /// # Errors
+    /// As [`ConvDescriptor::output_shape`].
+    pub fn of_plan(descriptor: &ConvDescriptor, input: &Shape, residual: Residual) -> Result<Self> {
+        let output = 4 * descriptor.output_shape(input)?.elements() as u64;
+        Ok(Self {
+            uniform: size_of::<Params>() as u64,
+            input: 4 * input.elements() as u64,
+            residual: if residual == Residual::None { 0 } else { output },
+            output,
+            ..Self::default()
+        })
+    }
+
+    /// The sum.
+    pub const fn total(&self) -> u64 {
+        self.weights + self.shifts + self.uniform + self.input + self.residual + self.output
+    }
+}
+
+/// Checks that a storage buffer of that size can be made and bound.
+pub(crate) fn check_buffer(limits: &wgpu::Limits, what: &str, needed: u64) -> Result<()> {
+    let of = [
+        ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+        ("max_buffer_size", limits.max_buffer_size),
+    ];
+    for (limit_name, limit) in of {
+        if needed > limit {
+            return Err(Error::Limit { what: what.into(), needed, limit_name, limit });
+        }
+    }
+    Ok(())
+}

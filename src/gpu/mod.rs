@@ -1,0 +1,26 @@
+//! The convolution on a GPU: three types for three lifetimes.
+//!
+//! [`Pipelines`] lives as long as the device, a [`Layer`] as long as the model, a [`Plan`] as long as
+//! one input shape. The host owns device, queue, encoders and tensors; nothing here submits, except
+//! [`Layer::run`], which is for first steps and tests.
+
+mod cache;
+mod device;
+mod kernel;
+mod layer;
+mod memory;
+mod pack;
+mod params;
+mod pipelines;
+mod plan;
+mod scope;
+mod shader;
+mod transfer;
+
+pub use device::{Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
+pub use kernel::{Kernel, Variant, WeightFormat};
+pub use layer::{Layer, LayerOptions};
+pub use memory::MemoryUse;
+pub use pipelines::Pipelines;
+pub use plan::{Plan, Tensors};
+pub use transfer::{download, upload};

@@ -1,0 +1,154 @@
+//! The layout of weights in device memory.
+
+use crate::{Blocks, DsConvWeights, FloatWeights};
+
+impl Blocks {
+    /// Quads (four neighbouring channels) of every block but the last. A quad never crosses a block.
+    pub(crate) fn quads_per_block(&self) -> u32 {
+        self.size.div_ceil(4)
+    }
+
+    /// Quads of a row.
+    pub(crate) fn quads(&self) -> u32 {
+        let last = self.range(self.count - 1);
+        (self.count - 1) * self.quads_per_block() + (last.end - last.start).div_ceil(4)
+    }
+}
+
+/// Words of a row of `quads` quads: a plane for each power of two in the width, each padded to a word.
+pub(crate) fn row_words(quads: u32, bits: u8) -> u32 {
+    planes(bits).map(|plane| quads.div_ceil(8 / plane)).sum()
+}
+
+/// The powers of two that make up a width, largest first: 7 = 4 + 2 + 1.
+fn planes(bits: u8) -> impl Iterator<Item = u32> {
+    [8, 4, 2, 1].into_iter().filter(move |plane| u32::from(bits) & plane != 0)
+}
+
+/// The GPU's layout: word `((tap * row_words) + word) * out_channels + output`, so that neighbouring
+/// output channels lie side by side.
+///
+/// A row holds the quads of one output channel at one tap, as planes. A plane of width p keeps p bits
+/// of every value, the highest bits in the first plane; its word holds `8 / p` quads, byte i of the
+/// word the quads' i-th channel, the first quad in the highest bits of each byte. So a shift and a
+/// mask give four values at once, aligned to the top of their bytes: times `2^(8 - bits)`, sign and all.
+pub(crate) fn pack_planes(weights: &DsConvWeights) -> Vec<u32> {
+    let descriptor = weights.descriptor();
+    let blocks = weights.blocks();
+    let bits = weights.format().bits();
+    let (outputs, taps) = (descriptor.out_channels as usize, descriptor.taps() as usize);
+    let quads = blocks.quads();
+    let row_words = row_words(quads, bits) as usize;
+    let mut words = vec![0u32; taps * row_words * outputs];
+    for channel in 0..blocks.channels {
+        let block = blocks.of(channel);
+        let inside = channel - blocks.range(block).start;
+        let quad = block * blocks.quads_per_block() + inside / 4;
+        let byte = 8 * (inside % 4);
+        for output in 0..outputs {
+            for tap in 0..taps {
+                let index = (output * blocks.channels as usize + channel as usize) * taps + tap;
+                // Aligned to the top of a byte; each plane takes the bits that are now the highest.
+                let mut value = u32::from((weights.q()[index] as u8) << (8 - bits));
+                let mut word = tap * row_words;
+                for plane in planes(bits) {
+                    let quads_per_word = 8 / plane;
+                    let top = (value >> (8 - plane)) << (8 - plane);
+                    let at = (word + (quad / quads_per_word) as usize) * outputs + output;
+                    words[at] |= (top >> (plane * (quad % quads_per_word))) << byte;
+                    value = (value << plane) & 0xff;
+                    word += quads.div_ceil(quads_per_word) as usize;
+                }
+            }
+        }
+    }
+    words
+}
+
+/// Float weights for the GPU: `[tap][channel][output channel]`.
+pub(crate) fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
+    let descriptor = weights.descriptor();
+    let taps = descriptor.taps() as usize;
+    let row = descriptor.channels_per_group() as usize * taps;
+    let at = |channel: usize, tap: usize| {
+        let index = channel * taps + tap;
+        weights.values()[index..].iter().step_by(row)
+    };
+    let channels = descriptor.channels_per_group() as usize;
+    (0..taps).flat_map(|tap| (0..channels).flat_map(move |c| at(c, tap))).copied().collect()
+}
+
+/// `[output channel][block][tap]` to the GPU's `[tap][block][output channel]`.
+pub(crate) fn transpose_shifts(shifts: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
+    let (outputs, taps) = (outputs as usize, taps as usize);
+    let row = shifts.len() / outputs;
+    let mut transposed = Vec::with_capacity(shifts.len());
+    for tap in 0..taps {
+        for block in 0..row / taps {
+            transposed.extend((0..outputs).map(|output| shifts[output * row + block * taps + tap]));
+        }
+    }
+    transposed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BlockFormat, ConvDescriptor, Partition};
+
+    fn random_weights(seed: u64, bits: u8, channels: u32, block: u32) -> DsConvWeights {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let descriptor = ConvDescriptor::new(channels, 3, [1, 2]);
+        let format = BlockFormat::new(bits, block).unwrap().with_partition(Partition::Even);
+        let q: Vec<i32> =
+            (0..descriptor.weight_count()).map(|_| rng.i32(format.min()..=format.max())).collect();
+        let alpha = vec![1.0; crate::weights::shift_count(&descriptor, &format)];
+        DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap()
+    }
+
+    /// What the shader does, in Rust.
+    fn unpack_quad(
+        words: &[u32],
+        weights: &DsConvWeights,
+        tap: u32,
+        quad: u32,
+        output: u32,
+    ) -> u32 {
+        let bits = weights.format().bits();
+        let quads = weights.blocks().quads();
+        let mut word = tap * row_words(quads, bits);
+        let (mut quad_value, mut used) = (0, 0);
+        for (plane, mask) in [(8, !0u32), (4, 0xf0f0_f0f0), (2, 0xc0c0_c0c0), (1, 0x8080_8080)] {
+            if u32::from(bits) & plane != 0 {
+                let per_word = 8 / plane;
+                let at = (word + quad / per_word) * weights.descriptor().out_channels + output;
+                quad_value |= ((words[at as usize] << (plane * (quad % per_word))) & mask) >> used;
+                used += plane;
+                word += quads.div_ceil(per_word);
+            }
+        }
+        quad_value
+    }
+
+    #[test]
+    fn planes_are_dense_and_give_every_integer_back() {
+        for (bits, (channels, block)) in
+            (2..=8).flat_map(|b| [(3, 8), (64, 32), (45, 7), (5, 1)].map(|c| (b, c)))
+        {
+            let weights = random_weights(u64::from(channels), bits, channels, block);
+            let words = pack_planes(&weights);
+            let blocks = weights.blocks();
+            for channel in 0..channels {
+                let inside = channel - blocks.range(blocks.of(channel)).start;
+                let quad = blocks.of(channel) * blocks.quads_per_block() + inside / 4;
+                for (tap, output) in [(0, 0), (1, 0), (0, 2), (1, 2)] {
+                    let bytes = unpack_quad(&words, &weights, tap, quad, output).to_le_bytes();
+                    let q = weights.q()[((output * channels + channel) * 2 + tap) as usize];
+                    assert_eq!(bytes[inside as usize % 4] as i8, q << (8 - bits));
+                }
+            }
+        }
+        assert_eq!(row_words(16, 3), 6, "64 3-bit integers take 192 bits");
+        assert_eq!(row_words(32, 2), 8, "128 2-bit integers take 256 bits");
+    }
+}

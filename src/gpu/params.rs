@@ -1,0 +1,130 @@
+use super::kernel::Kernel;
+use super::pack::row_words;
+use crate::{Activation, Blocks, ConvDescriptor, Layout, Residual, Shape};
+
+/// "There is none", for offsets.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Where a layer's shifts lie, and how its rows of channels are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WeightLayout {
+    pub(crate) bits: u8,
+    pub(crate) blocks: Blocks,
+    pub(crate) kds_bias_at: u32,
+    pub(crate) bias_at: u32,
+}
+
+/// The uniform of a plan: the twin of `Params` in shaders/shared.wgsl (a test compares them).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Params {
+    batch: u32,
+    groups: u32,
+    channels: u32,
+    outputs: u32,
+    input_height: i32,
+    input_width: i32,
+    output_height: u32,
+    output_width: u32,
+    kernel_height: u32,
+    kernel_width: u32,
+    stride_y: u32,
+    stride_x: u32,
+    dilation_y: u32,
+    dilation_x: u32,
+    padding_top: i32,
+    padding_left: i32,
+    input_n: u32,
+    input_c: u32,
+    input_y: u32,
+    input_x: u32,
+    output_n: u32,
+    output_c: u32,
+    output_y: u32,
+    output_x: u32,
+    block_count: u32,
+    block_size: u32,
+    block_quads: u32,
+    row_quads: u32,
+    row_words: u32,
+    kds_bias_at: u32,
+    bias_at: u32,
+    work: u32,
+    activation: u32,
+    activation_a: f32,
+    activation_b: f32,
+    residual: u32,
+}
+
+impl Params {
+    /// Of shapes and a descriptor that have been validated.
+    #[expect(clippy::too_many_arguments, reason = "one plain record from all that decides it")]
+    pub(crate) fn new(
+        kernel: Kernel,
+        descriptor: &ConvDescriptor,
+        weights: &WeightLayout,
+        input: (&Shape, Layout),
+        output: (&Shape, Layout),
+        activation: Activation,
+        residual: Residual,
+    ) -> Self {
+        let [input_n, input_c, input_y, input_x] = input.1.strides(input.0);
+        let [output_n, output_c, output_y, output_x] = output.1.strides(output.0);
+        let blocks = weights.blocks;
+        // WGSL leaves infinities undefined: the ends of the range stand for them.
+        let finite = |v: f32| v.clamp(f32::MIN, f32::MAX);
+        // The numbers are those of `activate` in shaders/shared.wgsl.
+        let (activation, activation_a, activation_b) = match activation {
+            Activation::Identity => (0, 0.0, 0.0),
+            Activation::Relu => (1, 0.0, f32::MAX),
+            Activation::Relu6 => (1, 0.0, 6.0),
+            Activation::Clamp { low, high } => (1, finite(low), finite(high)),
+            Activation::LeakyRelu(slope) => (2, slope, 0.0),
+            Activation::Silu => (3, 0.0, 0.0),
+            Activation::HardSwish => (4, 0.0, 0.0),
+            Activation::Sigmoid => (5, 0.0, 0.0),
+        };
+        Self {
+            batch: output.0.batch,
+            groups: descriptor.groups,
+            channels: descriptor.channels_per_group(),
+            outputs: descriptor.outputs_per_group(),
+            input_height: input.0.height as i32,
+            input_width: input.0.width as i32,
+            output_height: output.0.height,
+            output_width: output.0.width,
+            kernel_height: descriptor.kernel[0],
+            kernel_width: descriptor.kernel[1],
+            stride_y: descriptor.stride[0],
+            stride_x: descriptor.stride[1],
+            dilation_y: descriptor.dilation[0],
+            dilation_x: descriptor.dilation[1],
+            padding_top: descriptor.padding[0] as i32,
+            padding_left: descriptor.padding[1] as i32,
+            input_n,
+            input_c,
+            input_y,
+            input_x,
+            output_n,
+            output_c,
+            output_y,
+            output_x,
+            block_count: blocks.count,
+            block_size: blocks.size,
+            block_quads: blocks.quads_per_block(),
+            row_quads: blocks.quads(),
+            row_words: row_words(blocks.quads(), weights.bits),
+            kds_bias_at: weights.kds_bias_at,
+            bias_at: weights.bias_at,
+            work: kernel.workgroups(descriptor, output.0),
+            activation,
+            activation_a,
+            activation_b,
+            residual: match residual {
+                Residual::None => 0,
+                Residual::BeforeActivation => 1,
+                Residual::AfterActivation => 2,
+            },
+        }
+    }
+}

@@ -1,0 +1,181 @@
+use super::kernel::{Kernel, Variant};
+use super::scope::checked;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What layers on one device share: bind group layout, shader modules and compiled pipelines. Lives as
+/// long as the device; a clone is the same thing.
+///
+/// Pipelines are compiled when a plan first needs them. The host's device is used as it is: no callback
+/// is set and nothing is submitted.
+#[derive(Clone, Debug)]
+pub struct Pipelines {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    limits: wgpu::Limits,
+    bind_group_layout: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
+    /// Bound where a layer has no shifts or no residual.
+    nothing: wgpu::Buffer,
+    modules: Mutex<HashMap<Kernel, wgpu::ShaderModule>>,
+    pipelines: Mutex<HashMap<Variant, wgpu::ComputePipeline>>,
+    cache: Option<wgpu::PipelineCache>,
+}
+
+impl Pipelines {
+    /// An empty cache for that device.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device was made with limits too low for any kernel, or what the device reports.
+    pub fn new(device: &wgpu::Device) -> Result<Self> {
+        Self::make(device, None)
+    }
+
+    /// A cache that starts from compiled pipelines of an earlier run, as [`cache_data`](Self::cache_data)
+    /// gave them. Data of another adapter or driver, or damaged data, is ignored with a warning. Has an
+    /// effect only on a device with `wgpu::Features::PIPELINE_CACHE` (Vulkan).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_cache(device: &wgpu::Device, data: &[u8]) -> Result<Self> {
+        Self::make(device, super::cache::unwrap(&device.adapter_info(), data))
+    }
+
+    fn make(device: &wgpu::Device, cache_data: Option<&[u8]>) -> Result<Self> {
+        let limits = device.limits();
+        super::device::check_limits(&limits)?;
+        let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+        let entries = [
+            entry(0, wgpu::BufferBindingType::Uniform),
+            entry(1, storage(true)),
+            entry(2, storage(true)),
+            entry(3, storage(true)),
+            entry(4, storage(true)),
+            entry(5, storage(false)),
+        ];
+        let inner = checked(device, "the bind group layout", || {
+            let bind_group_layout =
+                device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: Some("dsconv"),
+                    entries: &entries,
+                });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some("dsconv"),
+                bind_group_layouts: &[Some(&bind_group_layout)],
+                immediate_size: 0,
+            });
+            let nothing = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("dsconv nothing"),
+                size: 16,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            });
+            Inner {
+                device: device.clone(),
+                limits,
+                bind_group_layout,
+                pipeline_layout,
+                nothing,
+                modules: Mutex::default(),
+                pipelines: Mutex::default(),
+                cache: super::cache::create(device, cache_data),
+            }
+        })?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// How many pipelines have been compiled so far.
+    pub fn compiled(&self) -> usize {
+        lock(&self.inner.pipelines).len()
+    }
+
+    /// The compiled pipelines, for [`with_cache`](Self::with_cache) in a later run; `None` where the
+    /// backend has no such thing. Best written to a file named by [`Pipelines::cache_key`].
+    pub fn cache_data(&self) -> Option<Vec<u8>> {
+        let data = self.inner.cache.as_ref()?.get_data()?;
+        Some(super::cache::wrap(&self.inner.device.adapter_info(), &data))
+    }
+
+    /// A file name for the cache data of that adapter.
+    pub fn cache_key(adapter: &wgpu::AdapterInfo) -> String {
+        format!("dsconv-{:?}-{:04x}-{:04x}.bin", adapter.backend, adapter.vendor, adapter.device)
+            .to_lowercase()
+    }
+
+    pub(crate) fn limits(&self) -> &wgpu::Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn bind_group_layout(&self) -> &wgpu::BindGroupLayout {
+        &self.inner.bind_group_layout
+    }
+
+    pub(crate) fn nothing(&self) -> &wgpu::Buffer {
+        &self.inner.nothing
+    }
+
+    /// The pipeline of a variant, compiled at its first use.
+    pub(crate) fn get(&self, variant: Variant) -> Result<wgpu::ComputePipeline> {
+        let device = &self.inner.device;
+        // Held while compiling: two threads that want the same pipeline compile it once.
+        let mut pipelines = lock(&self.inner.pipelines);
+        if let Some(pipeline) = pipelines.get(&variant) {
+            return Ok(pipeline.clone());
+        }
+        let shared = variant.kernel.workgroup_storage();
+        if shared > self.inner.limits.max_compute_workgroup_storage_size {
+            return Err(Error::Limit {
+                what: variant.to_string(),
+                needed: shared.into(),
+                limit_name: "max_compute_workgroup_storage_size",
+                limit: self.inner.limits.max_compute_workgroup_storage_size.into(),
+            });
+        }
+        let label = format!("dsconv {variant}");
+        let pipeline = checked(device, &label, || {
+            let mut modules = lock(&self.inner.modules);
+            let module = modules.entry(variant.kernel).or_insert_with(|| {
+                device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                    label: Some(variant.kernel.name()),
+                    source: wgpu::ShaderSource::Wgsl(variant.kernel.wgsl().into()),
+                })
+            });
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&self.inner.pipeline_layout),
+                module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &variant.constants(),
+                    // Every tile is written before it is read.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: self.inner.cache.as_ref(),
+            })
+        })?;
+        log::debug!("compiled {label}");
+        pipelines.insert(variant, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+/// A poisoned lock guards a map that is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,191 @@
+use super::kernel::Variant;
+use super::layer::Layer;
+use super::memory::{MemoryUse, check_buffer};
+use super::params::Params;
+use super::scope::checked;
+use super::transfer::upload;
+use crate::{Error, Residual, Result, Shape};
+
+/// The tensors of a plan: slices of the host's buffers, f32, in the layouts of the layer's options.
+///
+/// Offsets must be multiples of the device's `min_storage_buffer_offset_alignment`. A slice may be
+/// longer than its tensor; what lies behind stays as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensors<'a> {
+    /// The input.
+    pub input: wgpu::BufferSlice<'a>,
+    /// The residual, if and only if the layer's options ask for one.
+    pub residual: Option<wgpu::BufferSlice<'a>>,
+    /// The output. In another buffer than the rest.
+    pub output: wgpu::BufferSlice<'a>,
+}
+
+/// A layer bound to tensors of one shape, ready to be recorded any number of times.
+#[derive(Debug)]
+pub struct Plan {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 2],
+    output: Shape,
+    memory: MemoryUse,
+}
+
+impl Plan {
+    pub(crate) fn new<'a>(layer: &'a Layer, input: &Shape, tensors: Tensors<'a>) -> Result<Self> {
+        let Layer { pipelines, descriptor, options, .. } = layer;
+        let output = descriptor.output_shape(input)?;
+        let memory = MemoryUse::of_plan(descriptor, input, options.residual)?;
+        let limits = pipelines.limits();
+        let bind = |name: &str, slice: wgpu::BufferSlice<'a>, needed: u64| -> Result<_> {
+            check_tensor_buffer(limits, name, slice, needed)?;
+            let size = wgpu::BufferSize::new(needed);
+            Ok(wgpu::BufferBinding { buffer: slice.buffer(), offset: slice.offset(), size })
+        };
+        let input_binding = bind("input", tensors.input, memory.input)?;
+        let output_binding = bind("output", tensors.output, memory.output)?;
+        let residual_binding = match (options.residual, tensors.residual) {
+            (Residual::None, None) => pipelines.nothing().as_entire_buffer_binding(),
+            (Residual::BeforeActivation | Residual::AfterActivation, Some(slice)) => {
+                bind("residual", slice, memory.residual)?
+            }
+            (Residual::None, Some(_)) => {
+                return Err(Error::invalid(
+                    "residual",
+                    "none, as the layer's options say",
+                    "a tensor",
+                ));
+            }
+            (_, None) => {
+                return Err(Error::invalid(
+                    "residual",
+                    "a tensor, as the layer's options say",
+                    "none",
+                ));
+            }
+        };
+        for (name, read) in [("input", &input_binding), ("residual", &residual_binding)] {
+            if read.buffer == output_binding.buffer {
+                return Err(Error::invalid(
+                    format!("{name} buffer"),
+                    "another buffer than the output's (WebGPU forbids reading and writing one buffer in a dispatch)",
+                    "the same",
+                ));
+            }
+        }
+        let grid = grid(layer.kernel.workgroups(descriptor, &output), limits)?;
+        let variant = Variant { kernel: layer.kernel, weights: layer.format };
+        let pipeline = pipelines.get(variant)?;
+        let params = Params::new(
+            layer.kernel,
+            descriptor,
+            &layer.layout,
+            (input, options.input_layout),
+            (&output, options.output_layout),
+            options.activation,
+            options.residual,
+        );
+        let device = pipelines.device();
+        let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
+        let shifts = layer.shifts.as_ref().unwrap_or(pipelines.nothing());
+        let bind_group = checked(device, "a bind group", || {
+            let resources = [
+                uniform.as_entire_binding(),
+                layer.weights.as_entire_binding(),
+                shifts.as_entire_binding(),
+                wgpu::BindingResource::Buffer(input_binding),
+                wgpu::BindingResource::Buffer(residual_binding),
+                wgpu::BindingResource::Buffer(output_binding),
+            ];
+            let entries: Vec<_> = (0..)
+                .zip(resources)
+                .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+                .collect();
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("dsconv plan"),
+                layout: pipelines.bind_group_layout(),
+                entries: &entries,
+            })
+        })?;
+        Ok(Self { pipeline, bind_group, grid, output, memory })
+    }
+
+    /// Records the convolution into a compute pass of its own. Allocates nothing, submits nothing.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("dsconv"),
+            timestamp_writes: None,
+        });
+        self.record(&mut pass);
+    }
+
+    /// Records the convolution into the host's pass. It sets pipeline and bind group 0.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+
+    /// The shape of the output.
+    pub fn output_shape(&self) -> Shape {
+        self.output
+    }
+
+    /// The plan's own memory and that of the tensors it is bound to.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.memory
+    }
+}
+
+fn check_tensor_buffer(
+    limits: &wgpu::Limits,
+    name: &str,
+    slice: wgpu::BufferSlice<'_>,
+    needed: u64,
+) -> Result<()> {
+    if !slice.buffer().usage().contains(wgpu::BufferUsages::STORAGE) {
+        let usage = format!("{:?}", slice.buffer().usage());
+        return Err(Error::invalid(format!("{name} buffer usage"), "STORAGE", usage));
+    }
+    check_buffer(limits, name, needed)?;
+    let alignment = u64::from(limits.min_storage_buffer_offset_alignment);
+    if slice.offset() % alignment != 0 {
+        let expected = format!("a multiple of {alignment}");
+        return Err(Error::invalid(format!("{name} offset"), expected, slice.offset()));
+    }
+    if slice.size() < needed {
+        let expected = format!("at least {needed} bytes");
+        return Err(Error::invalid(format!("{name} buffer"), expected, slice.size()));
+    }
+    Ok(())
+}
+
+/// Workgroups in two dimensions, for counts beyond the limit of one.
+fn grid(count: u32, limits: &wgpu::Limits) -> Result<[u32; 2]> {
+    let limit = limits.max_compute_workgroups_per_dimension;
+    let rows = count.div_ceil(limit);
+    if rows > limit {
+        return Err(Error::Limit {
+            what: "workgroups".into(),
+            needed: rows.into(),
+            limit_name: "max_compute_workgroups_per_dimension",
+            limit: limit.into(),
+        });
+    }
+    Ok([count.div_ceil(rows), rows])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_cover_every_count_and_waste_less_than_a_row() {
+        let limits =
+            wgpu::Limits { max_compute_workgroups_per_dimension: 100, ..Default::default() };
+        for count in [1, 99, 100, 101, 5050, 9999, 10000] {
+            let [x, y] = grid(count, &limits).unwrap();
+            assert!(x <= 100 && y <= 100 && x * y >= count && x * y < count + y);
+        }
+        assert!(matches!(grid(10001, &limits), Err(Error::Limit { .. })));
+    }
+}

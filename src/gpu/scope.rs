@@ -1,0 +1,32 @@
+use crate::{Error, Result};
+use std::task::{Context, Poll, Waker};
+
+/// Runs `make` inside error scopes of the device and turns what they catch into an error.
+///
+/// Natively the scopes answer at once. In a browser they answer later, and this can't wait: there a
+/// refusal shows in the browser's console, and as an error when the result is downloaded.
+pub(crate) fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+    let filters = [
+        wgpu::ErrorFilter::Internal,
+        wgpu::ErrorFilter::OutOfMemory,
+        wgpu::ErrorFilter::Validation,
+    ];
+    let mut scopes = filters.map(|filter| device.push_error_scope(filter));
+    let made = make();
+    // Scopes close in the reverse order of their opening.
+    scopes.reverse();
+    let mut first = None;
+    for scope in scopes {
+        let mut caught = std::pin::pin!(scope.pop());
+        if let Poll::Ready(Some(error)) =
+            caught.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            first.get_or_insert(error);
+        }
+    }
+    match first {
+        None => Ok(made),
+        Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory(what.into())),
+        Some(error) => Err(Error::Gpu { what: what.into(), message: error.to_string() }),
+    }
+}

@@ -1,0 +1,76 @@
+use super::scope::checked;
+use crate::{Error, Result};
+
+/// A new buffer that holds `values`. The copy is part of the device's next submission.
+///
+/// # Errors
+/// What the device reports.
+pub fn upload<T: bytemuck::NoUninit>(
+    device: &wgpu::Device,
+    label: &str,
+    usage: wgpu::BufferUsages,
+    values: &[T],
+) -> Result<wgpu::Buffer> {
+    let bytes: &[u8] = bytemuck::cast_slice(values);
+    let buffer = checked(device, label, || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes.len() as u64,
+            usage,
+            mapped_at_creation: true,
+        })
+    })?;
+    let mut mapped = buffer
+        .slice(..)
+        .get_mapped_range_mut()
+        .map_err(|e| Error::DeviceLost(format!("{label}: {e}")))?;
+    mapped.copy_from_slice(bytes);
+    drop(mapped);
+    buffer.unmap();
+    Ok(buffer)
+}
+
+/// Copies a slice of a buffer (with `BufferUsages::COPY_SRC`) to host memory. Submits the copy.
+///
+/// Natively this blocks until the GPU is done; in a browser it does not.
+///
+/// # Errors
+/// [`Error::DeviceLost`], or what the device reports.
+pub async fn download(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    slice: wgpu::BufferSlice<'_>,
+) -> Result<Vec<f32>> {
+    let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+    let staging = checked(device, "the download", || {
+        let staging = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("dsconv download"),
+            size: slice.size(),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
+            label: Some("dsconv download"),
+        });
+        encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, slice.size());
+        queue.submit([encoder.finish()]);
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // Fails only if the receiver is gone: then nobody wants the answer.
+            let _ = sender.send(result);
+        });
+        staging
+    })?;
+    // In a browser polling does nothing, and the answer comes by itself.
+    #[cfg(not(target_arch = "wasm32"))]
+    device
+        .poll(wgpu::PollType::wait_indefinitely())
+        .map_err(|e| Error::DeviceLost(e.to_string()))?;
+    let lost = |message: &dyn std::fmt::Display| Error::DeviceLost(message.to_string());
+    match receiver.receive().await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => return Err(lost(&error)),
+        None => return Err(lost(&"the download was dropped")),
+    }
+    let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
+    Ok(bytemuck::pod_collect_to_vec(&mapped))
+}

@@ -1,0 +1,195 @@
+//! What the GPU tests share: one device, random layers, and running a layer between guarded buffers.
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(unreachable_pub, reason = "a module of test binaries")]
+
+use dsconv::gpu::{self, Gpu, Layer, LayerOptions, Pipelines, Tensors};
+use dsconv::{
+    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Layout, Partition, Reference, Residual, Shape,
+    WeightsRef, reference,
+};
+use std::sync::OnceLock;
+
+/// The device that tests run on, with its pipelines: opened once, for compiling takes long.
+///
+/// `None` only if the environment says `DSCONV_GPU=skip`. No adapter is a failure.
+pub fn gpu() -> Option<&'static (Gpu, Pipelines)> {
+    static GPU: OnceLock<Option<(Gpu, Pipelines)>> = OnceLock::new();
+    GPU.get_or_init(|| {
+        if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
+            eprintln!("GPU tests skipped: DSCONV_GPU=skip");
+            return None;
+        }
+        let gpu = open();
+        let pipelines = Pipelines::new(&gpu.device).unwrap();
+        Some((gpu, pipelines))
+    })
+    .as_ref()
+}
+
+/// A device of its own, for tests that break it. `DSCONV_DEVICE` names another than the best.
+pub fn open() -> Gpu {
+    let selection = match std::env::var("DSCONV_DEVICE") {
+        Ok(name) => gpu::Selection::Name(name),
+        Err(_) => gpu::Selection::Best,
+    };
+    pollster::block_on(gpu::open(&selection))
+        .unwrap_or_else(|e| panic!("{e}; or set DSCONV_GPU=skip to do without GPU tests"))
+}
+
+/// The bound of the float path, as a share of the reference's magnitude.
+pub const BOUND: f64 = 4e-6;
+
+pub fn random_f32(rng: &mut fastrand::Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| rng.f32() * 2.0 - 1.0).collect()
+}
+
+/// What a random layer has besides integers and alpha.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras {
+    pub kds_bias: bool,
+    pub bias: bool,
+    /// 0: none, 1: output reading, 2: kernel reading.
+    pub cds: u8,
+}
+
+pub fn random_weights(
+    rng: &mut fastrand::Rng,
+    descriptor: ConvDescriptor,
+    bits: u8,
+    block_size: u32,
+    partition: Partition,
+    extras: Extras,
+) -> DsConvWeights {
+    let format = BlockFormat::new(bits, block_size).unwrap().with_partition(partition);
+    let (min, max) = (format.min(), format.max());
+    // Extremes often: the sign handling of packed integers is where they hurt.
+    let q: Vec<i32> = (0..descriptor.weight_count())
+        .map(|_| match rng.u8(0..8) {
+            0 => min,
+            1 => max,
+            _ => rng.i32(min..=max),
+        })
+        .collect();
+    let channels = descriptor.channels_per_group();
+    let shifts = descriptor.out_channels * descriptor.taps() * channels.div_ceil(block_size);
+    let alpha = random_f32(rng, shifts as usize);
+    let mut weights = DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap();
+    let outputs = descriptor.out_channels as usize;
+    if extras.kds_bias {
+        weights = weights.with_kds_bias(random_f32(rng, shifts as usize)).unwrap();
+    }
+    if extras.bias {
+        weights = weights.with_bias(random_f32(rng, outputs)).unwrap();
+    }
+    let (scale, shift) = (random_f32(rng, outputs), random_f32(rng, outputs));
+    match extras.cds {
+        0 => weights,
+        1 => weights.with_cds(Cds::Output { scale, shift }).unwrap(),
+        _ => weights.with_cds(Cds::Kernel { scale, shift }).unwrap(),
+    }
+}
+
+/// Brings a tensor from NCHW into a layout.
+pub fn to_layout<T: Copy>(values: &[T], shape: &Shape, layout: Layout) -> Vec<T> {
+    match layout {
+        Layout::Nchw => values.to_vec(),
+        Layout::Nhwc => {
+            let (channels, pixels) =
+                (shape.channels as usize, (shape.height * shape.width) as usize);
+            let at = |image: usize, pixel: usize, channel: usize| {
+                values[(image * channels + channel) * pixels + pixel]
+            };
+            let images = 0..shape.batch as usize;
+            images
+                .flat_map(|n| (0..pixels).flat_map(move |p| (0..channels).map(move |c| (n, p, c))))
+                .map(|(n, p, c)| at(n, p, c))
+                .collect()
+        }
+    }
+}
+
+/// Runs a layer between slices at an offset, into an output full of NaN with guard words behind it.
+/// `x` and `residual` are NCHW, and so is the result.
+pub fn run_guarded<'a>(
+    (gpu, pipelines): &(Gpu, Pipelines),
+    weights: impl Into<WeightsRef<'a>>,
+    options: LayerOptions,
+    input: &Shape,
+    x: &[f32],
+    residual: &[f32],
+) -> dsconv::Result<Vec<f32>> {
+    const GUARD: usize = 40;
+    const POISON: u32 = 0x7fc0_dead;
+    let layer = Layer::new(pipelines, weights, options)?;
+    let shape = layer.descriptor().output_shape(input)?;
+    let offset = 256u64.max(gpu.device.limits().min_storage_buffer_offset_alignment.into());
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    // Before the offset NaN too: a kernel that forgets the offset shows.
+    let tensor = |values: &[u32]| {
+        let mut words = vec![POISON; offset as usize / 4];
+        words.extend(values);
+        gpu::upload(&gpu.device, "tensor", usage, &words)
+    };
+    let bits = |values: &[f32], shape: &Shape, layout| -> Vec<u32> {
+        to_layout(values, shape, layout).into_iter().map(f32::to_bits).collect()
+    };
+    let x = tensor(&bits(x, input, options.input_layout))?;
+    let y = tensor(&vec![POISON; shape.elements() + GUARD])?;
+    let residual = match options.residual {
+        Residual::None => None,
+        _ => Some(tensor(&bits(residual, &shape, options.output_layout))?),
+    };
+    let plan = layer.plan(
+        input,
+        Tensors {
+            input: x.slice(offset..),
+            residual: residual.as_ref().map(|r| r.slice(offset..)),
+            output: y.slice(offset..),
+        },
+    )?;
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    plan.encode(&mut encoder);
+    gpu.queue.submit([encoder.finish()]);
+    let y = pollster::block_on(gpu::download(&gpu.device, &gpu.queue, y.slice(..)))?;
+    let (before, rest) = y.split_at(offset as usize / 4);
+    let (y, behind) = rest.split_at(shape.elements());
+    let untouched = |words: &[f32]| words.iter().all(|w| w.to_bits() == POISON);
+    assert!(untouched(before) && untouched(behind), "a kernel wrote outside its output");
+    // Back to NCHW: the same turn with pixels and channels exchanged.
+    Ok(match options.output_layout {
+        Layout::Nchw => y.to_vec(),
+        Layout::Nhwc => {
+            let turned = Shape {
+                channels: shape.height * shape.width,
+                height: shape.channels,
+                width: 1,
+                ..shape
+            };
+            to_layout(y, &turned, Layout::Nhwc)
+        }
+    })
+}
+
+/// The oracle for the same run.
+pub fn expected<'a>(
+    weights: impl Into<WeightsRef<'a>>,
+    options: LayerOptions,
+    input: &Shape,
+    x: &[f32],
+    residual: &[f32],
+) -> Reference {
+    reference::convolve(weights, input, x)
+        .and_then(|r| r.with_epilogue(options.activation, options.residual, residual))
+        .unwrap()
+}
+
+/// The worst error as a share of the magnitude; infinite where an output is not finite.
+pub fn worst_error(y: &[f32], expected: &Reference) -> f64 {
+    assert_eq!(y.len(), expected.values.len());
+    let error = |(&y, e): (&f32, &f64)| {
+        let error = (f64::from(y) - e).abs();
+        if error.is_nan() { f64::INFINITY } else { error }
+    };
+    let worst = y.iter().zip(&expected.values).map(error).fold(0.0, f64::max);
+    if worst == 0.0 { 0.0 } else { worst / expected.magnitude }
+}
