@@ -1,7 +1,7 @@
 #![doc = "x"]
 mod epilogue;
 mod error;
-#[cfg(feature = "storage")]
+#[cfg(all(any(feature = "gpu", feature = "storage"), not(target_arch = "wasm32")))]
 mod file;
 #[cfg(feature = "gpu")]
 pub mod gpu;

@@ -15,13 +15,11 @@
 
 use crate::weights::shift_count;
 use crate::{
-    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights, file,
-    pack,
+    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights, pack,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
-use std::path::Path;
 
 const VERSION: &str = "1";
 
@@ -56,17 +54,19 @@ impl LayerFile {
     ///
     /// # Errors
     /// Two layers of one name, a reserved metadata key, or a failure of the file system.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        file::write(path.as_ref(), &self.to_bytes()?)
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        crate::file::write(path.as_ref(), &self.to_bytes()?)
     }
 
     /// Reads a file.
     ///
     /// # Errors
     /// As [`from_bytes`](Self::from_bytes), or a failure of the file system.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&file::read(path)?, &path.display().to_string())
+        Self::parse(&crate::file::read(path)?, &path.display().to_string())
     }
 
     /// The file's bytes.

@@ -46,6 +46,34 @@ impl Pipelines {
         Self::make(device, super::cache::unwrap(&device.adapter_info(), data))
     }
 
+    /// [`with_cache`](Self::with_cache) from a file; one that is missing or unreadable is like an empty one.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn with_cache_file(device: &wgpu::Device, path: &std::path::Path) -> Result<Self> {
+        match crate::file::read(path) {
+            Ok(data) => Self::with_cache(device, &data),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::new(device)
+            }
+            Err(error) => {
+                log::warn!("pipeline cache ignored: {error}");
+                Self::new(device)
+            }
+        }
+    }
+
+    /// Writes [`cache_data`](Self::cache_data) to a file, beside its place and then renamed. Does
+    /// nothing where the backend has no cache.
+    ///
+    /// # Errors
+    /// A failure of the file system.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save_cache_file(&self, path: &std::path::Path) -> Result<()> {
+        self.cache_data().map_or(Ok(()), |data| crate::file::write(path, &data))
+    }
+
     fn make(device: &wgpu::Device, cache_data: Option<&[u8]>) -> Result<Self> {
         let limits = device.limits();
         super::device::check_limits(&limits)?;

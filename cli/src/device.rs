@@ -1,0 +1,85 @@
+use anyhow::Context;
+use dsconv::gpu::{self, Gpu, Pipelines, Selection};
+use std::path::PathBuf;
+
+/// What `--device` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    /// The best GPU.
+    #[default]
+    Best,
+    /// The CPU reference.
+    Cpu,
+    /// A certain GPU.
+    Gpu(Selection),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match (text, text.parse()) {
+            ("cpu", _) => Self::Cpu,
+            (_, Ok(index)) => Self::Gpu(Selection::Index(index)),
+            (name, Err(_)) => Self::Gpu(Selection::Name(name.into())),
+        })
+    }
+}
+
+/// An opened GPU, with its compiled pipelines kept in the user's cache folder between runs.
+pub(crate) struct Device {
+    pub(crate) gpu: Gpu,
+    pub(crate) pipelines: Pipelines,
+    cache: Option<PathBuf>,
+}
+
+impl Device {
+    /// Opens what was chosen; `None` is the CPU reference.
+    pub(crate) fn open(choice: &DeviceChoice) -> Result<Option<Self>, dsconv::Error> {
+        let selection = match choice {
+            DeviceChoice::Cpu => return Ok(None),
+            DeviceChoice::Best => &Selection::Best,
+            DeviceChoice::Gpu(selection) => selection,
+        };
+        let gpu = pollster::block_on(gpu::open(selection))?;
+        let name = Pipelines::cache_key(&gpu.adapter.get_info());
+        let cache = dirs::cache_dir().map(|folder| folder.join("dsconv").join(name));
+        let pipelines = match &cache {
+            Some(path) => Pipelines::with_cache_file(&gpu.device, path)?,
+            None => Pipelines::new(&gpu.device)?,
+        };
+        Ok(Some(Self { gpu, pipelines, cache }))
+    }
+
+    /// Name and backend.
+    pub(crate) fn describe(&self) -> String {
+        let info = self.gpu.adapter.get_info();
+        format!("{} ({:?}, {})", info.name, info.backend, kind(info.device_type))
+    }
+
+    /// Keeps the compiled pipelines for the next run.
+    pub(crate) fn save_cache(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.cache else { return Ok(()) };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(self.pipelines.save_cache_file(path)?)
+    }
+
+    /// Waits until everything submitted is done.
+    pub(crate) fn wait(&self) -> anyhow::Result<()> {
+        self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
+        Ok(())
+    }
+}
+
+/// An adapter's kind in words.
+pub(crate) fn kind(device_type: wgpu::DeviceType) -> &'static str {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    }
+}

@@ -1,0 +1,58 @@
+use crate::device::kind;
+use crate::table::{bytes, table};
+use dsconv::gpu;
+use std::process::ExitCode;
+
+/// Lists the adapters. Fails if there is none.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let adapters = pollster::block_on(gpu::adapters());
+    if adapters.is_empty() {
+        // Says how to get one.
+        pollster::block_on(gpu::open(&gpu::Selection::Best))?;
+    }
+    let mut out = table(&[
+        "#",
+        "adapter",
+        "kind",
+        "backend",
+        "driver",
+        "buffer",
+        "binding",
+        "shared",
+        "f16",
+        "subgroups",
+        "timestamps",
+        "pipeline cache",
+    ]);
+    for (index, adapter) in adapters.iter().enumerate() {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        let has = |feature| if features.contains(feature) { "yes" } else { "no" }.to_string();
+        let subgroups = match features.contains(wgpu::Features::SUBGROUP) {
+            true if info.subgroup_min_size == info.subgroup_max_size => {
+                info.subgroup_min_size.to_string()
+            }
+            true => format!("{}..{}", info.subgroup_min_size, info.subgroup_max_size),
+            false => "no".into(),
+        };
+        out.add_row([
+            index.to_string(),
+            info.name,
+            kind(info.device_type).into(),
+            format!("{:?}", info.backend),
+            format!("{} {}", info.driver, info.driver_info),
+            bytes(limits.max_buffer_size),
+            bytes(limits.max_storage_buffer_binding_size),
+            bytes(limits.max_compute_workgroup_storage_size.into()),
+            has(wgpu::Features::SHADER_F16),
+            subgroups,
+            has(wgpu::Features::TIMESTAMP_QUERY),
+            has(wgpu::Features::PIPELINE_CACHE),
+        ]);
+    }
+    println!("{out}");
+    println!(
+        "The kernels need none of the features; a pipeline cache makes the second start faster."
+    );
+    println!("shared: memory of a workgroup. binding: the largest tensor or weight buffer.");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,218 @@
+use crate::device::{Device, DeviceChoice};
+use crate::golden::{self, Case, Check};
+use crate::table::table;
+use anyhow::{Context, bail, ensure};
+use dsconv::gpu::{Kernel, Layer, LayerOptions, WeightFormat};
+use dsconv::{Reference, WeightsRef, reference};
+use indicatif::ProgressBar;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The bound of the float path, as a share of the reference's magnitude.
+pub(crate) const FLOAT_BOUND: f64 = 4e-6;
+/// The bound of the f64 reference: only the order of its sums may differ.
+const REFERENCE_BOUND: f64 = 1e-12;
+
+#[derive(serde::Serialize)]
+struct Report {
+    device: String,
+    passed: usize,
+    failed: usize,
+    /// The worst error of a kernel, as a share of the magnitude.
+    worst: f64,
+    cases: Vec<Outcome>,
+}
+
+/// One case on one variant. Errors and bounds are shares of the magnitude, the largest sum of |w||x|.
+#[derive(serde::Serialize)]
+struct Outcome {
+    case: String,
+    variant: String,
+    /// None if the case could not be read or run.
+    error: Option<f64>,
+    bound: f64,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// Runs every case of a folder on every variant that applies.
+pub(crate) fn run(dir: &Path, choice: DeviceChoice, json: bool) -> anyhow::Result<ExitCode> {
+    let device = Device::open(&choice)?;
+    let files = case_files(dir)?;
+    let mut report = Report {
+        device: device.as_ref().map_or("CPU reference".into(), Device::describe),
+        passed: 0,
+        failed: 0,
+        worst: 0.0,
+        cases: Vec::new(),
+    };
+    let progress = ProgressBar::new(files.len() as u64);
+    for path in &files {
+        let outcomes = match golden::read(path) {
+            Ok(case) => check_case(device.as_ref(), &case),
+            Err(error) => {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                vec![Outcome::failed(&name, "file", 0.0, &error)]
+            }
+        };
+        match outcomes.iter().all(|outcome| outcome.ok) {
+            true => report.passed += 1,
+            false => report.failed += 1,
+        }
+        let errors = outcomes.iter().map(|outcome| outcome.error.unwrap_or(0.0));
+        report.worst = errors.fold(report.worst, f64::max);
+        report.cases.extend(outcomes);
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if let Some(device) = &device {
+        device.save_cache()?;
+    }
+    match json {
+        true => println!("{}", serde_json::to_string(&report)?),
+        false => report.print(),
+    }
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn case_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>()?;
+    let mut files: Vec<PathBuf> = paths
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        bail!("{}: expected golden cases (*.safetensors), found none", dir.display());
+    }
+    Ok(files)
+}
+
+fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for check in &case.checks {
+        let variant = format!("reference {}", check.reading);
+        let reference = match reference::convolve(&check.weights, &case.input, &case.x) {
+            Ok(reference) => reference,
+            Err(error) => {
+                outcomes.push(Outcome::failed(
+                    &case.name,
+                    &variant,
+                    REFERENCE_BOUND,
+                    &error.into(),
+                ));
+                continue;
+            }
+        };
+        let result = worst_error(reference.values.iter().copied(), &check.y, &reference);
+        outcomes.push(Outcome::of(&case.name, &variant, REFERENCE_BOUND, result));
+        let Some(device) = device else { continue };
+        // The same weights as floats run the f32 kernels, depthwise among them.
+        let floats = check.weights.dequantize();
+        let mut formats = vec![WeightsRef::from(&check.weights)];
+        formats.extend(floats.as_ref().map(WeightsRef::from));
+        for weights in formats {
+            let format = WeightFormat::from(weights);
+            for kernel in Kernel::ALL {
+                if kernel.supports(check.weights.descriptor(), format).is_err() {
+                    continue;
+                }
+                let bound = if case.exact { 0.0 } else { FLOAT_BOUND };
+                let variant = format!("{} {format} {}", kernel.name(), check.reading);
+                let result = run_kernel(device, kernel, weights, case, check, &reference);
+                outcomes.push(Outcome::of(&case.name, &variant, bound, result));
+            }
+        }
+    }
+    outcomes
+}
+
+fn run_kernel(
+    device: &Device,
+    kernel: Kernel,
+    weights: WeightsRef<'_>,
+    case: &Case,
+    check: &Check,
+    reference: &Reference,
+) -> anyhow::Result<f64> {
+    let options = LayerOptions { kernel: Some(kernel), ..LayerOptions::default() };
+    let layer = Layer::new(&device.pipelines, weights, options)?;
+    let y = pollster::block_on(layer.run(&device.gpu.queue, &case.input, &case.x, &[]))?;
+    worst_error(y.iter().map(|&y| f64::from(y)), &check.y, reference)
+}
+
+/// The largest difference to the golden output, as a share of the reference's magnitude.
+fn worst_error(
+    y: impl ExactSizeIterator<Item = f64>,
+    golden: &[f64],
+    reference: &Reference,
+) -> anyhow::Result<f64> {
+    ensure!(y.len() == golden.len(), "y: expected {} elements, got {}", golden.len(), y.len());
+    let differences = y.zip(golden).map(|(y, golden)| (y - golden).abs());
+    let worst =
+        differences.fold(0.0, |worst, d| if d.is_nan() { f64::INFINITY } else { d.max(worst) });
+    Ok(if worst == 0.0 { 0.0 } else { worst / reference.magnitude })
+}
+
+impl Outcome {
+    fn of(case: &str, variant: &str, bound: f64, result: anyhow::Result<f64>) -> Self {
+        match result {
+            // JSON has no infinity.
+            Ok(error) if !error.is_finite() => {
+                Self::failed(case, variant, bound, &anyhow::anyhow!("the output is not finite"))
+            }
+            Ok(error) => Self {
+                case: case.into(),
+                variant: variant.into(),
+                error: Some(error),
+                bound,
+                ok: error <= bound,
+                message: None,
+            },
+            Err(error) => Self::failed(case, variant, bound, &error),
+        }
+    }
+
+    fn failed(case: &str, variant: &str, bound: f64, error: &anyhow::Error) -> Self {
+        let (case, variant) = (case.into(), variant.into());
+        Self { case, variant, error: None, bound, ok: false, message: Some(format!("{error:#}")) }
+    }
+}
+
+impl Report {
+    fn print(&self) {
+        // One line a case: its worst kernel, and each failure by name.
+        let mut out = table(&["case", "variants", "worst error", "bound", ""]);
+        for outcomes in self.cases.chunk_by(|a, b| a.case == b.case) {
+            let error = |outcome: &Outcome| outcome.error.unwrap_or(f64::INFINITY);
+            let kernels = outcomes.iter().filter(|o| !o.variant.starts_with("reference"));
+            let worst =
+                kernels.max_by(|a, b| error(a).total_cmp(&error(b))).unwrap_or(&outcomes[0]);
+            let failed = outcomes.iter().filter(|outcome| !outcome.ok).count();
+            out.add_row([
+                worst.case.clone(),
+                outcomes.len().to_string(),
+                worst.error.map_or("-".into(), |error| format!("{error:.1e}")),
+                format!("{:.0e}", worst.bound),
+                if failed == 0 { "ok".into() } else { format!("{failed} FAILED") },
+            ]);
+        }
+        println!("{out}");
+        for outcome in self.cases.iter().filter(|outcome| !outcome.ok) {
+            let why = match (&outcome.message, outcome.error) {
+                (Some(message), _) => message.clone(),
+                (None, error) => {
+                    format!("error {:.1e}, bound {:.0e}", error.unwrap_or(0.0), outcome.bound)
+                }
+            };
+            println!("FAILED {} on {}: {why}", outcome.case, outcome.variant);
+        }
+        let total = self.passed + self.failed;
+        println!(
+            "{} of {total} cases passed on {}; worst error {:.1e} of the magnitude (sum of |w||x|)",
+            self.passed, self.device, self.worst
+        );
+    }
+}
