@@ -23,7 +23,7 @@ pub struct Reference {
 /// A shape that does not fit the weights, or a wrong length of `x`.
 pub fn convolve<'a>(
     weights: impl Into<WeightsRef<'a>>,
-    input: &Shape,
+    input: Shape,
     x: &[f32],
 ) -> Result<Reference> {
     let weights = weights.into();
@@ -36,7 +36,7 @@ pub fn convolve<'a>(
         .enumerate()
         .map(|(index, y)| {
             let (image, output) = (index as u32 / shape.channels, index as u32 % shape.channels);
-            output_plane(&weights, input, x, &shape, image, output, y)
+            output_plane(&weights, input, x, shape, image, output, y)
         })
         .collect();
     let magnitude = magnitudes.into_iter().fold(0.0, f64::max);
@@ -73,9 +73,9 @@ impl Reference {
 /// Computes one output channel of one image; returns its magnitude.
 fn output_plane(
     weights: &WeightsRef<'_>,
-    input: &Shape,
+    input: Shape,
     x: &[f32],
-    shape: &Shape,
+    shape: Shape,
     image: u32,
     output: u32,
     y: &mut [f64],

@@ -89,7 +89,7 @@ impl ConvDescriptor {
     }
 
     /// Multiply-adds for an output of that shape.
-    pub const fn multiply_adds(&self, output: &Shape) -> u64 {
+    pub const fn multiply_adds(&self, output: Shape) -> u64 {
         (output.pixels() as u64).saturating_mul(self.weight_count() as u64)
     }
 
@@ -143,7 +143,7 @@ impl ConvDescriptor {
     /// # Errors
     /// [`Error::Invalid`] if the channels differ, an extent is zero or the kernel does not fit into
     /// the padded input; [`Error::Overflow`] if the output can't be counted in 32 bits.
-    pub fn output_shape(&self, input: &Shape) -> Result<Shape> {
+    pub fn output_shape(&self, input: Shape) -> Result<Shape> {
         self.validate()?;
         input.validate("input")?;
         if input.channels != self.in_channels {
@@ -242,8 +242,8 @@ pub enum Layout {
 
 impl Layout {
     /// Distance in elements between neighbours along N, C, H and W of a validated shape.
-    pub(crate) const fn strides(self, shape: &Shape) -> [u32; 4] {
-        let Shape { channels: c, height: h, width: w, .. } = *shape;
+    pub(crate) const fn strides(self, shape: Shape) -> [u32; 4] {
+        let Shape { channels: c, height: h, width: w, .. } = shape;
         match self {
             Self::Nchw => [c * h * w, h * w, w, 1],
             Self::Nhwc => [h * w * c, 1, w * c, c],
@@ -285,7 +285,7 @@ mod tests {
             .with_stride([2, 1])
             .with_dilation([1, 2])
             .with_padding([0, 4, 1, 4]);
-        let output = descriptor.output_shape(&Shape::new(2, 3, 16, 11)).unwrap();
+        let output = descriptor.output_shape(Shape::new(2, 3, 16, 11)).unwrap();
         assert_eq!(output, Shape::new(2, 8, 8, 11));
     }
 
@@ -293,7 +293,7 @@ mod tests {
     fn strides_reach_every_element_once() {
         let shape = Shape::new(2, 3, 4, 5);
         for layout in [Layout::Nchw, Layout::Nhwc] {
-            let [n, c, h, w] = layout.strides(&shape);
+            let [n, c, h, w] = layout.strides(shape);
             let mut seen = vec![false; shape.elements()];
             for i in 0..shape.elements() as u32 {
                 let at = i / 60 * n + i / 20 % 3 * c + i / 5 % 4 * h + i % 5 * w;

@@ -94,14 +94,14 @@ fn check(case: &Case) {
     let weights =
         random_weights(&mut rng, descriptor, bits, case.block_size, case.partition, case.extras);
     let x = random_f32(&mut rng, input.elements());
-    let outputs = descriptor.output_shape(&input).unwrap().elements();
+    let outputs = descriptor.output_shape(input).unwrap().elements();
     let residual = random_f32(&mut rng, outputs);
     let floats = weights.dequantize().unwrap();
-    let expected = expected(&weights, options, &input, &x, &residual);
+    let expected = expected(&weights, options, input, &x, &residual);
     for kernel in Kernel::ALL {
         let options = LayerOptions { kernel: Some(kernel), ..options };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
-            let result = run_guarded(gpu, weights, options, &input, &x, &residual);
+            let result = run_guarded(gpu, weights, options, input, &x, &residual);
             if kernel.supports(&descriptor, WeightFormat::from(weights)).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
@@ -117,5 +117,121 @@ proptest! {
     #[test]
     fn kernels_agree_with_the_oracle(case in case()) {
         check(&case);
+    }
+}
+
+/// A case with plain options, for the ones below.
+fn plain(descriptor: ConvDescriptor, input: Shape, bits: u8, block_size: u32) -> Case {
+    Case {
+        descriptor,
+        input,
+        bits,
+        block_size,
+        partition: Partition::Fixed,
+        extras: Extras { kds_bias: false, bias: true, cds: 0 },
+        options: LayerOptions::default(),
+        seed: fastrand::u64(..),
+    }
+}
+
+#[test]
+fn grids_past_one_dimension_of_workgroups() {
+    // Direct: 4.3 million outputs in workgroups of 64; gemm: 67,000 groups with a tile each.
+    check(&plain(ConvDescriptor::new(1, 3, [1, 1]), Shape::new(1, 1, 1200, 1201), 4, 32));
+    let groups = ConvDescriptor::new(67_000, 67_000, [1, 1]).with_groups(67_000);
+    check(&plain(groups, Shape::new(1, 67_000, 1, 2), 3, 32));
+}
+
+#[test]
+fn extents_that_fill_tiles_exactly_and_miss_them_by_one() {
+    for (channels, outputs, width) in [(16, 32, 32), (15, 31, 31), (17, 33, 33), (64, 64, 64)] {
+        for bits in [2, 5, 8] {
+            check(&plain(
+                ConvDescriptor::new(channels, outputs, [1, 1]),
+                Shape::new(1, channels, 1, width),
+                bits,
+                16,
+            ));
+        }
+    }
+}
+
+#[test]
+fn every_width_at_its_extremes_is_exact() {
+    let Some(gpu) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(37, 6, [3, 1]).with_padding([1, 0, 1, 0]);
+    let shape = Shape::new(1, 37, 5, 4);
+    for bits in 2..=8u8 {
+        let format = dsconv::BlockFormat::new(bits, 8).unwrap();
+        let q: Vec<i32> = (0..descriptor.weight_count())
+            .map(|i| if i % 3 == 0 { format.max() } else { format.min() })
+            .collect();
+        // Powers of two and small integers: f32 in any order is exact.
+        let alpha = (0..6 * 5 * 3).map(|i| if i % 2 == 0 { 0.25 } else { -2.0 }).collect();
+        let weights = dsconv::DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap();
+        let x: Vec<f32> = (0..shape.elements()).map(|i| (i % 7) as f32 - 3.0).collect();
+        let options = LayerOptions::default();
+        let expected = expected(&weights, options, shape, &x, &[]);
+        for kernel in [Kernel::ConvDirect, Kernel::ConvGemm] {
+            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
+            assert_eq!(worst_error(&y, &expected), 0.0, "{kernel:?}, {bits} bits");
+        }
+    }
+}
+
+#[test]
+fn layers_that_differ_in_geometry_share_pipelines() {
+    let Some((gpu, _)) = gpu() else { return };
+    let pipelines = dsconv::gpu::Pipelines::new(&gpu.device).unwrap();
+    let mut rng = fastrand::Rng::new();
+    let run = |descriptor: ConvDescriptor, bits, block, options, rng: &mut fastrand::Rng| {
+        let extras = Extras { kds_bias: rng.bool(), bias: rng.bool(), cds: 0 };
+        let weights = random_weights(rng, descriptor, bits, block, Partition::Even, extras);
+        let layer = dsconv::gpu::Layer::new(&pipelines, &weights, options).unwrap();
+        let shape = Shape::new(1, descriptor.in_channels, 6, 6);
+        let x = random_f32(rng, shape.elements());
+        pollster::block_on(layer.run(&gpu.queue, shape, &x, &[])).unwrap();
+    };
+    let nhwc = LayerOptions {
+        input_layout: Layout::Nhwc,
+        activation: Activation::Silu,
+        ..LayerOptions::default()
+    };
+    assert_eq!(pipelines.compiled(), 0);
+    run(ConvDescriptor::new(8, 16, [3, 3]), 4, 8, LayerOptions::default(), &mut rng);
+    assert_eq!(pipelines.compiled(), 1);
+    run(ConvDescriptor::new(24, 40, [1, 5]).with_stride([2, 1]), 4, 5, nhwc, &mut rng);
+    assert_eq!(pipelines.compiled(), 1, "geometry, block size, activation and layout are data");
+    run(ConvDescriptor::new(8, 16, [3, 3]), 5, 8, LayerOptions::default(), &mut rng);
+    assert_eq!(pipelines.compiled(), 2, "another width is another pipeline");
+}
+
+#[test]
+fn memory_is_announced_and_as_small_as_promised() {
+    let Some((_, pipelines)) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(128, 128, [3, 3]).with_padding([1; 4]);
+    let floats = vec![0.5f32; descriptor.weight_count()];
+    let floats = dsconv::FloatWeights::new(descriptor, floats).unwrap();
+    let options = LayerOptions::default();
+    let float_use = dsconv::gpu::Layer::new(pipelines, &floats, options).unwrap().memory_use();
+    assert_eq!(float_use.total(), 4 * descriptor.weight_count() as u64);
+    let mut rng = fastrand::Rng::new();
+    for (bits, block, at_least) in [(2, 128, 14.0), (4, 32, 6.3), (3, 32, 7.9), (8, 32, 3.5)] {
+        let extras = Extras { kds_bias: false, bias: false, cds: 0 };
+        let weights = random_weights(&mut rng, descriptor, bits, block, Partition::Fixed, extras);
+        let announced = dsconv::gpu::MemoryUse::of_layer(&weights);
+        let layer = dsconv::gpu::Layer::new(pipelines, &weights, options).unwrap();
+        // What the layer tells are the sizes of its buffers.
+        assert_eq!(layer.memory_use(), announced);
+        let ratio = float_use.total() as f64 / announced.total() as f64;
+        assert!(ratio >= at_least, "{bits} bits, B = {block}: {ratio}");
+    }
+    for extras in [(true, true, 0), (false, false, 1), (false, true, 2)] {
+        let (kds_bias, bias, cds) = extras;
+        let extras = Extras { kds_bias, bias, cds };
+        let weights = random_weights(&mut rng, descriptor, 7, 9, Partition::Even, extras);
+        let layer = dsconv::gpu::Layer::new(pipelines, &weights, options).unwrap();
+        assert_eq!(layer.memory_use(), dsconv::gpu::MemoryUse::of_layer(&weights));
     }
 }

@@ -62,11 +62,11 @@ pub(crate) fn run(choice: DeviceChoice) -> anyhow::Result<ExitCode> {
         let mut rng = fastrand::Rng::with_seed(rows.len() as u64);
         let x: Vec<f32> = (0..input.elements()).map(|_| rng.f32() * 6.0).collect();
         let started = Instant::now();
-        let expected = reference::convolve(&weights, &input, &x)?;
+        let expected = reference::convolve(&weights, input, &x)?;
         let measured = match &device {
             None => Measured::Cpu(started.elapsed()),
             Some(device) => {
-                measure(device, (&weights).into(), (&floats).into(), &input, &x, &expected)
+                measure(device, (&weights).into(), (&floats).into(), input, &x, &expected)
                     .with_context(|| name.clone())?
             }
         };
@@ -104,7 +104,7 @@ fn dense_layers() -> anyhow::Result<Vec<(String, DsConvWeights, Shape)>> {
     let mut layers = Vec::new();
     // The network is a chain as far as sizes go: what its residual adds join has one shape.
     for (name, weights) in LayerFile::from_bytes(MODEL)?.layers {
-        let output = WeightsRef::from(&weights).descriptor().output_shape(&shape)?;
+        let output = WeightsRef::from(&weights).descriptor().output_shape(shape)?;
         if let Weights::DsConv(weights) = weights {
             layers.push((name, weights, shape));
         }
@@ -118,7 +118,7 @@ fn measure(
     device: &Device,
     weights: WeightsRef<'_>,
     floats: WeightsRef<'_>,
-    input: &Shape,
+    input: Shape,
     x: &[f32],
     expected: &Reference,
 ) -> anyhow::Result<Measured> {

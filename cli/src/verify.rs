@@ -94,7 +94,7 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for check in &case.checks {
         let variant = format!("reference {}", check.reading);
-        let reference = match reference::convolve(&check.weights, &case.input, &case.x) {
+        let reference = match reference::convolve(&check.weights, case.input, &case.x) {
             Ok(reference) => reference,
             Err(error) => {
                 outcomes.push(Outcome::failed(
@@ -139,7 +139,7 @@ fn run_kernel(
 ) -> anyhow::Result<f64> {
     let options = LayerOptions { kernel: Some(kernel), ..LayerOptions::default() };
     let layer = Layer::new(&device.pipelines, weights, options)?;
-    let y = pollster::block_on(layer.run(&device.gpu.queue, &case.input, &case.x, &[]))?;
+    let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;
     worst_error(y.iter().map(|&y| f64::from(y)), &check.y, reference)
 }
 

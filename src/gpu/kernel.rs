@@ -55,7 +55,7 @@ impl Kernel {
     }
 
     /// Workgroups for an output of that shape.
-    pub(crate) fn workgroups(self, descriptor: &ConvDescriptor, output: &Shape) -> u32 {
+    pub(crate) fn workgroups(self, descriptor: &ConvDescriptor, output: Shape) -> u32 {
         let count = match self {
             Self::ConvDirect | Self::ConvDepthwise => output.elements().div_ceil(64),
             Self::ConvGemm => {

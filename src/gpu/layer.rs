@@ -134,7 +134,7 @@ impl Layer {
     /// [`Error::Invalid`] names the tensor that is too small, misaligned, missing, without
     /// `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`] for tensors or grids over the
     /// device's limits; a shape that does not fit; or what the device reports.
-    pub fn plan(&self, input: &Shape, tensors: Tensors<'_>) -> Result<Plan> {
+    pub fn plan(&self, input: Shape, tensors: Tensors<'_>) -> Result<Plan> {
         Plan::new(self, input, tensors)
     }
 
@@ -149,7 +149,7 @@ impl Layer {
     pub async fn run(
         &self,
         queue: &wgpu::Queue,
-        input: &Shape,
+        input: Shape,
         x: &[f32],
         residual: &[f32],
     ) -> Result<Vec<f32>> {

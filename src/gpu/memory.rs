@@ -41,7 +41,7 @@ impl MemoryUse {
     ///
     /// # Errors
     /// As [`ConvDescriptor::output_shape`].
-    pub fn of_plan(descriptor: &ConvDescriptor, input: &Shape, residual: Residual) -> Result<Self> {
+    pub fn of_plan(descriptor: &ConvDescriptor, input: Shape, residual: Residual) -> Result<Self> {
         let output = 4 * descriptor.output_shape(input)?.elements() as u64;
         Ok(Self {
             uniform: size_of::<Params>() as u64,

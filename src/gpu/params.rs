@@ -63,8 +63,8 @@ impl Params {
         kernel: Kernel,
         descriptor: &ConvDescriptor,
         weights: &WeightLayout,
-        input: (&Shape, Layout),
-        output: (&Shape, Layout),
+        input: (Shape, Layout),
+        output: (Shape, Layout),
         activation: Activation,
         residual: Residual,
     ) -> Self {

@@ -1,5 +1,6 @@
 use super::kernel::{Kernel, Variant};
 use super::scope::checked;
+use super::transfer::upload;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,6 +93,8 @@ impl Pipelines {
             entry(4, storage(true)),
             entry(5, storage(false)),
         ];
+        // The first thing made: it also tells a lost device.
+        let nothing = upload(device, "dsconv nothing", wgpu::BufferUsages::STORAGE, &[0u32; 4])?;
         let inner = checked(device, "the bind group layout", || {
             let bind_group_layout =
                 device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
@@ -102,12 +105,6 @@ impl Pipelines {
                 label: Some("dsconv"),
                 bind_group_layouts: &[Some(&bind_group_layout)],
                 immediate_size: 0,
-            });
-            let nothing = device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("dsconv nothing"),
-                size: 16,
-                usage: wgpu::BufferUsages::STORAGE,
-                mapped_at_creation: false,
             });
             Inner {
                 device: device.clone(),

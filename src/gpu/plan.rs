@@ -31,7 +31,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new<'a>(layer: &'a Layer, input: &Shape, tensors: Tensors<'a>) -> Result<Self> {
+    pub(crate) fn new<'a>(layer: &'a Layer, input: Shape, tensors: Tensors<'a>) -> Result<Self> {
         let Layer { pipelines, descriptor, options, .. } = layer;
         let output = descriptor.output_shape(input)?;
         let memory = MemoryUse::of_plan(descriptor, input, options.residual)?;
@@ -72,20 +72,20 @@ impl Plan {
                 ));
             }
         }
-        let grid = grid(layer.kernel.workgroups(descriptor, &output), limits)?;
-        let variant = Variant { kernel: layer.kernel, weights: layer.format };
-        let pipeline = pipelines.get(variant)?;
+        let grid = grid(layer.kernel.workgroups(descriptor, output), limits)?;
         let params = Params::new(
             layer.kernel,
             descriptor,
             &layer.layout,
             (input, options.input_layout),
-            (&output, options.output_layout),
+            (output, options.output_layout),
             options.activation,
             options.residual,
         );
         let device = pipelines.device();
         let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
+        let variant = Variant { kernel: layer.kernel, weights: layer.format };
+        let pipeline = pipelines.get(variant)?;
         let shifts = layer.shifts.as_ref().unwrap_or(pipelines.nothing());
         let bind_group = checked(device, "a bind group", || {
             let resources = [

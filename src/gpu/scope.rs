@@ -26,7 +26,20 @@ pub(crate) fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() 
     }
     match first {
         None => Ok(made),
+        Some(error) if is_lost(device) => Err(Error::DeviceLost(error.to_string())),
         Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory(what.into())),
         Some(error) => Err(Error::Gpu { what: what.into(), message: error.to_string() }),
     }
+}
+
+/// Whether the device is lost. wgpu tells it only to a callback, which is the host's; but a lost
+/// device makes no buffer that can be written.
+fn is_lost(device: &wgpu::Device) -> bool {
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("dsconv probe"),
+        size: 4,
+        usage: wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: true,
+    });
+    buffer.slice(..).get_mapped_range_mut().is_err()
 }

@@ -16,3 +16,136 @@ impl Kernel {
         format!("{file}\n{SHARED}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::Variant;
+    use super::super::params::Params;
+    use super::*;
+    use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
+    use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+    use std::collections::BTreeSet;
+
+    fn validator() -> Validator {
+        Validator::new(ValidationFlags::all(), Capabilities::empty())
+    }
+
+    fn parse(kernel: Kernel) -> (naga::Module, ModuleInfo) {
+        let wgsl = kernel.wgsl();
+        let module = naga::front::wgsl::parse_str(&wgsl)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, kernel.name())));
+        let info = validator()
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, kernel.name())));
+        (module, info)
+    }
+
+    /// Field names and offsets of `Params`, from its debug output and its layout: a twin without a list.
+    fn host_fields() -> Vec<String> {
+        let zeroed: Params = bytemuck::Zeroable::zeroed();
+        let text = format!("{zeroed:?}");
+        let fields = text.trim_start_matches("Params {").trim_end_matches('}').split(',');
+        fields.map(|field| field.split(':').next().unwrap_or("").trim().to_string()).collect()
+    }
+
+    #[test]
+    fn host_and_shader_structs_agree() {
+        // Every field is four bytes on both sides, so names in order and the size say it all.
+        let host = host_fields();
+        assert_eq!(size_of::<Params>(), 4 * host.len());
+        assert_eq!(size_of::<Params>() % 16, 0, "the size of a uniform");
+        for kernel in Kernel::ALL {
+            let (module, _) = parse(kernel);
+            let (_, params) = module
+                .types
+                .iter()
+                .find(|(_, ty)| ty.name.as_deref() == Some("Params"))
+                .expect("every kernel has Params");
+            let naga::TypeInner::Struct { members, span } = &params.inner else {
+                panic!("a struct")
+            };
+            assert_eq!(*span as usize, size_of::<Params>());
+            let shader: Vec<_> =
+                members.iter().map(|m| m.name.clone().unwrap_or_default()).collect();
+            assert_eq!(shader, host);
+            assert!(members.iter().enumerate().all(|(i, m)| m.offset as usize == 4 * i));
+        }
+    }
+
+    #[test]
+    fn bindings_and_overrides_are_the_ones_the_host_gives() {
+        for kernel in Kernel::ALL {
+            let (module, _) = parse(kernel);
+            for (_, variable) in module.global_variables.iter() {
+                if let Some(binding) = variable.binding {
+                    assert_eq!(binding.group, 0);
+                    let writes = variable.space
+                        == naga::AddressSpace::Storage {
+                            access: naga::StorageAccess::LOAD | naga::StorageAccess::STORE,
+                        };
+                    assert_eq!(writes, binding.binding == 5, "{:?}", variable.name);
+                    assert_eq!(variable.space == naga::AddressSpace::Uniform, binding.binding == 0);
+                    assert!(binding.binding <= 5);
+                }
+            }
+            let shader: BTreeSet<_> =
+                module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
+            let variant = Variant { kernel, weights: super::super::kernel::WeightFormat::F32 };
+            let host: BTreeSet<_> =
+                variant.constants().into_iter().map(|(name, _)| name.to_string()).collect();
+            assert_eq!(shader, host, "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn workgroup_storage_is_what_the_limits_are_checked_for() {
+        for kernel in Kernel::ALL {
+            let (module, _) = parse(kernel);
+            let mut layouter = naga::proc::Layouter::default();
+            layouter.update(module.to_ctx()).unwrap();
+            let shared = module
+                .global_variables
+                .iter()
+                .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+                .map(|(_, v)| layouter[v.ty].size);
+            assert_eq!(shared.sum::<u32>(), kernel.workgroup_storage(), "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn every_variant_translates_for_vulkan_metal_and_dx12() {
+        for variant in Variant::all() {
+            let (module, info) = parse(variant.kernel);
+            let constants = variant
+                .constants()
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect();
+            let entry = Some((naga::ShaderStage::Compute, "main"));
+            let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+            let pipeline = spv::PipelineOptions {
+                shader_stage: naga::ShaderStage::Compute,
+                entry_point: "main".into(),
+            };
+            let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline));
+            assert!(words.unwrap().len() > 100);
+
+            let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+            let (metal, _) =
+                msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+                    .unwrap();
+            assert!(metal.contains("kernel void"));
+
+            let mut text = String::new();
+            let options = hlsl::Options {
+                fake_missing_bindings: true,
+                shader_model: hlsl::ShaderModel::V6_0,
+                ..Default::default()
+            };
+            let pipeline = hlsl::PipelineOptions::default();
+            let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
+            writer.write(&module, &info, None).unwrap();
+            assert!(text.contains("numthreads"));
+        }
+    }
+}

@@ -90,7 +90,7 @@ pub fn random_weights(
 }
 
 /// Brings a tensor from NCHW into a layout.
-pub fn to_layout<T: Copy>(values: &[T], shape: &Shape, layout: Layout) -> Vec<T> {
+pub fn to_layout<T: Copy>(values: &[T], shape: Shape, layout: Layout) -> Vec<T> {
     match layout {
         Layout::Nchw => values.to_vec(),
         Layout::Nhwc => {
@@ -114,7 +114,7 @@ pub fn run_guarded<'a>(
     (gpu, pipelines): &(Gpu, Pipelines),
     weights: impl Into<WeightsRef<'a>>,
     options: LayerOptions,
-    input: &Shape,
+    input: Shape,
     x: &[f32],
     residual: &[f32],
 ) -> dsconv::Result<Vec<f32>> {
@@ -130,14 +130,14 @@ pub fn run_guarded<'a>(
         words.extend(values);
         gpu::upload(&gpu.device, "tensor", usage, &words)
     };
-    let bits = |values: &[f32], shape: &Shape, layout| -> Vec<u32> {
+    let bits = |values: &[f32], shape: Shape, layout| -> Vec<u32> {
         to_layout(values, shape, layout).into_iter().map(f32::to_bits).collect()
     };
     let x = tensor(&bits(x, input, options.input_layout))?;
     let y = tensor(&vec![POISON; shape.elements() + GUARD])?;
     let residual = match options.residual {
         Residual::None => None,
-        _ => Some(tensor(&bits(residual, &shape, options.output_layout))?),
+        _ => Some(tensor(&bits(residual, shape, options.output_layout))?),
     };
     let plan = layer.plan(
         input,
@@ -165,7 +165,7 @@ pub fn run_guarded<'a>(
                 width: 1,
                 ..shape
             };
-            to_layout(y, &turned, Layout::Nhwc)
+            to_layout(y, turned, Layout::Nhwc)
         }
     })
 }
@@ -174,7 +174,7 @@ pub fn run_guarded<'a>(
 pub fn expected<'a>(
     weights: impl Into<WeightsRef<'a>>,
     options: LayerOptions,
-    input: &Shape,
+    input: Shape,
     x: &[f32],
     residual: &[f32],
 ) -> Reference {

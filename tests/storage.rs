@@ -1,0 +1,154 @@
+//! Layer files: exact round trips, and hostile bytes.
+#![cfg(feature = "storage")]
+
+use dsconv::{
+    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, LayerFile, Partition,
+    Quantizer, Weights,
+};
+use proptest::prelude::*;
+
+/// Every optional part, every width, both partitions, and a float layer.
+fn sample(seed: u64) -> LayerFile {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut floats = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.f32() - 0.5).collect() };
+    let mut file = LayerFile::default();
+    file.metadata.insert("notice".into(), "made by a test".into());
+    for bits in 2..=8u8 {
+        let descriptor = ConvDescriptor::new(22, 6, [3, 2])
+            .with_groups(2)
+            .with_stride([2, 1])
+            .with_dilation([1, 3])
+            .with_padding([0, 1, 2, 3]);
+        let partition = if bits % 2 == 0 { Partition::Even } else { Partition::Fixed };
+        let quantizer = Quantizer::new(bits, 4).unwrap().partition(partition).kds_bias(bits > 5);
+        let values = floats(descriptor.weight_count());
+        let mut weights = quantizer.weights(&descriptor, &values).unwrap();
+        if bits != 3 {
+            weights = weights.with_bias(floats(6)).unwrap();
+        }
+        let (scale, shift) = (floats(6), floats(6));
+        weights = match bits {
+            4 | 6 => weights.with_cds(Cds::Output { scale, shift }).unwrap(),
+            5 | 7 => weights.with_cds(Cds::Kernel { scale, shift }).unwrap(),
+            _ => weights,
+        };
+        // Names in no alphabetical order: the file keeps the layers' own.
+        file.layers.push((format!("layer {}", 9 - bits), weights.into()));
+    }
+    let depthwise = ConvDescriptor::new(5, 5, [3, 3]).with_groups(5);
+    let weights = FloatWeights::new(depthwise, floats(45)).unwrap();
+    file.layers.push(("depthwise".into(), weights.with_bias(floats(5)).unwrap().into()));
+    file
+}
+
+#[test]
+fn files_come_back_exactly() {
+    let file = sample(fastrand::u64(..));
+    let path = std::env::temp_dir().join(format!("dsconv-{}.safetensors", std::process::id()));
+    file.save(&path).unwrap();
+    let back = LayerFile::load(&path).unwrap();
+    assert_eq!(back, file);
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(LayerFile::load(&path), Err(Error::Io { .. })));
+    assert!(file.save("/nonexistent/folder/file").is_err());
+}
+
+#[test]
+fn integers_take_their_bits_and_no_more() {
+    let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
+    let floats = vec![0.25f32; descriptor.weight_count()];
+    for bits in 2..=8u8 {
+        let weights = Quantizer::new(bits, 32).unwrap().weights(&descriptor, &floats).unwrap();
+        let expected =
+            descriptor.weight_count() * usize::from(bits) / 8 + 4 * weights.alpha().len();
+        let layers = vec![("a".to_string(), Weights::from(weights))];
+        let bytes = LayerFile { layers, ..LayerFile::default() }.to_bytes().unwrap();
+        assert!((expected..expected + 1024).contains(&bytes.len()), "{bits}: {}", bytes.len());
+    }
+}
+
+#[test]
+fn names_and_keys_that_collide_are_refused() {
+    let mut file = sample(1);
+    file.layers[1].0 = file.layers[0].0.clone();
+    assert!(file.to_bytes().unwrap_err().to_string().contains("layer name"));
+    let mut file = sample(1);
+    file.metadata.insert("version".into(), "2".into());
+    assert!(file.to_bytes().unwrap_err().to_string().contains("version"));
+}
+
+/// A safetensors file from its header's text and its data.
+fn raw(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+#[test]
+fn hostile_files_are_refused_with_a_reason() {
+    let conv = |channels: u64| {
+        format!(
+            r#"{{\"name\":\"a\",\"conv\":{{\"in_channels\":{channels},\"out_channels\":1,\"kernel\":[1,1],\"stride\":[1,1],\"dilation\":[1,1],\"padding\":[0,0,0,0],\"groups\":1}},\"format\":{{\"bits\":4,\"block_size\":8,\"partition\":\"fixed\"}}}}"#
+        )
+    };
+    let file = |version: &str, layers: &str| {
+        let header = format!(
+            r#"{{"__metadata__":{{"format":"dsconv","version":"{version}","layers":"[{layers}]"}},"a.q":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}},"a.alpha":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[1,5]}}}}"#
+        );
+        raw(&header, &[0x21, 0, 0, 0x80, 0x3f])
+    };
+    let good = LayerFile::from_bytes(&file("1", &conv(2))).unwrap();
+    let Weights::DsConv(weights) = &good.layers[0].1 else { panic!("a DSConv layer") };
+    assert_eq!((weights.q(), weights.alpha()), ([1i8, 2].as_slice(), [1.0f32].as_slice()));
+
+    let cases = [
+        (vec![], "eader"),
+        (vec![0xff; 16], "eader"),
+        (raw("{}", &[]), "format"),
+        (raw(r#"{"__metadata__":{"format":"pt"}}"#, &[]), "version"),
+        (file("2", &conv(2)), "version 1, got dsconv, version 2"),
+        (file("1", "7"), "layers"),
+        (file("1", &conv(0)), "in_channels"),
+        (file("1", &conv(3)), "packed q (bytes)|2|1"),
+        // A terabyte, if it were believed.
+        (file("1", &conv(1 << 24)), "packed q (bytes)"),
+        (file("1", &conv(1 << 40)), "layers"),
+        (file("1", &conv(2).replace("4", "9")), "bits"),
+        (file("1", &conv(2).replace("8", "1")), "alpha"),
+        (file("1", &conv(2).replace(r#"\"a\""#, r#"\"b\""#)), "b.q"),
+        (file("1", &conv(2).replace("fixed", "odd")), "odd"),
+    ];
+    for (bytes, words) in cases {
+        let result = LayerFile::from_bytes(&bytes);
+        let error = result.expect_err(words).to_string();
+        for word in words.split('|') {
+            assert!(error.contains(word), "{error:?} does not name {word:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_never_panic(seed in 0u64..4, cut in any::<prop::sample::Index>(), flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 0..4)) {
+        let mut bytes = sample(seed).to_bytes().unwrap();
+        for (at, bit) in &flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        if flips.is_empty() {
+            bytes.truncate(cut.index(bytes.len()));
+            prop_assert!(LayerFile::from_bytes(&bytes).is_err());
+        } else {
+            // A flipped weight bit is another valid weight; anything else must be an error.
+            let _ = LayerFile::from_bytes(&bytes);
+        }
+    }
+}
+
+#[test]
+fn formats_do_not_accept_other_widths() {
+    let descriptor = ConvDescriptor::new(2, 1, [1, 1]);
+    let format = BlockFormat::new(2, 2).unwrap();
+    assert!(DsConvWeights::from_integers(descriptor, format, &[2, 0], vec![1.0]).is_err());
+}
