@@ -1,4 +1,51 @@
-#![doc = "x"]
+//! Distribution Shifting Convolution (DSConv, arXiv 1901.01928) as WGSL compute kernels on wgpu.
+//!
+//! A convolution kernel is split into small integers (2 to 8 bits; the paper's VQK) and a float scale
+//! `alpha` per block of input channels at one kernel tap (its KDS), optionally with an offset per block
+//! (KDS bias) and a scale and shift per output channel (CDS):
+//!
+//! ```text
+//! w[o,c,y,x] = alpha[o,j(c),y,x] * q[o,c,y,x] + kds_bias[o,j(c),y,x]
+//! out[o,p]   = cds_scale[o] * (sum of w * in) + cds_shift[o] + bias[o]
+//! ```
+//!
+//! The kernels keep the integers packed in device memory and multiply by alpha in the shader, so a
+//! layer takes a quarter to a fourteenth of its f32 memory.
+//!
+//! # From floats to an output
+//!
+//! ```
+//! use dsconv::gpu::{self, Layer, LayerOptions, Pipelines, Selection};
+//! use dsconv::{Activation, ConvDescriptor, Quantizer, Shape, reference};
+//! # fn main() -> dsconv::Result<()> { pollster::block_on(async {
+//! // A 3x3 convolution of 8 to 16 channels, its weights in PyTorch's and ONNX's order (OIHW).
+//! let descriptor = ConvDescriptor::new(8, 16, [3, 3]).with_padding([1; 4]);
+//! let floats: Vec<f32> = (0..descriptor.weight_count()).map(|i| (i as f32).sin()).collect();
+//! let weights = Quantizer::new(4, 8)?.weights(&descriptor, &floats)?;
+//!
+//! let gpu = gpu::open(&Selection::Best).await?; // or bring your own device
+//! let pipelines = Pipelines::new(&gpu.device)?;
+//! let options = LayerOptions { activation: Activation::Relu, ..LayerOptions::default() };
+//! let layer = Layer::new(&pipelines, &weights, options)?;
+//!
+//! let shape = Shape::new(1, 8, 20, 20);
+//! let x = vec![0.5; shape.elements()];
+//! let y = layer.run(&gpu.queue, shape, &x, &[]).await?;
+//!
+//! // Every kernel is checked against this: plain loops in f64.
+//! let expected = reference::convolve(&weights, shape, &x)?;
+//! assert!((f64::from(y[21]) - expected.values[21].max(0.0)).abs() < 4e-6 * expected.magnitude);
+//! # Ok(()) }) }
+//! ```
+//!
+//! An engine records plans into its own encoder instead: see [`gpu::Plan`] and `examples/embed.rs`.
+//!
+//! # Features
+//!
+//! - `gpu` (default): the kernels and their host layer, on wgpu. Without it: weights, quantiser, reference.
+//! - `storage` (default): layer files in the safetensors format.
+
+mod blocks;
 mod epilogue;
 mod error;
 #[cfg(all(any(feature = "gpu", feature = "storage"), not(target_arch = "wasm32")))]
@@ -14,6 +61,7 @@ mod shape;
 mod storage;
 mod weights;
 
+pub use blocks::{BlockFormat, Blocks, Partition};
 pub use epilogue::{Activation, Residual};
 pub use error::{Error, Result};
 pub use quantize::{Method, Quantizer, signal_to_noise_db};
@@ -21,6 +69,8 @@ pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};
 #[cfg(feature = "storage")]
 pub use storage::LayerFile;
-pub use weights::{
-    BlockFormat, Blocks, Cds, DsConvWeights, FloatWeights, Partition, Weights, WeightsRef,
-};
+pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
+
+#[cfg(all(doctest, feature = "gpu", feature = "storage"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

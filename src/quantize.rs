@@ -1,7 +1,7 @@
 //! From float weights to DSConv weights.
 
+use crate::blocks::{block_members, shift_count};
 use crate::error::check_tensor;
-use crate::weights::{block_members, shift_count};
 use crate::{BlockFormat, ConvDescriptor, DsConvWeights, Partition, Result};
 use rayon::prelude::*;
 

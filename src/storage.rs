@@ -13,7 +13,7 @@
 //! The metadata holds `format` = `dsconv`, `version` = `1` and `layers`: a JSON list, in the layers'
 //! order, of their names, geometry and bit format. Other keys are the writer's own.
 
-use crate::weights::shift_count;
+use crate::blocks::shift_count;
 use crate::{
     BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights, pack,
 };

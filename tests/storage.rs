@@ -1,5 +1,4 @@
 //! Layer files: exact round trips, and hostile bytes.
-#![cfg(feature = "storage")]
 
 use dsconv::{
     BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, LayerFile, Partition,

@@ -102,7 +102,7 @@ mod tests {
         let format = BlockFormat::new(bits, block).unwrap().with_partition(Partition::Even);
         let q: Vec<i32> =
             (0..descriptor.weight_count()).map(|_| rng.i32(format.min()..=format.max())).collect();
-        let alpha = vec![1.0; crate::weights::shift_count(&descriptor, &format)];
+        let alpha = vec![1.0; crate::blocks::shift_count(&descriptor, &format)];
         DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap()
     }
 

@@ -58,7 +58,6 @@ pub(crate) struct Params {
 
 impl Params {
     /// Of shapes and a descriptor that have been validated.
-    #[expect(clippy::too_many_arguments, reason = "one plain record from all that decides it")]
     pub(crate) fn new(
         kernel: Kernel,
         descriptor: &ConvDescriptor,

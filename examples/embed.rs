@@ -1,0 +1,102 @@
+//! An engine of its own device, queue and encoder runs two chained layers in one submission.
+//!
+//! `cargo run --release --example embed`
+
+use dsconv::gpu::{self, Layer, LayerOptions, MemoryUse, Pipelines, Tensors};
+use dsconv::{Activation, ConvDescriptor, Method, Quantizer, Residual, Shape, reference};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    pollster::block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    // The host's own device. The library asks for features and limits, and gets what the host grants.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await?;
+    let (device, queue) = adapter
+        .request_device(&wgpu::DeviceDescriptor {
+            required_features: adapter.features() & gpu::WANTED_FEATURES,
+            required_limits: gpu::wanted_limits(&adapter),
+            ..Default::default()
+        })
+        .await?;
+    println!("on {}", adapter.get_info().name);
+
+    // Two layers: 3x3 with SiLU, then 1x1 that adds the network's input again.
+    let first = ConvDescriptor::new(32, 64, [3, 3]).with_padding([1; 4]);
+    let second = ConvDescriptor::new(64, 32, [1, 1]);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut random = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.f32() - 0.5).collect() };
+    let quantizer = Quantizer::new(4, 32)?.method(Method::MinMse);
+    let first = quantizer.weights(&first, &random(first.weight_count()))?.with_bias(random(64))?;
+    let second = quantizer.weights(&second, &random(second.weight_count()))?;
+    let shape = Shape::new(1, 32, 40, 40);
+    let x = random(shape.elements());
+
+    // What it will take is known before anything is made.
+    let announced: u64 = [&first, &second].map(|w| MemoryUse::of_layer(w).total()).iter().sum();
+    println!("weights of both layers: {announced} bytes");
+
+    let pipelines = Pipelines::new(&device)?;
+    let silu = LayerOptions { activation: Activation::Silu, ..Default::default() };
+    let adding = LayerOptions { residual: Residual::AfterActivation, ..Default::default() };
+    let first_layer = Layer::new(&pipelines, &first, silu)?;
+    let second_layer = Layer::new(&pipelines, &second, adding)?;
+
+    // The tensors are the host's buffers, or slices of them.
+    let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let middle_shape = first.descriptor().output_shape(shape)?;
+    let buffer = |floats: usize| {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4 * floats as u64,
+            usage: storage,
+            mapped_at_creation: false,
+        })
+    };
+    let input = gpu::upload(&device, "input", storage, &x)?;
+    let (middle, output) = (buffer(middle_shape.elements()), buffer(shape.elements()));
+    let plans = [
+        first_layer.plan(
+            shape,
+            Tensors { input: input.slice(..), residual: None, output: middle.slice(..) },
+        )?,
+        second_layer.plan(
+            middle_shape,
+            Tensors {
+                input: middle.slice(..),
+                residual: Some(input.slice(..)),
+                output: output.slice(..),
+            },
+        )?,
+    ];
+
+    // One encoder, one pass, one submission: all the host's.
+    let mut encoder = device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for plan in &plans {
+            plan.record(&mut pass);
+        }
+    }
+    queue.submit([encoder.finish()]);
+    let y = gpu::download(&device, &queue, output.slice(..)).await?;
+
+    // The same in f64.
+    let middle = reference::convolve(&first, shape, &x)?.with_epilogue(
+        Activation::Silu,
+        Residual::None,
+        &[],
+    )?;
+    let middle: Vec<f32> = middle.values.iter().map(|&v| v as f32).collect();
+    let expected = reference::convolve(&second, middle_shape, &middle)?.with_epilogue(
+        Activation::Identity,
+        Residual::AfterActivation,
+        &x,
+    )?;
+    let error = |(&y, e): (&f32, &f64)| (f64::from(y) - e).abs();
+    let worst = y.iter().zip(&expected.values).map(error).fold(0.0, f64::max);
+    println!("worst error {:.1e} of the magnitude", worst / expected.magnitude);
+    assert!(worst <= 1e-5 * expected.magnitude, "out of bounds");
+    Ok(())
+}
