@@ -1,5 +1,6 @@
 //! What is fused behind a convolution.
 
+#[cfg(feature = "gpu")]
 use crate::{Error, Result};
 
 /// A fused activation function.
@@ -51,6 +52,7 @@ impl Activation {
         }
     }
 
+    #[cfg(feature = "gpu")]
     pub(crate) fn validate(self) -> Result<()> {
         match self {
             Self::LeakyRelu(slope) if !slope.is_finite() => {

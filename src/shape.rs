@@ -242,6 +242,7 @@ pub enum Layout {
 
 impl Layout {
     /// Distance in elements between neighbours along N, C, H and W of a validated shape.
+    #[cfg(feature = "gpu")]
     pub(crate) const fn strides(self, shape: Shape) -> [u32; 4] {
         let Shape { channels: c, height: h, width: w, .. } = shape;
         match self {
@@ -289,6 +290,7 @@ mod tests {
         assert_eq!(output, Shape::new(2, 8, 8, 11));
     }
 
+    #[cfg(feature = "gpu")]
     #[test]
     fn strides_reach_every_element_once() {
         let shape = Shape::new(2, 3, 4, 5);

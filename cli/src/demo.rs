@@ -1,8 +1,9 @@
 use crate::device::{Device, DeviceChoice};
 use crate::table::{bytes, table};
+use crate::timing::{medians, ms};
 use crate::verify::FLOAT_BOUND;
 use anyhow::{Context, ensure};
-use dsconv::gpu::{Layer, LayerOptions, MemoryUse, Plan, Tensors, download, upload};
+use dsconv::gpu::{Layer, LayerOptions, MemoryUse, Tensors, download, upload};
 use dsconv::{
     ConvDescriptor, DsConvWeights, Error, LayerFile, Reference, Shape, Weights, WeightsRef,
     reference,
@@ -135,8 +136,7 @@ fn measure(
     let plan = layer.plan(input, tensors(y.slice(..)))?;
     let float_plan = float_layer.plan(input, tensors(float_y.slice(..)))?;
 
-    // The first run of each also warms up.
-    let first = time(device, &float_plan, 1)?.max(time(device, &plan, 1)?);
+    let times = medians(device, &[&float_plan, &plan], 5)?;
     let values = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..)))?;
     let difference = |(&y, e): (&f32, &f64)| {
         let difference = (f64::from(y) - e).abs();
@@ -144,37 +144,7 @@ fn measure(
     };
     let worst = values.iter().zip(&expected.values).map(difference).fold(0.0, f64::max);
 
-    // Enough dispatches in a submission that its own cost does not show.
-    let repeats =
-        (Duration::from_millis(4).as_secs_f64() / first.as_secs_f64()).clamp(1.0, 100.0) as u32;
-    let (mut float_times, mut times) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        float_times.push(time(device, &float_plan, repeats)?);
-        times.push(time(device, &plan, repeats)?);
-    }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort();
-        times[times.len() / 2]
-    };
-    Ok(Measured::Gpu {
-        error: worst / expected.magnitude,
-        float_time: median(&mut float_times),
-        time: median(&mut times),
-    })
-}
-
-/// The time of one run, over a submission of several.
-fn time(device: &Device, plan: &Plan, repeats: u32) -> anyhow::Result<Duration> {
-    let mut encoder =
-        device.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    for _ in 0..repeats {
-        plan.encode(&mut encoder);
-    }
-    let commands = encoder.finish();
-    let started = Instant::now();
-    device.gpu.queue.submit([commands]);
-    device.wait()?;
-    Ok(started.elapsed() / repeats)
+    Ok(Measured::Gpu { error: worst / expected.magnitude, float_time: times[0], time: times[1] })
 }
 
 fn print(rows: &[Row]) {
@@ -184,7 +154,7 @@ fn print(rows: &[Row]) {
         let (kernel, stride) = (kernel[0], stride[0]);
         format!("{in_channels}x{out_channels} k{kernel} s{stride} @{}", row.input.height)
     };
-    let ms = |time: Duration| format!("{:.2}", time.as_secs_f64() * 1e3);
+    let ms = |time: Duration| format!("{:.2}", ms(time));
     let ratio = |a: f64, b: f64| format!("{:.2}x", a / b);
     let mut header = vec!["layer", "geometry", "f32", "DSConv", "smaller"];
     match on_gpu {

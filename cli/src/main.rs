@@ -5,6 +5,7 @@ mod device;
 mod devices;
 mod golden;
 mod table;
+mod timing;
 mod verify;
 
 use clap::{Args, Parser, Subcommand};

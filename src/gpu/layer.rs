@@ -43,7 +43,7 @@ impl Layer {
     /// The upload is part of the device's next submission.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a kernel that can't compute this layer, [`Error::Limit`] for weights
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a kernel that can't compute this layer, [`Error::Limit`](crate::Error::Limit) for weights
     /// over the device's limits, a bad activation, or what the device reports.
     pub fn new<'a>(
         pipelines: &Pipelines,
@@ -131,8 +131,8 @@ impl Layer {
     /// fails here. Output and input must lie in different buffers, as WebGPU demands.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the tensor that is too small, misaligned, missing, without
-    /// `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`] for tensors or grids over the
+    /// [`Error::Invalid`](crate::Error::Invalid) names the tensor that is too small, misaligned, missing, without
+    /// `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`](crate::Error::Limit) for tensors or grids over the
     /// device's limits; a shape that does not fit; or what the device reports.
     pub fn plan(&self, input: Shape, tensors: Tensors<'_>) -> Result<Plan> {
         Plan::new(self, input, tensors)
