@@ -65,27 +65,10 @@ fn main(
         }
         workgroupBarrier();
     }
-    store_pixel(first_pixel + local.x, group, first_output + local.y, sum_0);
-    store_pixel(first_pixel + local.x + 8u, group, first_output + local.y, sum_1);
-    store_pixel(first_pixel + local.x + 16u, group, first_output + local.y, sum_2);
-    store_pixel(first_pixel + local.x + 24u, group, first_output + local.y, sum_3);
-}
-
-// A pixel of the output and the origin of its receptive field; not valid past the last pixel.
-struct Pixel {
-    image: u32,
-    y: u32,
-    x: u32,
-    valid: bool,
-    origin: vec2<i32>,
-}
-
-fn pixel_place(index: u32) -> Pixel {
-    let x = index % params.output_width;
-    let row = index / params.output_width;
-    let y = row % params.output_height;
-    let image = row / params.output_height;
-    return Pixel(image, y, x, image < params.batch, field_origin(y, x));
+    store(first_pixel + local.x, group, first_output + local.y, sum_0);
+    store(first_pixel + local.x + 8u, group, first_output + local.y, sum_1);
+    store(first_pixel + local.x + 16u, group, first_output + local.y, sum_2);
+    store(first_pixel + local.x + 24u, group, first_output + local.y, sum_3);
 }
 
 // Four channels of the input at a pixel and the tap of a depth; 0 in the padding.
@@ -110,15 +93,9 @@ fn load_weights(group: u32, output_in_group: u32, depth: u32, depth_end: u32) ->
 }
 
 // Stores four output channels of a pixel, eight apart.
-fn store_pixel(index: u32, group: u32, output_in_group: u32, sums: vec4<f32>) {
+fn store(index: u32, group: u32, output_in_group: u32, sums: vec4<f32>) {
     let pixel = pixel_place(index);
-    if !pixel.valid {
-        return;
-    }
-    for (var i = 0u; i < 4u; i++) {
-        let channel = output_in_group + 8u * i;
-        if channel < params.outputs {
-            store_output(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
-        }
+    if pixel.valid {
+        store_pixel(pixel, group, output_in_group, 8u, sums);
     }
 }

@@ -198,6 +198,23 @@ fn output_place(index: u32) -> OutputPlace {
     return place;
 }
 
+// A pixel of the output and the origin of its receptive field; not valid past the last pixel.
+struct Pixel {
+    image: u32,
+    y: u32,
+    x: u32,
+    valid: bool,
+    origin: vec2<i32>,
+}
+
+fn pixel_place(index: u32) -> Pixel {
+    let x = index % params.output_width;
+    let row = index / params.output_width;
+    let y = row % params.output_height;
+    let image = row / params.output_height;
+    return Pixel(image, y, x, image < params.batch, field_origin(y, x));
+}
+
 // Activation numbers are those of `Params::new` in src/gpu/params.rs.
 fn activate(value: f32) -> f32 {
     switch params.activation {
@@ -231,4 +248,14 @@ fn store_output(place: OutputPlace, sum: f32) {
         value += residual[at];
     }
     output[at] = value;
+}
+
+// Stores four output channels of a pixel, `step` apart, as far as they exist.
+fn store_pixel(pixel: Pixel, group: u32, output_in_group: u32, step: u32, sums: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        let channel = output_in_group + step * i;
+        if channel < params.outputs {
+            store_output(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
+        }
+    }
 }

@@ -102,7 +102,9 @@ fn check(case: &Case) {
         let options = LayerOptions { kernel: Some(kernel), ..options };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
             let result = run_guarded(gpu, weights, options, input, &x, &residual);
-            if kernel.supports(&descriptor, WeightFormat::from(weights)).is_err() {
+            let capabilities = gpu.1.capabilities();
+            let format = WeightFormat::from(weights);
+            if kernel.supports(&descriptor, format, capabilities).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
             }
@@ -172,7 +174,11 @@ fn every_width_at_its_extremes_is_exact() {
         let x: Vec<f32> = (0..shape.elements()).map(|i| (i % 7) as f32 - 3.0).collect();
         let options = LayerOptions::default();
         let expected = expected(&weights, options, shape, &x, &[]);
-        for kernel in [Kernel::ConvDirect, Kernel::ConvGemm] {
+        for kernel in Kernel::ALL {
+            let format = WeightFormat::Packed(bits);
+            if kernel.supports(&descriptor, format, gpu.1.capabilities()).is_err() {
+                continue;
+            }
             let options = LayerOptions { kernel: Some(kernel), ..options };
             let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
             assert_eq!(worst_error(&y, &expected), 0.0, "{kernel:?}, {bits} bits");

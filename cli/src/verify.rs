@@ -116,7 +116,10 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
         for weights in formats {
             let format = WeightFormat::from(weights);
             for kernel in Kernel::ALL {
-                if kernel.supports(check.weights.descriptor(), format).is_err() {
+                if kernel
+                    .supports(check.weights.descriptor(), format, device.pipelines.capabilities())
+                    .is_err()
+                {
                     continue;
                 }
                 let bound = if case.exact { 0.0 } else { FLOAT_BOUND };

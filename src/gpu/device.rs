@@ -4,7 +4,8 @@ use super::kernel::Kernel;
 use crate::{Error, Result};
 
 /// Features that the library uses where an adapter has them. Request the intersection with the adapter's.
-pub const WANTED_FEATURES: wgpu::Features = wgpu::Features::PIPELINE_CACHE;
+pub const WANTED_FEATURES: wgpu::Features =
+    wgpu::Features::PIPELINE_CACHE.union(wgpu::Features::SUBGROUP);
 
 /// Limits to request of that adapter: the defaults, with buffers as large as it allows.
 pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
@@ -13,6 +14,28 @@ pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
         max_buffer_size: of.max_buffer_size,
         max_storage_buffer_binding_size: of.max_storage_buffer_binding_size,
         ..wgpu::Limits::default()
+    }
+}
+
+/// What decides which kernels a device can run, and which it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The subgroup size, where the device has subgroups of one size only and the feature is on.
+    pub subgroup_size: Option<u32>,
+    /// Whether the device is a processor that plays a GPU.
+    pub software: bool,
+}
+
+impl Capabilities {
+    /// Those of a device, as it was made.
+    pub fn of(device: &wgpu::Device) -> Self {
+        let info = device.adapter_info();
+        let subgroups = device.features().contains(wgpu::Features::SUBGROUP)
+            && info.subgroup_min_size == info.subgroup_max_size;
+        Self {
+            subgroup_size: subgroups.then_some(info.subgroup_min_size),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+        }
     }
 }
 

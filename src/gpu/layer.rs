@@ -54,8 +54,10 @@ impl Layer {
         let descriptor = *weights.descriptor();
         let format = WeightFormat::from(weights);
         options.activation.validate()?;
-        let kernel = options.kernel.unwrap_or_else(|| Kernel::choose(&descriptor, format));
-        kernel.supports(&descriptor, format)?;
+        let capabilities = pipelines.capabilities();
+        let choose = || Kernel::choose(&descriptor, format, capabilities);
+        let kernel = options.kernel.unwrap_or_else(choose);
+        kernel.supports(&descriptor, format, capabilities)?;
         let memory = MemoryUse::of_layer(weights);
         check_buffer(pipelines.limits(), "weights", memory.weights)?;
         check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.shifts)?;

@@ -17,7 +17,7 @@ mod scope;
 mod shader;
 mod transfer;
 
-pub use device::{Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
+pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
 pub use kernel::{Kernel, Variant, WeightFormat};
 pub use layer::{Layer, LayerOptions};
 pub use memory::MemoryUse;

@@ -1,3 +1,4 @@
+use super::device::Capabilities;
 use super::kernel::{Kernel, Variant};
 use super::scope::checked;
 use super::transfer::upload;
@@ -19,6 +20,7 @@ pub struct Pipelines {
 struct Inner {
     device: wgpu::Device,
     limits: wgpu::Limits,
+    capabilities: Capabilities,
     bind_group_layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
     /// Bound where a layer has no shifts or no residual.
@@ -109,6 +111,7 @@ impl Pipelines {
             Inner {
                 device: device.clone(),
                 limits,
+                capabilities: Capabilities::of(device),
                 bind_group_layout,
                 pipeline_layout,
                 nothing,
@@ -123,6 +126,11 @@ impl Pipelines {
     /// The device.
     pub fn device(&self) -> &wgpu::Device {
         &self.inner.device
+    }
+
+    /// What decides which kernels the device runs.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.inner.capabilities
     }
 
     /// How many pipelines have been compiled so far.

@@ -11,6 +11,7 @@ impl Kernel {
         let file = match self {
             Self::ConvDirect => include_str!("../../shaders/conv_direct.wgsl"),
             Self::ConvGemm => include_str!("../../shaders/conv_gemm.wgsl"),
+            Self::ConvSubgroup => include_str!("../../shaders/conv_subgroup.wgsl"),
             Self::ConvDepthwise => include_str!("../../shaders/conv_depthwise.wgsl"),
         };
         format!("{file}\n{SHARED}")
@@ -27,7 +28,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn validator() -> Validator {
-        Validator::new(ValidationFlags::all(), Capabilities::empty())
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+        validator
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
+        validator
     }
 
     fn parse(kernel: Kernel) -> (naga::Module, ModuleInfo) {
@@ -127,10 +132,15 @@ mod tests {
                 shader_stage: naga::ShaderStage::Compute,
                 entry_point: "main".into(),
             };
-            let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline));
+            let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+            let words = spv::write_vec(&module, &info, &options, Some(&pipeline));
             assert!(words.unwrap().len() > 100);
 
-            let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+            let options = msl::Options {
+                fake_missing_bindings: true,
+                lang_version: (2, 4),
+                ..Default::default()
+            };
             let (metal, _) =
                 msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
                     .unwrap();

@@ -1,0 +1,179 @@
+// Convolution for software devices with subgroups of eight lanes. There a load costs as much as some
+// fifty multiply-adds, whether from memory or from workgroup memory, so nothing is loaded twice: a
+// workgroup is one subgroup and computes 32 pixels x 32 output channels. Lanes are output channels,
+// so a load of packed weights serves eight of them; each lane loads one input channel of every pixel
+// too, and broadcasts, which are cheap, spread those.
+
+const LANES = 8u;
+const TILE = 32u; // pixels, and output channels, of a workgroup: four per lane, LANES apart
+
+// Sums of four pixels for this lane's four output channels.
+alias Sums = array<vec4<f32>, 4>;
+
+@compute @workgroup_size(8)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let work = work_index(workgroup, grid);
+    if work >= params.work {
+        return;
+    }
+    let output_tiles = (params.outputs + TILE - 1u) / TILE;
+    let first_output = work % output_tiles * TILE;
+    let group = work / output_tiles % params.groups;
+    let first_pixel = work / output_tiles / params.groups * TILE;
+    // Outputs past the last compute the last one again, and are not stored.
+    let outputs = min(vec4<u32>(0u, 8u, 16u, 24u) + first_output + lane, vec4<u32>(params.outputs - 1u));
+    let channels = group * params.outputs + outputs;
+    let pixel_0 = pixel_place(first_pixel + lane);
+    let pixel_1 = pixel_place(first_pixel + lane + 8u);
+    let pixel_2 = pixel_place(first_pixel + lane + 16u);
+    let pixel_3 = pixel_place(first_pixel + lane + 24u);
+
+    var s0: Sums;
+    var s1: Sums;
+    var s2: Sums;
+    var s3: Sums;
+    var s4: Sums;
+    var s5: Sums;
+    var s6: Sums;
+    var s7: Sums;
+    for (var tap = 0u; tap < params.kernel_height * params.kernel_width; tap++) {
+        // Where each pixel's channels start in the input: a lane works out four, and all get them all.
+        let starts = vec4<u32>(
+            tap_index(pixel_0, group, tap),
+            tap_index(pixel_1, group, tap),
+            tap_index(pixel_2, group, tap),
+            tap_index(pixel_3, group, tap),
+        );
+        let p0 = four_lanes(starts.x);
+        let p1 = four_more_lanes(starts.x);
+        let p2 = four_lanes(starts.y);
+        let p3 = four_more_lanes(starts.y);
+        let p4 = four_lanes(starts.z);
+        let p5 = four_more_lanes(starts.z);
+        let p6 = four_lanes(starts.w);
+        let p7 = four_more_lanes(starts.w);
+        var quad = 0u;
+        for (var block = 0u; block < params.block_count; block++) {
+            let end = select(quad + params.block_quads, params.row_quads, block + 1u == params.block_count);
+            let shift_0 = block_shift(tap, block, channels.x);
+            let shift_1 = block_shift(tap, block, channels.y);
+            let shift_2 = block_shift(tap, block, channels.z);
+            let shift_3 = block_shift(tap, block, channels.w);
+            for (; quad < end; quad += 2u) {
+                // Two quads: lane l loads channel l % 4 of quad l / 4.
+                let mine = quad + lane / 4u;
+                let place = quad_place(min(mine, params.row_quads - 1u));
+                let exists = mine < end && lane % 4u < place.count;
+                let offset = select(NONE, (place.channel + lane % 4u) * params.input_c, exists);
+                let x0 = fetch(p0, offset);
+                let x1 = fetch(p1, offset);
+                let x2 = fetch(p2, offset);
+                let x3 = fetch(p3, offset);
+                let x4 = fetch(p4, offset);
+                let x5 = fetch(p5, offset);
+                let x6 = fetch(p6, offset);
+                let x7 = fetch(p7, offset);
+                let next = min(quad + 1u, params.row_quads - 1u);
+                let w = Weights(
+                    weight_quad(tap, quad, channels.x) * shift_0.x + shift_0.y,
+                    weight_quad(tap, quad, channels.y) * shift_1.x + shift_1.y,
+                    weight_quad(tap, quad, channels.z) * shift_2.x + shift_2.y,
+                    weight_quad(tap, quad, channels.w) * shift_3.x + shift_3.y,
+                    weight_quad(tap, next, channels.x) * shift_0.x + shift_0.y,
+                    weight_quad(tap, next, channels.y) * shift_1.x + shift_1.y,
+                    weight_quad(tap, next, channels.z) * shift_2.x + shift_2.y,
+                    weight_quad(tap, next, channels.w) * shift_3.x + shift_3.y,
+                );
+                add(&s0, x0, w);
+                add(&s1, x1, w);
+                add(&s2, x2, w);
+                add(&s3, x3, w);
+                add(&s4, x4, w);
+                add(&s5, x5, w);
+                add(&s6, x6, w);
+                add(&s7, x7, w);
+            }
+            quad = end;
+        }
+    }
+    let at = vec2<u32>(first_pixel, first_output + lane);
+    store(at, group, s0);
+    store(at + vec2<u32>(4u, 0u), group, s1);
+    store(at + vec2<u32>(8u, 0u), group, s2);
+    store(at + vec2<u32>(12u, 0u), group, s3);
+    store(at + vec2<u32>(16u, 0u), group, s4);
+    store(at + vec2<u32>(20u, 0u), group, s5);
+    store(at + vec2<u32>(24u, 0u), group, s6);
+    store(at + vec2<u32>(28u, 0u), group, s7);
+}
+
+// Eight channels of this lane's four output channels: a quad of each, then the next quad of each.
+struct Weights {
+    a0: vec4<f32>,
+    a1: vec4<f32>,
+    a2: vec4<f32>,
+    a3: vec4<f32>,
+    b0: vec4<f32>,
+    b1: vec4<f32>,
+    b2: vec4<f32>,
+    b3: vec4<f32>,
+}
+
+// Adds the products of eight channels of four pixels; lane l holds channel l of `x`. Two outputs at a
+// time, so that their sums stay in registers.
+fn add(sums: ptr<function, Sums>, x: vec4<f32>, w: Weights) {
+    let x0 = subgroupBroadcast(x, 0u);
+    let x1 = subgroupBroadcast(x, 1u);
+    let x2 = subgroupBroadcast(x, 2u);
+    let x3 = subgroupBroadcast(x, 3u);
+    let x4 = subgroupBroadcast(x, 4u);
+    let x5 = subgroupBroadcast(x, 5u);
+    let x6 = subgroupBroadcast(x, 6u);
+    let x7 = subgroupBroadcast(x, 7u);
+    (*sums)[0] += x0 * w.a0.x + x1 * w.a0.y + x2 * w.a0.z + x3 * w.a0.w + x4 * w.b0.x + x5 * w.b0.y + x6 * w.b0.z + x7 * w.b0.w;
+    (*sums)[1] += x0 * w.a1.x + x1 * w.a1.y + x2 * w.a1.z + x3 * w.a1.w + x4 * w.b1.x + x5 * w.b1.y + x6 * w.b1.z + x7 * w.b1.w;
+    (*sums)[2] += x0 * w.a2.x + x1 * w.a2.y + x2 * w.a2.z + x3 * w.a2.w + x4 * w.b2.x + x5 * w.b2.y + x6 * w.b2.z + x7 * w.b2.w;
+    (*sums)[3] += x0 * w.a3.x + x1 * w.a3.y + x2 * w.a3.z + x3 * w.a3.w + x4 * w.b3.x + x5 * w.b3.y + x6 * w.b3.z + x7 * w.b3.w;
+}
+
+fn four_lanes(value: u32) -> vec4<u32> {
+    return vec4<u32>(
+        subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u),
+    );
+}
+
+fn four_more_lanes(value: u32) -> vec4<u32> {
+    return vec4<u32>(
+        subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u),
+    );
+}
+
+// Where a pixel's channels start in the input at a tap; NONE in the padding and past the last pixel.
+fn tap_index(pixel: Pixel, group: u32, tap: u32) -> u32 {
+    let position = tap_position(pixel.origin, tap);
+    if !pixel.valid || !inside_input(position) {
+        return NONE;
+    }
+    return input_index(pixel.image, group, position);
+}
+
+// This lane's channel of four pixels; 0 where there is none.
+fn fetch(starts: vec4<u32>, offset: u32) -> vec4<f32> {
+    let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(offset != NONE);
+    let at = select(vec4<u32>(), starts + offset, exists);
+    return select(vec4<f32>(), vec4<f32>(input[at.x], input[at.y], input[at.z], input[at.w]), exists);
+}
+
+// Stores four pixels from `at.x`, for output channels from `at.y`, LANES apart.
+fn store(at: vec2<u32>, group: u32, sums: Sums) {
+    for (var i = 0u; i < 4u; i++) {
+        let pixel = pixel_place(at.x + i);
+        if pixel.valid {
+            store_pixel(pixel, group, at.y, LANES, vec4<f32>(sums[0][i], sums[1][i], sums[2][i], sums[3][i]));
+        }
+    }
+}
