@@ -7,7 +7,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = work_index(workgroup, grid) * 64u + lane;
-    let channels = params.outputs * params.groups;
+    let channels = params.all_outputs;
     if index >= params.batch * channels * params.output_height * params.output_width {
         return;
     }
@@ -23,7 +23,7 @@ fn main(
             let x = origin.y + i32(kx * params.dilation_x);
             if inside_input(vec2<i32>(y, x)) {
                 let at = plane + u32(y) * params.input_y + u32(x) * params.input_x;
-                sum += bitcast<f32>(weights[weight]) * input[at];
+                sum += bitcast<f32>(weights[weight]) * bitcast<f32>(input[at]);
             }
             weight += channels;
         }

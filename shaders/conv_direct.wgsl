@@ -8,7 +8,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = work_index(workgroup, grid) * 64u + lane;
-    let channels = params.outputs * params.groups;
+    let channels = params.all_outputs;
     if index >= params.batch * channels * params.output_height * params.output_width {
         return;
     }
@@ -16,7 +16,7 @@ fn main(
     let group = place.channel / params.outputs;
     let origin = field_origin(place.y, place.x);
     var sum = 0.0;
-    for (var tap = 0u; tap < params.kernel_height * params.kernel_width; tap++) {
+    for (var tap = 0u; tap < params.taps; tap++) {
         let position = tap_position(origin, tap);
         if !inside_input(position) {
             continue;

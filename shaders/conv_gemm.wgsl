@@ -39,7 +39,7 @@ fn main(
     var sum_1 = vec4<f32>();
     var sum_2 = vec4<f32>();
     var sum_3 = vec4<f32>();
-    let depth = params.kernel_height * params.kernel_width * params.row_quads;
+    let depth = params.taps * params.row_quads;
     for (var start = 0u; start < depth; start += STEP) {
         x_tile[x_quad.x * TILE + x_pixel.x] = load_input(pixel_0, group, start + x_quad.x, depth);
         x_tile[x_quad.y * TILE + x_pixel.y] = load_input(pixel_1, group, start + x_quad.y, depth);

@@ -40,7 +40,7 @@ fn main(
     var s5: Sums;
     var s6: Sums;
     var s7: Sums;
-    for (var tap = 0u; tap < params.kernel_height * params.kernel_width; tap++) {
+    for (var tap = 0u; tap < params.taps; tap++) {
         // Where each pixel's channels start in the input: a lane works out four, and all get them all.
         let starts = vec4<u32>(
             tap_index(pixel_0, group, tap),
@@ -165,7 +165,7 @@ fn tap_index(pixel: Pixel, group: u32, tap: u32) -> u32 {
 fn fetch(starts: vec4<u32>, offset: u32) -> vec4<f32> {
     let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(offset != NONE);
     let at = select(vec4<u32>(), starts + offset, exists);
-    return select(vec4<f32>(), vec4<f32>(input[at.x], input[at.y], input[at.z], input[at.w]), exists);
+    return select(vec4<f32>(), bitcast<vec4<f32>>(vec4<u32>(input[at.x], input[at.y], input[at.z], input[at.w])), exists);
 }
 
 // Stores four pixels from `at.x`, for output channels from `at.y`, LANES apart.

@@ -41,6 +41,10 @@ struct Params {
     activation_a: f32,
     activation_b: f32,
     residual: u32,
+    taps: u32, // kernel_height * kernel_width
+    all_outputs: u32, // outputs * groups
+    scales_at: u32, // where the scales of integer activations start, in words
+    power_of_two: u32, // whether scales of activations are powers of two
 }
 
 const NONE = 0xffffffffu;
@@ -53,9 +57,11 @@ override BITS: u32 = 32;
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 // alpha [tap][block][output channel], KDS bias likewise, bias [output channel].
 @group(0) @binding(2) var<storage, read> shifts: array<f32>;
-@group(0) @binding(3) var<storage, read> input: array<f32>;
+// Words: floats, or integer activations. Those are quads, [pixel][group][quad], four mantissas a word;
+// then [pixel][group][block], a scale and the scaled sum of the block's mantissas.
+@group(0) @binding(3) var<storage, read> input: array<u32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> output: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<u32>;
 
 // The number of this workgroup; the grid is folded, for counts beyond the limit of one dimension.
 fn work_index(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
@@ -65,7 +71,7 @@ fn work_index(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
 // The `at`th quad of one plane of a row, its bits aligned to the top of each byte.
 fn plane_quad(plane: u32, mask: u32, row: u32, quad: u32, channel: u32) -> u32 {
     let per_word = 8u / plane;
-    let word = weights[(row + quad / per_word) * (params.outputs * params.groups) + channel];
+    let word = weights[(row + quad / per_word) * params.all_outputs + channel];
     return (word << (plane * (quad % per_word))) & mask;
 }
 
@@ -94,7 +100,7 @@ fn packed_quad(tap: u32, quad: u32, channel: u32) -> u32 {
 // `channel` is the output channel over all groups. Channels past the row's end give 0.
 fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
     if BITS == 32u {
-        let all = params.outputs * params.groups;
+        let all = params.all_outputs;
         let first = 4u * quad;
         let at = (tap * params.channels + first) * all + channel;
         var quad_value = vec4<f32>(bitcast<f32>(weights[at]), 0.0, 0.0, 0.0);
@@ -114,7 +120,7 @@ fn block_shift(tap: u32, block: u32, channel: u32) -> vec2<f32> {
     if BITS == 32u {
         return vec2<f32>(1.0, 0.0);
     }
-    let at = (tap * params.block_count + block) * (params.outputs * params.groups) + channel;
+    let at = (tap * params.block_count + block) * params.all_outputs + channel;
     if params.kds_bias_at == NONE {
         return vec2<f32>(shifts[at], 0.0);
     }
@@ -139,12 +145,16 @@ fn quad_place(quad: u32) -> QuadPlace {
 
 // Up to four channels of a pixel, from an index into the input; missing ones are 0.
 fn input_quad(at: u32, count: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(input_words(at, count));
+}
+
+fn input_words(at: u32, count: u32) -> vec4<u32> {
     let step = params.input_c;
-    var quad_value = vec4<f32>(input[at], 0.0, 0.0, 0.0);
-    if count > 1u { quad_value.y = input[at + step]; }
-    if count > 2u { quad_value.z = input[at + 2u * step]; }
-    if count > 3u { quad_value.w = input[at + 3u * step]; }
-    return quad_value;
+    var words = vec4<u32>(input[at], 0u, 0u, 0u);
+    if count > 1u { words.y = input[at + step]; }
+    if count > 2u { words.z = input[at + 2u * step]; }
+    if count > 3u { words.w = input[at + 3u * step]; }
+    return words;
 }
 
 // Where the receptive field of an output pixel starts in the input; may be in the padding.
@@ -179,7 +189,7 @@ struct OutputPlace {
 
 // The `index`th output in the order of the output's memory, so that neighbouring threads write side by side.
 fn output_place(index: u32) -> OutputPlace {
-    let channels = params.outputs * params.groups;
+    let channels = params.all_outputs;
     var rest = index;
     var place: OutputPlace;
     if params.output_c == 1u {
@@ -215,6 +225,26 @@ fn pixel_place(index: u32) -> Pixel {
     return Pixel(image, y, x, image < params.batch, field_origin(y, x));
 }
 
+// Which row of integer activations a pixel and tap meet, over all images and groups; NONE in the padding
+// and past the last pixel.
+fn integer_row(pixel: Pixel, group: u32, tap: u32) -> u32 {
+    let position = tap_position(pixel.origin, tap);
+    if !pixel.valid || !inside_input(position) {
+        return NONE;
+    }
+    let index = (pixel.image * u32(params.input_height) + u32(position.x)) * u32(params.input_width) + u32(position.y);
+    return index * params.groups + group;
+}
+
+// Scale of a block of integer activations, and its scaled sum; 0 for no row.
+fn integer_scale(row: u32, block: u32) -> vec2<f32> {
+    if row == NONE {
+        return vec2<f32>();
+    }
+    let at = params.scales_at + 2u * (row * params.block_count + block);
+    return bitcast<vec2<f32>>(vec2<u32>(input[at], input[at + 1u]));
+}
+
 // Activation numbers are those of `Params::new` in src/gpu/params.rs.
 fn activate(value: f32) -> f32 {
     switch params.activation {
@@ -247,7 +277,7 @@ fn store_output(place: OutputPlace, sum: f32) {
     if params.residual == 2u {
         value += residual[at];
     }
-    output[at] = value;
+    output[at] = bitcast<u32>(value);
 }
 
 // Stores four output channels of a pixel, `step` apart, as far as they exist.

@@ -14,7 +14,8 @@
 //!
 //! # From floats to an output
 //!
-//! ```
+#![cfg_attr(feature = "gpu", doc = "```")]
+#![cfg_attr(not(feature = "gpu"), doc = "```ignore")]
 //! use dsconv::gpu::{self, Layer, LayerOptions, Pipelines, Selection};
 //! use dsconv::{Activation, ConvDescriptor, Quantizer, Shape, reference};
 //! # fn main() -> dsconv::Result<()> { pollster::block_on(async {
@@ -45,6 +46,7 @@
 //! - `gpu` (default): the kernels and their host layer, on wgpu. Without it: weights, quantiser, reference.
 //! - `storage` (default): layer files in the safetensors format.
 
+mod activation;
 mod blocks;
 mod epilogue;
 mod error;
@@ -61,6 +63,7 @@ mod shape;
 mod storage;
 mod weights;
 
+pub use activation::{ActivationScale, Int8Activations};
 pub use blocks::{BlockFormat, Blocks, Partition};
 pub use epilogue::{Activation, Residual};
 pub use error::{Error, Result};

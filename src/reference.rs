@@ -2,7 +2,7 @@
 //! checked against it.
 
 use crate::error::check_length;
-use crate::{Activation, Cds, Residual, Result, Shape, WeightsRef};
+use crate::{Activation, Cds, DsConvWeights, Int8Activations, Residual, Result, Shape, WeightsRef};
 use rayon::prelude::*;
 
 /// An output computed in f64, NCHW, and the magnitude that rounding errors are measured against.
@@ -26,7 +26,21 @@ pub fn convolve<'a>(
     input: Shape,
     x: &[f32],
 ) -> Result<Reference> {
-    let weights = weights.into();
+    let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    convolve_f64(weights.into(), input, &x)
+}
+
+/// Convolves integer activations. Mantissa times scale and alpha times integer are exact in f64; only
+/// their products and sums round, at 2^-53.
+///
+/// # Errors
+/// Activations whose shape or blocks are not the weights'.
+pub fn convolve_int8(weights: &DsConvWeights, x: &Int8Activations) -> Result<Reference> {
+    x.check_blocks(weights.blocks())?;
+    convolve_f64(weights.into(), x.shape(), &x.dequantize())
+}
+
+fn convolve_f64(weights: WeightsRef<'_>, input: Shape, x: &[f64]) -> Result<Reference> {
     let shape = weights.descriptor().output_shape(input)?;
     check_length("input", input.elements(), x.len())?;
     let mut values = vec![0.0; shape.elements()];
@@ -74,7 +88,7 @@ impl Reference {
 fn output_plane(
     weights: &WeightsRef<'_>,
     input: Shape,
-    x: &[f32],
+    x: &[f64],
     shape: Shape,
     image: u32,
     output: u32,
@@ -107,7 +121,7 @@ fn output_plane(
                         }
                         let row = (image * input.channels + first_channel + channel) as usize;
                         let at = (row * input.height as usize + iy as usize) * input.width as usize;
-                        let value = f64::from(x[at + ix as usize]);
+                        let value = x[at + ix as usize];
                         let tap = ky * kernel_width + kx;
                         let weight = kernel[(channel * descriptor.taps() + tap) as usize];
                         sum += weight * value;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{BOUND, Extras, expected, gpu, random_f32, random_weights, run_guarded, worst_error};
-use dsconv::gpu::{Kernel, LayerOptions, WeightFormat};
+use dsconv::gpu::{ActivationFormat, Kernel, LayerOptions, Problem};
 use dsconv::{Activation, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef};
 use proptest::prelude::*;
 
@@ -65,7 +65,7 @@ fn case() -> impl Strategy<Value = Case> {
             residual,
             input_layout,
             output_layout,
-            kernel: None,
+            ..LayerOptions::default()
         },
     );
     let partition = prop_oneof![Just(Partition::Fixed), Just(Partition::Even)];
@@ -97,19 +97,24 @@ fn check(case: &Case) {
     let outputs = descriptor.output_shape(input).unwrap().elements();
     let residual = random_f32(&mut rng, outputs);
     let floats = weights.dequantize().unwrap();
-    let expected = expected(&weights, options, input, &x, &residual);
-    for kernel in Kernel::ALL {
-        let options = LayerOptions { kernel: Some(kernel), ..options };
+    let with = |activations| LayerOptions { activations, ..options };
+    let [of_floats, of_integers] = [ActivationFormat::F32, ActivationFormat::Int8]
+        .map(|activations| expected(&weights, with(activations), input, &x, &residual));
+    for kernel in Kernel::CONVOLUTIONS {
+        let options = LayerOptions { kernel: Some(kernel), ..with(kernel.activations()) };
+        let expected = match kernel.activations() {
+            ActivationFormat::F32 => &of_floats,
+            ActivationFormat::Int8 => &of_integers,
+        };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
             let result = run_guarded(gpu, weights, options, input, &x, &residual);
-            let capabilities = gpu.1.capabilities();
-            let format = WeightFormat::from(weights);
-            if kernel.supports(&descriptor, format, capabilities).is_err() {
+            let problem = Problem::new(weights, kernel.activations());
+            if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
             }
-            let error = worst_error(&result.unwrap(), &expected);
-            assert!(error <= BOUND, "{kernel:?}, {}: {error:e}", WeightFormat::from(weights));
+            let error = worst_error(&result.unwrap(), expected);
+            assert!(error <= BOUND, "{} for {problem}: {error:e}", kernel.name());
         }
     }
 }
@@ -172,14 +177,15 @@ fn every_width_at_its_extremes_is_exact() {
         let alpha = (0..6 * 5 * 3).map(|i| if i % 2 == 0 { 0.25 } else { -2.0 }).collect();
         let weights = dsconv::DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap();
         let x: Vec<f32> = (0..shape.elements()).map(|i| (i % 7) as f32 - 3.0).collect();
-        let options = LayerOptions::default();
-        let expected = expected(&weights, options, shape, &x, &[]);
-        for kernel in Kernel::ALL {
-            let format = WeightFormat::Packed(bits);
-            if kernel.supports(&descriptor, format, gpu.1.capabilities()).is_err() {
+        for kernel in Kernel::CONVOLUTIONS {
+            let activations = kernel.activations();
+            let problem = Problem::new(&weights, activations);
+            if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 continue;
             }
-            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let options =
+                LayerOptions { kernel: Some(kernel), activations, ..LayerOptions::default() };
+            let expected = expected(&weights, options, shape, &x, &[]);
             let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
             assert_eq!(worst_error(&y, &expected), 0.0, "{kernel:?}, {bits} bits");
         }

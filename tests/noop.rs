@@ -1,7 +1,9 @@
 //! Pipeline layouts against the shaders of every variant, on wgpu's backend that needs no GPU.
 
-use dsconv::gpu::{Kernel, Layer, LayerOptions, Pipelines, Tensors, Variant, upload};
-use dsconv::{ConvDescriptor, FloatWeights, Quantizer, Shape};
+use dsconv::gpu::{
+    ActivationFormat, Kernel, Layer, LayerOptions, Pipelines, Tensors, Variant, upload,
+};
+use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Quantizer, Shape};
 
 #[test]
 fn every_variant_fits_the_pipeline_layout() {
@@ -15,11 +17,17 @@ fn every_variant_fits_the_pipeline_layout() {
         upload(&device, "tensor", wgpu::BufferUsages::STORAGE, &vec![0.0f32; floats]).unwrap()
     };
     let (x, y) = (tensor(shape.elements()), tensor(shape.elements()));
+    let integers = tensor(4 * shape.elements());
     // The device has no subgroups, so the kernel that wants them is not for it.
-    let variants = || Variant::all().filter(|variant| variant.kernel != Kernel::ConvSubgroup);
+    let subgroups = [Kernel::ConvSubgroup, Kernel::ConvSubgroupInt8];
+    let variants = || Variant::all().filter(|variant| !subgroups.contains(&variant.kernel));
     for variant in variants() {
-        let options = LayerOptions { kernel: Some(variant.kernel), ..LayerOptions::default() };
-        let layer = match variant.weights.bits() {
+        let quantizes = variant.kernel == Kernel::QuantizeActivations;
+        let kernel = if quantizes { Kernel::ConvGemmInt8 } else { variant.kernel };
+        let bits = if quantizes { 8 } else { variant.weights.bits() };
+        let activations = kernel.activations();
+        let options = LayerOptions { kernel: Some(kernel), activations, ..LayerOptions::default() };
+        let layer = match bits {
             32 => {
                 let weights = FloatWeights::new(descriptor, values.clone()).unwrap();
                 Layer::new(&pipelines, &weights, options)
@@ -30,8 +38,17 @@ fn every_variant_fits_the_pipeline_layout() {
                 Layer::new(&pipelines, &weights, options)
             }
         };
+        let layer = layer.unwrap();
+        if quantizes {
+            let scale = ActivationScale::Float;
+            let plan =
+                layer.plan_quantization(shape, scale, x.slice(..), integers.slice(..)).unwrap();
+            plan.encode(&mut device.create_command_encoder(&Default::default()));
+            continue;
+        }
+        let x = if activations == ActivationFormat::Int8 { &integers } else { &x };
         let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
-        let plan = layer.unwrap().plan(shape, tensors).unwrap();
+        let plan = layer.plan(shape, tensors).unwrap();
         plan.encode(&mut device.create_command_encoder(&Default::default()));
     }
     assert_eq!(pipelines.compiled(), variants().count());

@@ -1,9 +1,9 @@
 use crate::device::{Device, DeviceChoice};
-use crate::golden::{self, Case, Check};
+use crate::golden::{self, Case};
 use crate::table::table;
 use anyhow::{Context, bail, ensure};
-use dsconv::gpu::{Kernel, Layer, LayerOptions, WeightFormat};
-use dsconv::{Reference, WeightsRef, reference};
+use dsconv::gpu::{ActivationFormat, Kernel, Layer, LayerOptions, Problem};
+use dsconv::{ActivationScale, Int8Activations, Reference, WeightsRef, reference};
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -113,18 +113,35 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
         let floats = check.weights.dequantize();
         let mut formats = vec![WeightsRef::from(&check.weights)];
         formats.extend(floats.as_ref().map(WeightsRef::from));
+        // Integer activations have a reference of their own: the golden output is of floats.
+        let descriptor = check.weights.descriptor();
+        let scale = ActivationScale::default();
+        let integers = Int8Activations::quantize(
+            descriptor,
+            check.weights.format(),
+            case.input,
+            &case.x,
+            scale,
+        )
+        .and_then(|x| reference::convolve_int8(&check.weights, &x));
         for weights in formats {
-            let format = WeightFormat::from(weights);
-            for kernel in Kernel::ALL {
-                if kernel
-                    .supports(check.weights.descriptor(), format, device.pipelines.capabilities())
-                    .is_err()
-                {
+            for kernel in Kernel::CONVOLUTIONS {
+                let problem = Problem::new(weights, kernel.activations());
+                if kernel.supports(&problem, device.pipelines.capabilities()).is_err() {
                     continue;
                 }
-                let bound = if case.exact { 0.0 } else { FLOAT_BOUND };
-                let variant = format!("{} {format} {}", kernel.name(), check.reading);
-                let result = run_kernel(device, kernel, weights, case, check, &reference);
+                let exact = case.exact && kernel.activations() == ActivationFormat::F32;
+                let bound = if exact { 0.0 } else { FLOAT_BOUND };
+                let variant = format!("{} {} {}", kernel.name(), problem.weights, check.reading);
+                let result = match (kernel.activations(), &integers) {
+                    (ActivationFormat::F32, _) => {
+                        run_kernel(device, kernel, weights, case, &check.y, &reference)
+                    }
+                    (ActivationFormat::Int8, Ok(integers)) => {
+                        run_kernel(device, kernel, weights, case, &integers.values, integers)
+                    }
+                    (ActivationFormat::Int8, Err(error)) => Err(anyhow::anyhow!("{error}")),
+                };
                 outcomes.push(Outcome::of(&case.name, &variant, bound, result));
             }
         }
@@ -137,13 +154,14 @@ fn run_kernel(
     kernel: Kernel,
     weights: WeightsRef<'_>,
     case: &Case,
-    check: &Check,
+    golden: &[f64],
     reference: &Reference,
 ) -> anyhow::Result<f64> {
-    let options = LayerOptions { kernel: Some(kernel), ..LayerOptions::default() };
+    let activations = kernel.activations();
+    let options = LayerOptions { kernel: Some(kernel), activations, ..LayerOptions::default() };
     let layer = Layer::new(&device.pipelines, weights, options)?;
     let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;
-    worst_error(y.iter().map(|&y| f64::from(y)), &check.y, reference)
+    worst_error(y.iter().map(|&y| f64::from(y)), golden, reference)
 }
 
 /// The largest difference to the golden output, as a share of the reference's magnitude.

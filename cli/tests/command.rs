@@ -53,8 +53,14 @@ fn every_golden_case_passes_on_every_variant() {
         cases.iter().filter(|c| c["variant"].as_str().unwrap().starts_with(variant)).count()
     };
     // Both partitions of each case at least, on each kernel and as floats.
-    for variant in ["reference", "conv_direct i", "conv_direct f32", "conv_gemm i", "conv_gemm f32"]
-    {
+    for variant in [
+        "reference",
+        "conv_direct i",
+        "conv_direct f32",
+        "conv_gemm i",
+        "conv_gemm f32",
+        "conv_gemm_int8 i",
+    ] {
         assert!(on(variant) >= 2 * count, "{variant}: {}", on(variant));
     }
     assert!(on("conv_depthwise f32") > 0);

@@ -41,7 +41,7 @@ impl Capabilities {
 
 /// Checks that kernels can run at all under these limits.
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<()> {
-    let shared = Kernel::ALL.map(Kernel::workgroup_storage).into_iter().max().unwrap_or(0);
+    let shared = Kernel::CONVOLUTIONS.map(Kernel::workgroup_storage).into_iter().max().unwrap_or(0);
     let needed = [
         ("max_storage_buffers_per_shader_stage", 5, limits.max_storage_buffers_per_shader_stage),
         ("max_compute_invocations_per_workgroup", 64, limits.max_compute_invocations_per_workgroup),

@@ -1,5 +1,5 @@
 use super::device::Capabilities;
-use crate::{ConvDescriptor, Error, Result, Shape, WeightsRef};
+use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef};
 
 /// An algorithm: one WGSL file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,12 +13,24 @@ pub enum Kernel {
     ConvSubgroup,
     /// `conv_depthwise`: float weights, one input channel per group.
     ConvDepthwise,
+    /// `conv_gemm_int8`: the matrix product with integer activations, on the packed dot product.
+    ConvGemmInt8,
+    /// `conv_subgroup_int8`: the subgroup form with integer activations, in exact float arithmetic.
+    ConvSubgroupInt8,
+    /// `quantize_activations`: floats to integer activations. Not a convolution.
+    QuantizeActivations,
 }
 
 impl Kernel {
-    /// Every kernel. Tests and benchmarks run them all.
-    pub const ALL: [Self; 4] =
-        [Self::ConvDirect, Self::ConvGemm, Self::ConvSubgroup, Self::ConvDepthwise];
+    /// Every convolution kernel. Tests and benchmarks run them all.
+    pub const CONVOLUTIONS: [Self; 6] = [
+        Self::ConvDirect,
+        Self::ConvGemm,
+        Self::ConvSubgroup,
+        Self::ConvDepthwise,
+        Self::ConvGemmInt8,
+        Self::ConvSubgroupInt8,
+    ];
 
     /// The name: that of its file.
     pub const fn name(self) -> &'static str {
@@ -27,6 +39,17 @@ impl Kernel {
             Self::ConvGemm => "conv_gemm",
             Self::ConvSubgroup => "conv_subgroup",
             Self::ConvDepthwise => "conv_depthwise",
+            Self::ConvGemmInt8 => "conv_gemm_int8",
+            Self::ConvSubgroupInt8 => "conv_subgroup_int8",
+            Self::QuantizeActivations => "quantize_activations",
+        }
+    }
+
+    /// What a convolution kernel takes as input.
+    pub const fn activations(self) -> ActivationFormat {
+        match self {
+            Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => ActivationFormat::Int8,
+            _ => ActivationFormat::F32,
         }
     }
 
@@ -34,57 +57,80 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the reason.
-    pub fn supports(
-        self,
-        descriptor: &ConvDescriptor,
-        format: WeightFormat,
-        capabilities: &Capabilities,
-    ) -> Result<()> {
-        if !self.takes(descriptor, format) {
-            let channels = descriptor.channels_per_group();
-            return Err(Error::Unsupported {
-                what: format!("{} with {format} weights and {channels} input channels per group", self.name()),
-                remedy: "it takes float weights and one input channel per group; use conv_direct or conv_gemm".into(),
-            });
+    pub fn supports(self, problem: &Problem, capabilities: &Capabilities) -> Result<()> {
+        let refuse = |what: String, remedy: &str| {
+            let what = format!("{} {what}", self.name());
+            Err(Error::Unsupported { what, remedy: remedy.into() })
+        };
+        if !self.takes(problem) {
+            return refuse(
+                format!("for {problem}"),
+                "conv_direct takes any layer with float activations, conv_gemm_int8 any packed one with int8 activations",
+            );
         }
-        if self == Self::ConvSubgroup && capabilities.subgroup_size != Some(8) {
-            let size =
-                capabilities.subgroup_size.map_or("none of a fixed size".into(), |s| s.to_string());
-            return Err(Error::Unsupported {
-                what: format!("{} on a device with subgroups of {size}", self.name()),
-                remedy: "it needs subgroups of 8 and wgpu::Features::SUBGROUP; use conv_direct or conv_gemm".into(),
-            });
+        let subgroups = matches!(self, Self::ConvSubgroup | Self::ConvSubgroupInt8);
+        if subgroups && capabilities.subgroup_size != Some(8) {
+            let size = capabilities.subgroup_size.map_or("no fixed size".into(), |s| s.to_string());
+            return refuse(
+                format!("on a device with subgroups of {size}"),
+                "it needs subgroups of 8 and wgpu::Features::SUBGROUP; use conv_gemm or conv_gemm_int8",
+            );
         }
         Ok(())
     }
 
-    fn takes(self, descriptor: &ConvDescriptor, format: WeightFormat) -> bool {
-        self != Self::ConvDepthwise
-            || (descriptor.channels_per_group() == 1 && format == WeightFormat::F32)
+    fn takes(self, problem: &Problem) -> bool {
+        // Sums over a block must stay exact: in i32 with weights at the top of a byte, or in f32.
+        let largest = 127 * u64::from(problem.largest_block());
+        match self {
+            _ if self.activations() != problem.activations => false,
+            Self::QuantizeActivations => false,
+            Self::ConvDirect | Self::ConvGemm | Self::ConvSubgroup => true,
+            Self::ConvDepthwise => {
+                problem.descriptor.channels_per_group() == 1 && problem.weights == WeightFormat::F32
+            }
+            Self::ConvGemmInt8 => problem.weights != WeightFormat::F32 && 128 * largest < 1 << 31,
+            Self::ConvSubgroupInt8 => match problem.weights {
+                WeightFormat::F32 => false,
+                WeightFormat::Packed(bits) => (largest << (bits - 1)) <= 1 << 24,
+            },
+        }
     }
 
     /// The kernel for a layer on a device, where the caller names none. Measures nothing.
-    pub fn choose(
-        descriptor: &ConvDescriptor,
-        format: WeightFormat,
-        capabilities: &Capabilities,
-    ) -> Self {
-        let subgroups_of_8 = capabilities.software && capabilities.subgroup_size == Some(8);
-        match (descriptor.channels_per_group(), descriptor.outputs_per_group()) {
-            (1, _) if format == WeightFormat::F32 => Self::ConvDepthwise,
+    pub fn choose(problem: &Problem, capabilities: &Capabilities) -> Self {
+        let fits = |kernel: Self| kernel.supports(problem, capabilities).is_ok();
+        let outputs = problem.descriptor.outputs_per_group();
+        match problem.activations {
+            // On lavapipe packed dot products take longer than the same in floats.
+            ActivationFormat::Int8 if capabilities.software && fits(Self::ConvSubgroupInt8) => {
+                Self::ConvSubgroupInt8
+            }
+            ActivationFormat::Int8 => Self::ConvGemmInt8,
+            ActivationFormat::F32 if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
             // A tile of 32 output channels would be mostly empty.
-            (_, 0..=4) => Self::ConvDirect,
+            ActivationFormat::F32 if outputs <= 4 => Self::ConvDirect,
             // Seven to ten times faster than tiles in workgroup memory on lavapipe.
-            _ if subgroups_of_8 => Self::ConvSubgroup,
-            _ => Self::ConvGemm,
+            ActivationFormat::F32 if capabilities.software && fits(Self::ConvSubgroup) => {
+                Self::ConvSubgroup
+            }
+            ActivationFormat::F32 => Self::ConvGemm,
         }
+    }
+
+    /// Workgroups that quantise an input of that shape.
+    pub(crate) fn quantization_workgroups(input: Shape, groups: u32, blocks: &Blocks) -> u32 {
+        let rows = input.pixels() as u64 * u64::from(groups) * u64::from(blocks.count);
+        u32::try_from(rows.div_ceil(64)).unwrap_or(u32::MAX)
     }
 
     /// Workgroups for an output of that shape.
     pub(crate) fn workgroups(self, descriptor: &ConvDescriptor, output: Shape) -> u32 {
         let count = match self {
-            Self::ConvDirect | Self::ConvDepthwise => output.elements().div_ceil(64),
-            Self::ConvGemm | Self::ConvSubgroup => {
+            Self::ConvDirect | Self::ConvDepthwise | Self::QuantizeActivations => {
+                output.elements().div_ceil(64)
+            }
+            Self::ConvGemm | Self::ConvSubgroup | Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => {
                 let output_tiles = descriptor.outputs_per_group().div_ceil(32) as usize;
                 output.pixels().div_ceil(32) * output_tiles * descriptor.groups as usize
             }
@@ -96,9 +142,74 @@ impl Kernel {
     /// Storage that a workgroup shares, in bytes.
     pub(crate) const fn workgroup_storage(self) -> u32 {
         match self {
-            Self::ConvDirect | Self::ConvSubgroup | Self::ConvDepthwise => 0,
             Self::ConvGemm => 2 * 4 * 32 * 16,
+            Self::ConvGemmInt8 => 2 * 8 * 32 * 4 + 2 * 32 * 8,
+            _ => 0,
         }
+    }
+}
+
+/// What decides whether a kernel can compute a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    /// The geometry.
+    pub descriptor: ConvDescriptor,
+    /// The weights.
+    pub weights: WeightFormat,
+    /// How packed weights are cut into blocks; `None` for floats.
+    pub blocks: Option<BlockFormat>,
+    /// The input.
+    pub activations: ActivationFormat,
+}
+
+impl Problem {
+    /// The problem of a layer with such weights and input.
+    pub fn new<'a>(weights: impl Into<WeightsRef<'a>>, activations: ActivationFormat) -> Self {
+        let weights = weights.into();
+        let blocks = match weights {
+            WeightsRef::Float(_) => None,
+            WeightsRef::DsConv(weights) => Some(*weights.format()),
+        };
+        let format = blocks.map_or(WeightFormat::F32, |format| WeightFormat::Packed(format.bits()));
+        Self { descriptor: *weights.descriptor(), weights: format, blocks, activations }
+    }
+
+    /// Channels of the largest block.
+    fn largest_block(&self) -> u32 {
+        let Some(format) = self.blocks else { return self.descriptor.channels_per_group() };
+        let blocks = format.blocks(&self.descriptor);
+        let last = blocks.range(blocks.count - 1);
+        blocks.size.max(last.end - last.start)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let channels = self.descriptor.channels_per_group();
+        let (weights, activations, block) = (self.weights, self.activations, self.largest_block());
+        write!(
+            f,
+            "{weights} weights, {activations} activations, {channels} input channels per group in blocks of {block}"
+        )
+    }
+}
+
+/// How a layer's input lies in device memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ActivationFormat {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// int8 mantissas with a scale per block, as `quantize_activations` writes them.
+    Int8,
+}
+
+impl std::fmt::Display for ActivationFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        })
     }
 }
 
@@ -133,15 +244,6 @@ impl WeightFormat {
     }
 }
 
-impl From<WeightsRef<'_>> for WeightFormat {
-    fn from(weights: WeightsRef<'_>) -> Self {
-        match weights {
-            WeightsRef::Float(_) => Self::F32,
-            WeightsRef::DsConv(weights) => Self::Packed(weights.format().bits()),
-        }
-    }
-}
-
 impl std::fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -164,11 +266,15 @@ pub struct Variant {
 impl Variant {
     /// Every variant: each kernel with each weight format that it takes.
     pub fn all() -> impl Iterator<Item = Self> {
-        let depthwise = ConvDescriptor::new(1, 1, [1, 1]);
-        let pairs = Kernel::ALL
-            .into_iter()
-            .flat_map(|kernel| WeightFormat::ALL.map(|weights| Self { kernel, weights }));
-        pairs.filter(move |variant| variant.kernel.takes(&depthwise, variant.weights))
+        let takes = |kernel: Kernel, weights: WeightFormat| match kernel {
+            Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
+            Kernel::ConvGemmInt8 | Kernel::ConvSubgroupInt8 => weights != WeightFormat::F32,
+            Kernel::ConvDirect | Kernel::ConvGemm | Kernel::ConvSubgroup => true,
+        };
+        let kernels = Kernel::CONVOLUTIONS.into_iter().chain([Kernel::QuantizeActivations]);
+        kernels
+            .flat_map(|kernel| WeightFormat::ALL.map(|weights| Self { kernel, weights }))
+            .filter(move |variant| takes(variant.kernel, variant.weights))
     }
 
     /// Values of the shader's overrides.

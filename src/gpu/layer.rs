@@ -1,12 +1,14 @@
-use super::kernel::{Kernel, WeightFormat};
-use super::memory::{MemoryUse, check_buffer};
+use super::kernel::{ActivationFormat, Kernel, Problem, WeightFormat};
+use super::memory::{MemoryUse, check_buffer, row_blocks};
 use super::pack::{pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
 use super::transfer::{download, upload};
 use crate::error::check_length;
-use crate::{Activation, Blocks, ConvDescriptor, Layout, Residual, Result, Shape, WeightsRef};
+use crate::{
+    Activation, ActivationScale, ConvDescriptor, Layout, Residual, Result, Shape, WeightsRef,
+};
 
 /// How a layer runs: everything that is not learned.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -15,7 +17,9 @@ pub struct LayerOptions {
     pub activation: Activation,
     /// Where a residual tensor is added.
     pub residual: Residual,
-    /// The input's layout.
+    /// Whether the input is floats or integer activations.
+    pub activations: ActivationFormat,
+    /// The layout of a float input; integer activations have one of their own.
     pub input_layout: Layout,
     /// The layout of output and residual.
     pub output_layout: Layout,
@@ -52,12 +56,12 @@ impl Layer {
     ) -> Result<Self> {
         let weights = weights.into();
         let descriptor = *weights.descriptor();
-        let format = WeightFormat::from(weights);
+        let problem = Problem::new(weights, options.activations);
+        let format = problem.weights;
         options.activation.validate()?;
         let capabilities = pipelines.capabilities();
-        let choose = || Kernel::choose(&descriptor, format, capabilities);
-        let kernel = options.kernel.unwrap_or_else(choose);
-        kernel.supports(&descriptor, format, capabilities)?;
+        let kernel = options.kernel.unwrap_or_else(|| Kernel::choose(&problem, capabilities));
+        kernel.supports(&problem, capabilities)?;
         let memory = MemoryUse::of_layer(weights);
         check_buffer(pipelines.limits(), "weights", memory.weights)?;
         check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.shifts)?;
@@ -71,13 +75,11 @@ impl Layer {
                 at
             }
         };
-        let (words, blocks, kds_bias_at, bias_at) = match weights {
+        let (words, kds_bias_at, bias_at) = match weights {
             WeightsRef::Float(weights) => {
-                let channels = descriptor.channels_per_group();
-                let blocks = Blocks { channels, size: channels, count: 1 };
                 let bias_at = append(weights.bias().map(<[f32]>::to_vec));
                 let words = transpose_floats(weights).into_iter().map(f32::to_bits).collect();
-                (words, blocks, NONE, bias_at)
+                (words, NONE, bias_at)
             }
             WeightsRef::DsConv(weights) => {
                 let transpose = |shifts: Vec<f32>| {
@@ -87,7 +89,7 @@ impl Layer {
                 append(Some(transpose(folded.alpha)));
                 let kds_bias_at = append(folded.kds_bias.map(transpose));
                 let bias_at = append(folded.bias);
-                (pack_planes(weights), weights.blocks(), kds_bias_at, bias_at)
+                (pack_planes(weights), kds_bias_at, bias_at)
             }
         };
         let device = pipelines.device();
@@ -102,7 +104,12 @@ impl Layer {
             pipelines: pipelines.clone(),
             descriptor,
             format,
-            layout: WeightLayout { bits: format.bits(), blocks, kds_bias_at, bias_at },
+            layout: WeightLayout {
+                bits: format.bits(),
+                blocks: row_blocks(&problem),
+                kds_bias_at,
+                bias_at,
+            },
             options,
             kernel,
             weights,
@@ -133,14 +140,33 @@ impl Layer {
     /// fails here. Output and input must lie in different buffers, as WebGPU demands.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) names the tensor that is too small, misaligned, missing, without
-    /// `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`](crate::Error::Limit) for tensors or grids over the
-    /// device's limits; a shape that does not fit; or what the device reports.
+    /// [`Error::Invalid`](crate::Error::Invalid) names the tensor that is too small, misaligned, missing,
+    /// without `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`](crate::Error::Limit)
+    /// for tensors or grids over the device's limits; a shape that does not fit; or what the device
+    /// reports.
     pub fn plan(&self, input: Shape, tensors: Tensors<'_>) -> Result<Plan> {
-        Plan::new(self, input, tensors)
+        Plan::convolution(self, input, tensors)
     }
 
-    /// Uploads an input, runs the layer, downloads the output. For first steps and tests: a host that
+    /// Prepares the quantisation of this layer's input: from floats in the options' layout to integer
+    /// activations in the layer's blocks, as its [`plan`](Self::plan) takes them. Layers whose input has
+    /// the same groups and blocks can share the result.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`Error::Unsupported`](crate::Error::Unsupported) for a layer whose
+    /// options say float activations.
+    pub fn plan_quantization(
+        &self,
+        input: Shape,
+        scale: ActivationScale,
+        floats: wgpu::BufferSlice<'_>,
+        integers: wgpu::BufferSlice<'_>,
+    ) -> Result<Plan> {
+        Plan::quantization(self, input, scale, floats, integers)
+    }
+
+    /// Uploads an input, runs the layer, downloads the output; integer activations are made on the way,
+    /// with [`ActivationScale::PowerOfTwo`]. For first steps and tests: a host that
     /// runs layers in a row uses [`plan`](Self::plan).
     ///
     /// `residual` is empty unless the options ask for one. Natively this blocks while the GPU works;
@@ -162,25 +188,39 @@ impl Layer {
             Residual::BeforeActivation | Residual::AfterActivation => shape.elements(),
         };
         check_length("residual", residual_length, residual.len())?;
-        let memory = MemoryUse::of_plan(&self.descriptor, input, self.options.residual)?;
+        let blocks = &self.layout.blocks;
+        let memory = MemoryUse::plan(&self.descriptor, blocks, input, shape, &self.options)?;
+        check_buffer(self.pipelines.limits(), "input", 4 * x.len() as u64)?;
         check_buffer(self.pipelines.limits(), "input", memory.input)?;
         check_buffer(self.pipelines.limits(), "output", memory.output)?;
 
         let device = self.pipelines.device();
         let storage = wgpu::BufferUsages::STORAGE;
+        let buffer = |label: &str, size: u64| {
+            super::scope::checked(device, label, || {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size,
+                    usage: storage | wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: false,
+                })
+            })
+        };
         let x = upload(device, "dsconv input", storage, x)?;
         let residual = match residual.is_empty() {
             true => None,
             false => Some(upload(device, "dsconv residual", storage, residual)?),
         };
-        let y = super::scope::checked(device, "the output buffer", || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("dsconv output"),
-                size: memory.output,
-                usage: storage | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            })
-        })?;
+        let y = buffer("dsconv output", memory.output)?;
+        let (quantization, x) = match self.options.activations {
+            ActivationFormat::F32 => (None, x),
+            ActivationFormat::Int8 => {
+                let integers = buffer("dsconv integer activations", memory.input)?;
+                let scale = ActivationScale::default();
+                let plan = self.plan_quantization(input, scale, x.slice(..), integers.slice(..))?;
+                (Some(plan), integers)
+            }
+        };
         let tensors = Tensors {
             input: x.slice(..),
             residual: residual.as_ref().map(|residual| residual.slice(..)),
@@ -191,7 +231,9 @@ impl Layer {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
                 label: Some("dsconv run"),
             });
-            plan.encode(&mut encoder);
+            for plan in quantization.iter().chain([&plan]) {
+                plan.encode(&mut encoder);
+            }
             queue.submit([encoder.finish()]);
         })?;
         download(device, queue, y.slice(..)).await

@@ -1,6 +1,8 @@
+use super::kernel::{ActivationFormat, Problem};
+use super::layer::LayerOptions;
 use super::pack::row_words;
-use super::params::Params;
-use crate::{ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
+use super::params::{Params, integer_bytes};
+use crate::{Blocks, ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
 
 /// Bytes of device memory, by purpose. What a layer or a plan will take can be asked before it is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,13 +42,39 @@ impl MemoryUse {
     /// What a plan for an input of that shape takes, and the tensors that the host brings to it.
     ///
     /// # Errors
-    /// As [`ConvDescriptor::output_shape`].
-    pub fn of_plan(descriptor: &ConvDescriptor, input: Shape, residual: Residual) -> Result<Self> {
-        let output = 4 * descriptor.output_shape(input)?.elements() as u64;
+    /// As [`ConvDescriptor::output_shape`](crate::ConvDescriptor::output_shape); [`Error::Overflow`] for
+    /// integer activations that can't be addressed with 32 bits.
+    pub fn of_plan<'a>(
+        weights: impl Into<WeightsRef<'a>>,
+        input: Shape,
+        options: &LayerOptions,
+    ) -> Result<Self> {
+        let problem = Problem::new(weights, options.activations);
+        let output = problem.descriptor.output_shape(input)?;
+        Self::plan(&problem.descriptor, &row_blocks(&problem), input, output, options)
+    }
+
+    pub(crate) fn plan(
+        descriptor: &ConvDescriptor,
+        blocks: &Blocks,
+        input: Shape,
+        output: Shape,
+        options: &LayerOptions,
+    ) -> Result<Self> {
+        let output = 4 * output.elements() as u64;
+        let input = match options.activations {
+            ActivationFormat::F32 => 4 * input.elements() as u64,
+            ActivationFormat::Int8 => {
+                integer_bytes(input, descriptor.groups, blocks).ok_or_else(|| Error::Overflow {
+                    what: "integer activations".into(),
+                    detail: format!("{input} in blocks of {} pass 32 bits", blocks.size),
+                })?
+            }
+        };
         Ok(Self {
             uniform: size_of::<Params>() as u64,
-            input: 4 * input.elements() as u64,
-            residual: if residual == Residual::None { 0 } else { output },
+            input,
+            residual: if options.residual == Residual::None { 0 } else { output },
             output,
             ..Self::default()
         })
@@ -56,6 +84,13 @@ impl MemoryUse {
     pub const fn total(&self) -> u64 {
         self.weights + self.shifts + self.uniform + self.input + self.residual + self.output
     }
+}
+
+/// The blocks of a row of channels; one for floats.
+pub(crate) fn row_blocks(problem: &Problem) -> Blocks {
+    let channels = problem.descriptor.channels_per_group();
+    let whole = Blocks { channels, size: channels, count: 1 };
+    problem.blocks.map_or(whole, |format| format.blocks(&problem.descriptor))
 }
 
 /// Checks that a storage buffer of that size can be made and bound.

@@ -18,7 +18,7 @@ mod shader;
 mod transfer;
 
 pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
-pub use kernel::{Kernel, Variant, WeightFormat};
+pub use kernel::{ActivationFormat, Kernel, Problem, Variant, WeightFormat};
 pub use layer::{Layer, LayerOptions};
 pub use memory::MemoryUse;
 pub use pipelines::Pipelines;

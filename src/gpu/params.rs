@@ -1,6 +1,6 @@
 use super::kernel::Kernel;
 use super::pack::row_words;
-use crate::{Activation, Blocks, ConvDescriptor, Layout, Residual, Shape};
+use crate::{Activation, ActivationScale, Blocks, ConvDescriptor, Layout, Residual, Shape};
 
 /// "There is none", for offsets.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -54,9 +54,56 @@ pub(crate) struct Params {
     activation_a: f32,
     activation_b: f32,
     residual: u32,
+    taps: u32,
+    all_outputs: u32,
+    scales_at: u32,
+    power_of_two: u32,
+}
+
+/// Words of the mantissas of integer activations; their scales follow.
+fn integer_words(shape: Shape, groups: u32, blocks: &Blocks) -> u32 {
+    shape.pixels() as u32 * groups * blocks.quads()
+}
+
+/// Bytes of a tensor of integer activations, or `None` if they can't be addressed with 32 bits.
+pub(crate) fn integer_bytes(shape: Shape, groups: u32, blocks: &Blocks) -> Option<u64> {
+    let row = u64::from(blocks.quads()) + 2 * u64::from(blocks.count);
+    let bytes = (shape.pixels() as u64).checked_mul(4 * row * u64::from(groups))?;
+    (bytes <= u64::from(u32::MAX)).then_some(bytes)
 }
 
 impl Params {
+    /// Of the quantisation of a layer's input, a tensor of floats.
+    pub(crate) fn quantize_input(
+        descriptor: &ConvDescriptor,
+        weights: &WeightLayout,
+        input: Shape,
+        layout: Layout,
+        scale: ActivationScale,
+    ) -> Self {
+        // A 1x1 convolution that keeps every pixel, as far as coordinates go.
+        let pixels = ConvDescriptor::new(input.channels, input.channels, [1, 1])
+            .with_groups(descriptor.groups);
+        let (activation, residual) = (Activation::Identity, Residual::None);
+        let kernel = Kernel::QuantizeActivations;
+        let this = Self::new(
+            kernel,
+            &pixels,
+            weights,
+            (input, layout),
+            (input, layout),
+            activation,
+            residual,
+        );
+        let work = Kernel::quantization_workgroups(input, descriptor.groups, &weights.blocks);
+        Self { power_of_two: (scale == ActivationScale::PowerOfTwo).into(), work, ..this }
+    }
+
+    /// Workgroups.
+    pub(crate) fn work(&self) -> u32 {
+        self.work
+    }
+
     /// Of shapes and a descriptor that have been validated.
     pub(crate) fn new(
         kernel: Kernel,
@@ -124,6 +171,10 @@ impl Params {
                 Residual::BeforeActivation => 1,
                 Residual::AfterActivation => 2,
             },
+            taps: descriptor.taps(),
+            all_outputs: descriptor.out_channels,
+            scales_at: integer_words(input.0, descriptor.groups, &blocks),
+            power_of_two: 0,
         }
     }
 }

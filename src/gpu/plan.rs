@@ -1,12 +1,13 @@
-use super::kernel::Variant;
+use super::kernel::{ActivationFormat, Kernel, Variant, WeightFormat};
 use super::layer::Layer;
 use super::memory::{MemoryUse, check_buffer};
 use super::params::Params;
+use super::pipelines::Pipelines;
 use super::scope::checked;
 use super::transfer::upload;
-use crate::{Error, Residual, Result, Shape};
+use crate::{ActivationScale, Error, Residual, Result, Shape};
 
-/// The tensors of a plan: slices of the host's buffers, f32, in the layouts of the layer's options.
+/// The tensors of a plan: slices of the host's buffers, in the formats and layouts of the layer's options.
 ///
 /// Offsets must be multiples of the device's `min_storage_buffer_offset_alignment`. A slice may be
 /// longer than its tensor; what lies behind stays as it is.
@@ -31,40 +32,101 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new<'a>(layer: &'a Layer, input: Shape, tensors: Tensors<'a>) -> Result<Self> {
-        let Layer { pipelines, descriptor, options, .. } = layer;
+    pub(crate) fn convolution<'a>(
+        layer: &'a Layer,
+        input: Shape,
+        tensors: Tensors<'a>,
+    ) -> Result<Self> {
+        let Layer { pipelines, descriptor, options, layout, .. } = layer;
         let output = descriptor.output_shape(input)?;
-        let memory = MemoryUse::of_plan(descriptor, input, options.residual)?;
+        let memory = MemoryUse::plan(descriptor, &layout.blocks, input, output, options)?;
         let limits = pipelines.limits();
-        let bind = |name: &str, slice: wgpu::BufferSlice<'a>, needed: u64| -> Result<_> {
-            check_tensor_buffer(limits, name, slice, needed)?;
-            let size = wgpu::BufferSize::new(needed);
-            Ok(wgpu::BufferBinding { buffer: slice.buffer(), offset: slice.offset(), size })
+        let bindings = Bindings {
+            weights: &layer.weights,
+            shifts: layer.shifts.as_ref().unwrap_or(pipelines.nothing()),
+            input: bind(limits, "input", tensors.input, memory.input)?,
+            residual: match (options.residual, tensors.residual) {
+                (Residual::None, None) => pipelines.nothing().as_entire_buffer_binding(),
+                (Residual::BeforeActivation | Residual::AfterActivation, Some(slice)) => {
+                    bind(limits, "residual", slice, memory.residual)?
+                }
+                (Residual::None, Some(_)) => {
+                    return Err(Error::invalid(
+                        "residual",
+                        "none, as the layer's options say",
+                        "a tensor",
+                    ));
+                }
+                (_, None) => {
+                    return Err(Error::invalid(
+                        "residual",
+                        "a tensor, as the layer's options say",
+                        "none",
+                    ));
+                }
+            },
+            output: bind(limits, "output", tensors.output, memory.output)?,
         };
-        let input_binding = bind("input", tensors.input, memory.input)?;
-        let output_binding = bind("output", tensors.output, memory.output)?;
-        let residual_binding = match (options.residual, tensors.residual) {
-            (Residual::None, None) => pipelines.nothing().as_entire_buffer_binding(),
-            (Residual::BeforeActivation | Residual::AfterActivation, Some(slice)) => {
-                bind("residual", slice, memory.residual)?
-            }
-            (Residual::None, Some(_)) => {
-                return Err(Error::invalid(
-                    "residual",
-                    "none, as the layer's options say",
-                    "a tensor",
-                ));
-            }
-            (_, None) => {
-                return Err(Error::invalid(
-                    "residual",
-                    "a tensor, as the layer's options say",
-                    "none",
-                ));
-            }
+        let params = Params::new(
+            layer.kernel,
+            descriptor,
+            layout,
+            (input, options.input_layout),
+            (output, options.output_layout),
+            options.activation,
+            options.residual,
+        );
+        let variant = Variant { kernel: layer.kernel, weights: layer.format };
+        Self::make(pipelines, variant, params, bindings, output, memory)
+    }
+
+    pub(crate) fn quantization<'a>(
+        layer: &'a Layer,
+        input: Shape,
+        scale: ActivationScale,
+        floats: wgpu::BufferSlice<'a>,
+        integers: wgpu::BufferSlice<'a>,
+    ) -> Result<Self> {
+        let Layer { pipelines, descriptor, options, layout, .. } = layer;
+        if options.activations != ActivationFormat::Int8 {
+            return Err(Error::Unsupported {
+                what: "quantising the input of a layer that takes floats".into(),
+                remedy: "make the layer with LayerOptions::activations = Int8".into(),
+            });
+        }
+        let output = descriptor.output_shape(input)?;
+        let integer_bytes =
+            MemoryUse::plan(descriptor, &layout.blocks, input, output, options)?.input;
+        let memory = MemoryUse {
+            uniform: size_of::<Params>() as u64,
+            input: 4 * input.elements() as u64,
+            output: integer_bytes,
+            ..MemoryUse::default()
         };
-        for (name, read) in [("input", &input_binding), ("residual", &residual_binding)] {
-            if read.buffer == output_binding.buffer {
+        let limits = pipelines.limits();
+        let nothing = pipelines.nothing();
+        let bindings = Bindings {
+            weights: nothing,
+            shifts: nothing,
+            input: bind(limits, "float input", floats, memory.input)?,
+            residual: nothing.as_entire_buffer_binding(),
+            output: bind(limits, "integer output", integers, memory.output)?,
+        };
+        let params = Params::quantize_input(descriptor, layout, input, options.input_layout, scale);
+        let variant = Variant { kernel: Kernel::QuantizeActivations, weights: WeightFormat::F32 };
+        Self::make(pipelines, variant, params, bindings, input, memory)
+    }
+
+    fn make(
+        pipelines: &Pipelines,
+        variant: Variant,
+        params: Params,
+        bindings: Bindings<'_>,
+        output: Shape,
+        memory: MemoryUse,
+    ) -> Result<Self> {
+        for (name, read) in [("input", &bindings.input), ("residual", &bindings.residual)] {
+            if read.buffer == bindings.output.buffer {
                 return Err(Error::invalid(
                     format!("{name} buffer"),
                     "another buffer than the output's (WebGPU forbids reading and writing one buffer in a dispatch)",
@@ -72,29 +134,18 @@ impl Plan {
                 ));
             }
         }
-        let grid = grid(layer.kernel.workgroups(descriptor, output), limits)?;
-        let params = Params::new(
-            layer.kernel,
-            descriptor,
-            &layer.layout,
-            (input, options.input_layout),
-            (output, options.output_layout),
-            options.activation,
-            options.residual,
-        );
+        let grid = grid(params.work(), pipelines.limits())?;
         let device = pipelines.device();
         let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
-        let variant = Variant { kernel: layer.kernel, weights: layer.format };
         let pipeline = pipelines.get(variant)?;
-        let shifts = layer.shifts.as_ref().unwrap_or(pipelines.nothing());
         let bind_group = checked(device, "a bind group", || {
             let resources = [
                 uniform.as_entire_binding(),
-                layer.weights.as_entire_binding(),
-                shifts.as_entire_binding(),
-                wgpu::BindingResource::Buffer(input_binding),
-                wgpu::BindingResource::Buffer(residual_binding),
-                wgpu::BindingResource::Buffer(output_binding),
+                bindings.weights.as_entire_binding(),
+                bindings.shifts.as_entire_binding(),
+                wgpu::BindingResource::Buffer(bindings.input),
+                wgpu::BindingResource::Buffer(bindings.residual),
+                wgpu::BindingResource::Buffer(bindings.output),
             ];
             let entries: Vec<_> = (0..)
                 .zip(resources)
@@ -136,12 +187,22 @@ impl Plan {
     }
 }
 
-fn check_tensor_buffer(
+/// What a plan binds besides its uniform, in the order of the shaders' bindings.
+struct Bindings<'a> {
+    weights: &'a wgpu::Buffer,
+    shifts: &'a wgpu::Buffer,
+    input: wgpu::BufferBinding<'a>,
+    residual: wgpu::BufferBinding<'a>,
+    output: wgpu::BufferBinding<'a>,
+}
+
+/// Checks a tensor's slice and binds as much of it as the tensor needs.
+fn bind<'a>(
     limits: &wgpu::Limits,
     name: &str,
-    slice: wgpu::BufferSlice<'_>,
+    slice: wgpu::BufferSlice<'a>,
     needed: u64,
-) -> Result<()> {
+) -> Result<wgpu::BufferBinding<'a>> {
     if !slice.buffer().usage().contains(wgpu::BufferUsages::STORAGE) {
         let usage = format!("{:?}", slice.buffer().usage());
         return Err(Error::invalid(format!("{name} buffer usage"), "STORAGE", usage));
@@ -156,7 +217,8 @@ fn check_tensor_buffer(
         let expected = format!("at least {needed} bytes");
         return Err(Error::invalid(format!("{name} buffer"), expected, slice.size()));
     }
-    Ok(())
+    let size = wgpu::BufferSize::new(needed);
+    Ok(wgpu::BufferBinding { buffer: slice.buffer(), offset: slice.offset(), size })
 }
 
 /// Workgroups in two dimensions, for counts beyond the limit of one.

@@ -2,10 +2,12 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
-use dsconv::gpu::{self, Gpu, Layer, LayerOptions, Pipelines, Tensors};
+use dsconv::gpu::{
+    self, ActivationFormat, Gpu, Layer, LayerOptions, MemoryUse, Pipelines, Plan, Tensors,
+};
 use dsconv::{
-    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Layout, Partition, Reference, Residual, Shape,
-    WeightsRef, reference,
+    ActivationScale, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Int8Activations, Layout,
+    Partition, Reference, Residual, Shape, WeightsRef, reference,
 };
 use std::sync::OnceLock;
 
@@ -120,6 +122,7 @@ pub fn run_guarded<'a>(
 ) -> dsconv::Result<Vec<f32>> {
     const GUARD: usize = 40;
     const POISON: u32 = 0x7fc0_dead;
+    let weights = weights.into();
     let layer = Layer::new(pipelines, weights, options)?;
     let shape = layer.descriptor().output_shape(input)?;
     let offset = 256u64.max(gpu.device.limits().min_storage_buffer_offset_alignment.into());
@@ -133,7 +136,19 @@ pub fn run_guarded<'a>(
     let bits = |values: &[f32], shape: Shape, layout| -> Vec<u32> {
         to_layout(values, shape, layout).into_iter().map(f32::to_bits).collect()
     };
-    let x = tensor(&bits(x, input, options.input_layout))?;
+    let floats = tensor(&bits(x, input, options.input_layout))?;
+    let x = match options.activations {
+        ActivationFormat::F32 => floats,
+        ActivationFormat::Int8 => {
+            let memory = MemoryUse::of_plan(weights, input, &options)?;
+            let integers = tensor(&vec![POISON; memory.input as usize / 4 + GUARD])?;
+            let scale = ActivationScale::PowerOfTwo;
+            let slices = (floats.slice(offset..), integers.slice(offset..));
+            let plan = layer.plan_quantization(input, scale, slices.0, slices.1)?;
+            submit(gpu, &plan);
+            integers
+        }
+    };
     let y = tensor(&vec![POISON; shape.elements() + GUARD])?;
     let residual = match options.residual {
         Residual::None => None,
@@ -147,9 +162,7 @@ pub fn run_guarded<'a>(
             output: y.slice(offset..),
         },
     )?;
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    plan.encode(&mut encoder);
-    gpu.queue.submit([encoder.finish()]);
+    submit(gpu, &plan);
     let y = pollster::block_on(gpu::download(&gpu.device, &gpu.queue, y.slice(..)))?;
     let (before, rest) = y.split_at(offset as usize / 4);
     let (y, behind) = rest.split_at(shape.elements());
@@ -170,17 +183,29 @@ pub fn run_guarded<'a>(
     })
 }
 
+pub fn submit(gpu: &Gpu, plan: &Plan) {
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    plan.encode(&mut encoder);
+    gpu.queue.submit([encoder.finish()]);
+}
+
 /// The oracle for the same run.
-pub fn expected<'a>(
-    weights: impl Into<WeightsRef<'a>>,
+pub fn expected(
+    weights: &DsConvWeights,
     options: LayerOptions,
     input: Shape,
     x: &[f32],
     residual: &[f32],
 ) -> Reference {
-    reference::convolve(weights, input, x)
-        .and_then(|r| r.with_epilogue(options.activation, options.residual, residual))
-        .unwrap()
+    let reference = match options.activations {
+        ActivationFormat::F32 => reference::convolve(weights, input, x),
+        ActivationFormat::Int8 => {
+            let scale = ActivationScale::PowerOfTwo;
+            Int8Activations::quantize(weights.descriptor(), weights.format(), input, x, scale)
+                .and_then(|x| reference::convolve_int8(weights, &x))
+        }
+    };
+    reference.and_then(|r| r.with_epilogue(options.activation, options.residual, residual)).unwrap()
 }
 
 /// The worst error as a share of the magnitude; infinite where an output is not finite.

@@ -1,0 +1,205 @@
+//! Integer activations: what the GPU makes of floats, bit for bit, and block products at their extremes.
+
+mod common;
+
+use common::{expected, gpu, run_guarded, submit, worst_error};
+use dsconv::gpu::{
+    ActivationFormat, Kernel, Layer, LayerOptions, MemoryUse, Problem, Tensors, download, upload,
+};
+use dsconv::{
+    ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Int8Activations, Layout,
+    Partition, Shape, reference,
+};
+use proptest::prelude::*;
+
+/// A layer's words of integer activations: quads with their padding, then scales and scaled sums.
+fn words(format: &BlockFormat, weights: &DsConvWeights, x: &Int8Activations) -> Vec<u32> {
+    let (blocks, shape) = (weights.blocks(), x.shape());
+    let groups = weights.descriptor().groups;
+    assert_eq!(format, weights.format());
+    let plane = (shape.height * shape.width) as usize;
+    let (mut mantissas, mut scales) = (Vec::new(), Vec::new());
+    for pixel in 0..shape.pixels() {
+        for group in 0..groups {
+            for block in 0..blocks.count {
+                let start = pixel / plane * shape.channels as usize;
+                let bytes: Vec<i8> = blocks
+                    .range(block)
+                    .map(|c| start + (group * blocks.channels + c) as usize)
+                    .map(|channel| x.mantissas()[channel * plane + pixel % plane])
+                    .collect();
+                for quad in bytes.chunks(4) {
+                    let byte = |i: usize| quad.get(i).copied().unwrap_or(0) as u8;
+                    mantissas.push(u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]));
+                }
+                let scale = x.scales()[scales.len() / 2];
+                let sum: i32 = bytes.iter().map(|&b| i32::from(b)).sum();
+                scales.extend([scale.to_bits(), (scale * sum as f32).to_bits()]);
+            }
+        }
+    }
+    mantissas.extend(scales);
+    mantissas
+}
+
+fn weights(descriptor: ConvDescriptor, format: BlockFormat, q: i32) -> DsConvWeights {
+    let q = vec![q; descriptor.weight_count()];
+    let blocks = descriptor.channels_per_group().div_ceil(format.block_size());
+    let shifts = descriptor.out_channels * descriptor.taps() * blocks;
+    DsConvWeights::from_integers(descriptor, format, &q, vec![1.0; shifts as usize]).unwrap()
+}
+
+/// Quantises on the GPU, and downloads the words.
+fn quantize(
+    weights: &DsConvWeights,
+    shape: Shape,
+    x: &[f32],
+    layout: Layout,
+    scale: ActivationScale,
+) -> Option<Vec<u32>> {
+    let (gpu, pipelines) = gpu()?;
+    let options = LayerOptions {
+        activations: ActivationFormat::Int8,
+        input_layout: layout,
+        ..LayerOptions::default()
+    };
+    let layer = Layer::new(pipelines, weights, options).unwrap();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let x = common::to_layout(x, shape, layout);
+    let floats = upload(&gpu.device, "x", usage, &x).unwrap();
+    let words = MemoryUse::of_plan(weights, shape, &options).unwrap().input / 4;
+    let integers = upload(&gpu.device, "q", usage, &vec![0x7fc0_dead_u32; words as usize]).unwrap();
+    let plan = layer.plan_quantization(shape, scale, floats.slice(..), integers.slice(..)).unwrap();
+    submit(gpu, &plan);
+    let result = pollster::block_on(download(&gpu.device, &gpu.queue, integers.slice(..))).unwrap();
+    Some(result.into_iter().map(f32::to_bits).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #[test]
+    fn the_gpu_quantises_bit_for_bit(
+        channels in 1u32..80,
+        groups in 1u32..3,
+        block in prop_oneof![1u32..40, Just(64)],
+        even in any::<bool>(),
+        nhwc in any::<bool>(),
+        extent in (1u32..3, 1u32..5, 1u32..5),
+        seed in any::<u64>(),
+    ) {
+        let partition = if even { Partition::Even } else { Partition::Fixed };
+        let format = BlockFormat::new(4, block).unwrap().with_partition(partition);
+        let descriptor = ConvDescriptor::new(channels * groups, groups, [1, 1]).with_groups(groups);
+        let weights = weights(descriptor, format, 1);
+        let shape = Shape::new(extent.0, descriptor.in_channels, extent.1, extent.2);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // Any float at all now and then: NaN, infinities, subnormals.
+        let x: Vec<f32> = (0..shape.elements())
+            .map(|_| match rng.u8(0..30) {
+                0 => f32::from_bits(rng.u32(..)),
+                1 => f32::INFINITY,
+                2 => f32::NAN,
+                3 => 0.0,
+                _ => (rng.f32() - 0.5) * 8.0,
+            })
+            .collect();
+        let layout = if nhwc { Layout::Nhwc } else { Layout::Nchw };
+        let scale = ActivationScale::PowerOfTwo;
+        let expected = Int8Activations::quantize(&descriptor, &format, shape, &x, scale).unwrap();
+        let Some(words_of_gpu) = quantize(&weights, shape, &x, layout, scale) else { return Ok(()) };
+        prop_assert_eq!(words_of_gpu, words(&format, &weights, &expected));
+    }
+}
+
+#[test]
+fn float_scales_are_as_good_as_division_on_the_device() {
+    let descriptor = ConvDescriptor::new(32, 1, [1, 1]);
+    let format = BlockFormat::new(8, 32).unwrap();
+    let weights = weights(descriptor, format, 1);
+    let shape = Shape::new(1, 32, 8, 8);
+    let mut rng = fastrand::Rng::new();
+    let x: Vec<f32> = (0..shape.elements()).map(|_| (rng.f32() - 0.5) * 100.0).collect();
+    let scale = ActivationScale::Float;
+    let Some(on_gpu) = quantize(&weights, shape, &x, Layout::Nchw, scale) else { return };
+    let expected = Int8Activations::quantize(&descriptor, &format, shape, &x, scale).unwrap();
+    let expected = words(&format, &weights, &expected);
+    // WGSL allows a division 2.5 units in the last place: a mantissa at a half may round the other way.
+    let (mantissas, scales) = (64 * 8, 64 * 2);
+    assert_eq!(on_gpu.len(), mantissas + scales);
+    let bytes = |words: &[u32]| -> Vec<i8> {
+        words[..mantissas].iter().flat_map(|w| w.to_le_bytes().map(|b| b as i8)).collect()
+    };
+    let pairs = bytes(&on_gpu).into_iter().zip(bytes(&expected));
+    let off = pairs.map(|(a, b)| (i32::from(a) - i32::from(b)).abs()).collect::<Vec<_>>();
+    assert!(off.iter().all(|&o| o <= 1) && off.iter().sum::<i32>() < 20, "{off:?}");
+    for i in (mantissas..on_gpu.len()).step_by(2) {
+        let (a, b) = (f32::from_bits(on_gpu[i]), f32::from_bits(expected[i]));
+        assert!((a - b).abs() <= 3e-7 * b.abs(), "{a} {b}");
+    }
+}
+
+/// Block products are exact at the ends of the range, whatever the width: -128 * -127 (mantissas are
+/// symmetric) over 256 channels, in both arithmetics.
+#[test]
+fn block_products_are_exact_at_their_extremes() {
+    let Some(gpu) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(256, 3, [1, 1]);
+    let shape = Shape::new(1, 256, 1, 3);
+    for bits in 2..=8u8 {
+        for block in [32, 256] {
+            let format = BlockFormat::new(bits, block).unwrap();
+            for (q, x) in [(format.min(), -127.0), (format.min(), 127.0), (format.max(), -127.0)] {
+                let weights = weights(descriptor, format, q);
+                let x = vec![x; shape.elements()];
+                for kernel in [Kernel::ConvGemmInt8, Kernel::ConvSubgroupInt8] {
+                    let problem = Problem::new(&weights, ActivationFormat::Int8);
+                    if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
+                        continue;
+                    }
+                    let options = LayerOptions {
+                        kernel: Some(kernel),
+                        activations: ActivationFormat::Int8,
+                        ..LayerOptions::default()
+                    };
+                    let expected = expected(&weights, options, shape, &x, &[]);
+                    assert_eq!(expected.values[0], 256.0 * f64::from(q) * f64::from(x[0]));
+                    let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
+                    assert_eq!(worst_error(&y, &expected), 0.0, "{} {bits} bits", kernel.name());
+                }
+            }
+        }
+    }
+}
+
+/// Mantissas of -128, which a host may bring, meet weights of -128: what two's complement makes hard.
+#[test]
+fn mantissas_of_the_hosts_own_may_be_minus_128() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(256, 2, [1, 1]);
+    let format = BlockFormat::new(8, 256).unwrap();
+    let weights = weights(descriptor, format, -128);
+    let shape = Shape::new(1, 256, 1, 1);
+    let x = Int8Activations::from_parts(&descriptor, &format, shape, vec![-128; 256], vec![0.5])
+        .unwrap();
+    let expected = reference::convolve_int8(&weights, &x).unwrap();
+    assert_eq!(expected.values, [128.0 * 128.0 * 256.0 * 0.5; 2]);
+    for kernel in [Kernel::ConvGemmInt8, Kernel::ConvSubgroupInt8] {
+        let problem = Problem::new(&weights, ActivationFormat::Int8);
+        if kernel.supports(&problem, pipelines.capabilities()).is_err() {
+            continue;
+        }
+        let options = LayerOptions {
+            kernel: Some(kernel),
+            activations: ActivationFormat::Int8,
+            ..LayerOptions::default()
+        };
+        let layer = Layer::new(pipelines, &weights, options).unwrap();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let x = upload(&gpu.device, "x", usage, &words(&format, &weights, &x)).unwrap();
+        let y = upload(&gpu.device, "y", usage, &[f32::NAN; 2]).unwrap();
+        let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+        submit(gpu, &layer.plan(shape, tensors).unwrap());
+        let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
+        assert_eq!(worst_error(&y, &expected), 0.0, "{}", kernel.name());
+    }
+}
