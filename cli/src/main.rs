@@ -1,9 +1,11 @@
 //! The command `dsconv`.
 
+mod bench;
 mod demo;
 mod device;
 mod devices;
 mod golden;
+mod layers;
 mod table;
 mod timing;
 mod verify;
@@ -25,6 +27,13 @@ struct Cli {
 enum Command {
     /// Run EfficientNet-Lite0's dense convolutions with 4-bit weights: memory, error and time of each.
     Demo(OnDevice),
+    /// Measure convolutions: f32, DSConv weights with float activations, and with int8 activations.
+    Bench {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: bench::Options,
+    },
     /// List the GPU adapters, their limits, and the features that matter here.
     Devices,
     /// Check every kernel against the golden cases of a folder.
@@ -62,6 +71,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or_else(|| Command::Demo(OnDevice::default())) {
         Command::Demo(on) => demo::run(on.device.unwrap_or_default()),
+        Command::Bench { on, options } => bench::run(&on.device.unwrap_or_default(), &options),
         Command::Devices => devices::run(),
         Command::Verify { dir, on, json } => verify::run(&dir, on.device.unwrap_or_default(), json),
     }
