@@ -236,12 +236,15 @@ fn integer_row(pixel: Pixel, group: u32, tap: u32) -> u32 {
     return index * params.groups + group;
 }
 
-// Scale of a block of integer activations, and its scaled sum; 0 for no row.
+// Scale of a block of integer activations, and its scaled sum where a KDS bias wants it; 0 for no row.
 fn integer_scale(row: u32, block: u32) -> vec2<f32> {
     if row == NONE {
         return vec2<f32>();
     }
     let at = params.scales_at + 2u * (row * params.block_count + block);
+    if params.kds_bias_at == NONE {
+        return vec2<f32>(bitcast<f32>(input[at]), 0.0);
+    }
     return bitcast<vec2<f32>>(vec2<u32>(input[at], input[at + 1u]));
 }
 
