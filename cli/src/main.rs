@@ -5,7 +5,9 @@ mod demo;
 mod device;
 mod devices;
 mod golden;
+mod isa;
 mod layers;
+mod radv;
 mod table;
 mod timing;
 mod verify;
@@ -34,6 +36,11 @@ enum Command {
         #[command(flatten)]
         options: bench::Options,
     },
+    /// Compile the kernels for AMD chips with Mesa's driver, no GPU needed: registers and instructions.
+    Isa(isa::Options),
+    /// The part of `isa` that runs with a chip's environment.
+    #[command(hide = true, name = radv::CHILD_COMMAND)]
+    IsaChild,
     /// List the GPU adapters, their limits, and the features that matter here.
     Devices,
     /// Check every kernel against the golden cases of a folder.
@@ -72,6 +79,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or_else(|| Command::Demo(OnDevice::default())) {
         Command::Demo(on) => demo::run(on.device.unwrap_or_default()),
         Command::Bench { on, options } => bench::run(&on.device.unwrap_or_default(), &options),
+        Command::Isa(options) => isa::run(&options),
+        Command::IsaChild => radv::child().map(|()| ExitCode::SUCCESS),
         Command::Devices => devices::run(),
         Command::Verify { dir, on, json } => verify::run(&dir, on.device.unwrap_or_default(), json),
     }

@@ -40,15 +40,3 @@ fn fnv1a(bytes: &[u8]) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
-
-/// A cache for the device's new pipelines, where the device has the feature.
-#[expect(unsafe_code, reason = "the one entrance to the driver's cache")]
-pub(crate) fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
-    if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
-        return None;
-    }
-    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("dsconv"), data, fallback: true };
-    // SAFETY: the data comes from `get_data` of this adapter and driver, unchanged: `unwrap` has
-    // compared its hash and the adapter. `fallback` starts empty if the driver still refuses it.
-    Some(unsafe { device.create_pipeline_cache(&descriptor) })
-}

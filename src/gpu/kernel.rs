@@ -278,7 +278,7 @@ impl Variant {
     }
 
     /// Values of the shader's overrides.
-    pub(crate) fn constants(self) -> [(&'static str, f64); 1] {
+    pub fn constants(self) -> [(&'static str, f64); 1] {
         [("BITS", f64::from(self.weights.bits()))]
     }
 }

@@ -16,6 +16,7 @@ mod plan;
 mod scope;
 mod shader;
 mod transfer;
+mod trusted;
 
 pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
 pub use kernel::{ActivationFormat, Kernel, Problem, Variant, WeightFormat};

@@ -117,7 +117,7 @@ impl Pipelines {
                 nothing,
                 modules: Mutex::default(),
                 pipelines: Mutex::default(),
-                cache: super::cache::create(device, cache_data),
+                cache: super::trusted::pipeline_cache(device, cache_data),
             }
         })?;
         Ok(Self { inner: Arc::new(inner) })
@@ -183,12 +183,9 @@ impl Pipelines {
         let label = format!("dsconv {variant}");
         let pipeline = checked(device, &label, || {
             let mut modules = lock(&self.inner.modules);
-            let module = modules.entry(variant.kernel).or_insert_with(|| {
-                device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                    label: Some(variant.kernel.name()),
-                    source: wgpu::ShaderSource::Wgsl(variant.kernel.wgsl().into()),
-                })
-            });
+            let module = modules
+                .entry(variant.kernel)
+                .or_insert_with(|| super::trusted::shader_module(device, variant.kernel));
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
                 layout: Some(&self.inner.pipeline_layout),

@@ -1,0 +1,105 @@
+use super::*;
+
+const NESTED: &str = "
+BB0:
+\ts_mov_b32 s0, s3                                            ; be800303
+BB1:
+\tv_mul_lo_u32 v1, v2, v3                                     ; d5690001
+\tv_fma_f32 v1, v2, v3, v4                                    ; d5690001
+BB2:
+\ts_clause 0x1                                                ; bfa10006
+\tds_read_b128 v[4:7], v0                                     ; dbfc0000 04000000
+\tglobal_load_dword v8, v[0:1], off
+\ts_waitcnt vmcnt(0) lgkmcnt(0)                               ; bf8c0070
+\tv_mul_f32_e32 v9, v4, v8
+\tv_fmac_f32_e32 v9, v5, v8                                   ; 2b000000
+\tv_pk_fma_f32 v[10:11], v[4:5], v[6:7], v[10:11]
+\ts_cbranch_scc1 BB4                                          ; bf850001
+BB3:
+\tv_add_nc_u32_e32 v0, 16, v0                                 ; 4a000000
+\t(then repeated 2 times)
+\ts_add_u32 s0, s0, -1                                        ; 8000c100
+\ts_cbranch_scc0 BB2                                          ; bf84fff0
+BB4:
+\ts_branch BB1                                                ; bf82ffe0
+BB5:
+\tv_fma_f32 v1, v2, v3, v4
+\ts_endpgm                                                    ; bf810000
+";
+
+#[test]
+fn counts_the_innermost_loop() {
+    let counts = main_loop(NESTED, false).unwrap();
+    let expected = Counts {
+        dots: 0,
+        fmas: 2,
+        vector: 4,
+        scalar: 1,
+        memory: 2,
+        branches: 2,
+        hints: 2,
+        fused: 3,
+        products: 1,
+        int_products: 0,
+    };
+    assert_eq!(counts, expected);
+    assert_eq!(counts.instructions(), 13);
+    assert_eq!(counts.macs(false), 3);
+    // Two iterations of two: the product that starts the sum counts.
+    assert_eq!(counts.macs_of(false, 2), 4);
+    assert_eq!(counts.macs_of(false, 100), 100);
+}
+
+#[test]
+fn dot_products_come_first() {
+    let text = "
+BB0:
+\tv_fma_f32 v1, v2, v3, v4
+\tv_fma_f32 v1, v2, v3, v4
+\ts_cbranch_scc1 BB0
+BB1:
+\tv_dot4c_i32_i8_e32 v0, v1, v2
+\tv_dot4_i32_iu8 v0, v1, v2, v0 neg_lo:[1,1,0]
+\tv_fma_f32 v1, v2, v3, v4
+\ts_cbranch_scc1 BB1
+";
+    let counts = main_loop(text, true).unwrap();
+    assert_eq!((counts.dots, counts.fmas, counts.branches), (2, 1, 1));
+    assert_eq!(counts.macs(true), 8);
+    assert_eq!(counts.macs_of(true, 4), 8);
+}
+
+#[test]
+fn integer_products_stand_for_dot_products() {
+    let text = "BB0:\n\tv_mul_lo_u32 v0, v1, v2\n\tv_mul_lo_u32 v3, v1, v2\n\ts_branch BB0\n";
+    let counts = main_loop(text, true).unwrap();
+    assert_eq!((counts.macs(true), counts.macs(false), counts.vector), (2, 0, 2));
+}
+
+#[test]
+fn dual_instructions_are_one_instruction() {
+    let text = "
+BB0:
+\tv_dual_fmac_f32 v0, v1, v2 :: v_dual_fmac_f32 v3, v4, v5
+\tv_dual_mul_f32 v0, v1, v2 :: v_dual_mov_b32 v3, v4
+\ts_delay_alu instid0(VALU_DEP_1)
+\ts_cbranch_vccnz BB0
+";
+    let counts = main_loop(text, false).unwrap();
+    assert_eq!((counts.fmas, counts.fused, counts.vector), (1, 2, 1));
+    assert_eq!((counts.products, counts.hints, counts.branches), (1, 1, 1));
+}
+
+#[test]
+fn without_loops_the_whole_program_counts() {
+    let counts = main_loop("BB0:\n\tv_fma_f32 v1, v2, v3, v4\n\ts_endpgm\n", false).unwrap();
+    assert_eq!((counts.fmas, counts.branches), (1, 1));
+}
+
+#[test]
+fn text_without_code_is_an_error() {
+    let text = "Shader disassembly is not supported in the current configuration.";
+    let error = main_loop(text, false).unwrap_err().to_string();
+    assert!(error.contains("not supported"), "{error}");
+    assert!(main_loop("", false).is_err());
+}
