@@ -152,15 +152,6 @@ fn four_more_lanes(value: u32) -> vec4<u32> {
     );
 }
 
-// Where a pixel's channels start in the input at a tap; NONE in the padding and past the last pixel.
-fn tap_index(pixel: Pixel, group: u32, tap: u32) -> u32 {
-    let position = tap_position(pixel.origin, tap);
-    if !pixel.valid || !inside_input(position) {
-        return NONE;
-    }
-    return input_index(pixel.image, group, position);
-}
-
 // This lane's channel of four pixels; 0 where there is none.
 fn fetch(starts: vec4<u32>, offset: u32) -> vec4<f32> {
     let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(offset != NONE);

@@ -225,6 +225,15 @@ fn pixel_place(index: u32) -> Pixel {
     return Pixel(image, y, x, image < params.batch, field_origin(y, x));
 }
 
+// Where a pixel's channels start in the input at a tap; NONE in the padding and past the last pixel.
+fn tap_index(pixel: Pixel, group: u32, tap: u32) -> u32 {
+    let position = tap_position(pixel.origin, tap);
+    if !pixel.valid || !inside_input(position) {
+        return NONE;
+    }
+    return input_index(pixel.image, group, position);
+}
+
 // Which row of integer activations a pixel and tap meet, over all images and groups; NONE in the padding
 // and past the last pixel.
 fn integer_row(pixel: Pixel, group: u32, tap: u32) -> u32 {

@@ -84,7 +84,8 @@ fn shader(variant: &Variant) -> Shader {
         constants: constants.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         // A thread's tile times four channels: what one pass of the innermost source loop does.
         macs_per_iteration: match variant.kernel {
-            Kernel::ConvGemm | Kernel::ConvGemmInt8 => Some(4 * 4 * 4),
+            Kernel::ConvGemm => Some(4 * 8 * 4),
+            Kernel::ConvGemmInt8 => Some(4 * 8 * 16),
             _ => None,
         },
         // As the library compiles them, see `Pipelines`.

@@ -151,3 +151,38 @@ fn an_unknown_device_is_refused_with_the_list() {
     let output = dsconv(&["devices"]).output().unwrap();
     assert!(output.status.success());
 }
+
+/// What AMD chips would run, compiled by Mesa without a GPU: needs its driver, not a device.
+#[cfg(target_os = "linux")]
+#[test]
+fn kernels_for_gpus_stay_in_registers_and_near_their_arithmetic() {
+    let output = dsconv(&["isa", "--json", "--chip", "navi21"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert!(rows.len() > 20);
+    for row in rows {
+        let name = &row["variant"];
+        assert_eq!((&row["spills"], &row["scratch_bytes"]), (&0.into(), &0.into()), "{name}");
+        assert!(row["waves"].as_u64().unwrap() >= 8, "{name}");
+        let per_mac = row["instructions_per_mac"].as_f64();
+        // A multiply-add is one instruction, a dot product of four a quarter; the rest is overhead.
+        match name.as_str().unwrap() {
+            "conv_gemm f32" | "conv_gemm i4" | "conv_gemm i8" => {
+                assert!(per_mac.unwrap() <= 1.25, "{row}");
+            }
+            "conv_gemm_int8 i8" => {
+                assert!(per_mac.unwrap() <= 0.43, "{row}");
+            }
+            "conv_gemm_int8 i4" => {
+                assert!(per_mac.unwrap() <= 0.48, "{row}");
+            }
+            _ => {}
+        }
+        let integer = row["activations"] == "int8";
+        assert_eq!(row["dot_share"].as_f64().unwrap() > 0.99, integer, "{name}");
+    }
+    let output = dsconv(&["isa", "--chip", "no-such-chip"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("no-such-chip"), "{}", text(&output));
+}

@@ -7,7 +7,7 @@ use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRe
 pub enum Kernel {
     /// `conv_direct`: one thread per output, any geometry. The fallback.
     ConvDirect,
-    /// `conv_gemm`: implicit matrix product, 32 pixels x 32 output channels a workgroup.
+    /// `conv_gemm`: implicit matrix product, 32 pixels x 64 output channels a workgroup.
     ConvGemm,
     /// `conv_subgroup`: for software devices with subgroups of eight lanes; 32 x 32 a workgroup.
     ConvSubgroup,
@@ -131,7 +131,9 @@ impl Kernel {
                 output.elements().div_ceil(64)
             }
             Self::ConvGemm | Self::ConvSubgroup | Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => {
-                let output_tiles = descriptor.outputs_per_group().div_ceil(32) as usize;
+                let tile =
+                    if matches!(self, Self::ConvGemm | Self::ConvGemmInt8) { 64 } else { 32 };
+                let output_tiles = descriptor.outputs_per_group().div_ceil(tile) as usize;
                 output.pixels().div_ceil(32) * output_tiles * descriptor.groups as usize
             }
         };
@@ -142,8 +144,8 @@ impl Kernel {
     /// Storage that a workgroup shares, in bytes.
     pub(crate) const fn workgroup_storage(self) -> u32 {
         match self {
-            Self::ConvGemm => 2 * 4 * 32 * 16,
-            Self::ConvGemmInt8 => 2 * 8 * 32 * 4 + 2 * 32 * 8,
+            Self::ConvGemm => 4 * (32 + 64) * 16,
+            Self::ConvGemmInt8 => 2 * (32 + 64) * 16 + (32 + 64) * 8,
             _ => 0,
         }
     }
