@@ -91,10 +91,10 @@ fn main(
             start = end;
         }
     }
-    store(first_pixel + local.x, group, first_output + local.y, a0, b0);
-    store(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
-    store(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
-    store(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
+    store_eight(first_pixel + local.x, group, first_output + local.y, a0, b0);
+    store_eight(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
+    store_eight(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
+    store_eight(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
 }
 
 // Adds four channels of a pixel times those of four outputs; each term is one fused multiply-add.
@@ -113,13 +113,4 @@ fn load_input(start: u32, quad: u32, end: u32) -> vec4<f32> {
     }
     let place = quad_place(quad);
     return input_quad(start + place.channel * params.input_c, place.count);
-}
-
-// Stores eight output channels of a pixel, eight apart.
-fn store(index: u32, group: u32, output_in_group: u32, a: vec4<f32>, b: vec4<f32>) {
-    let pixel = pixel_place(index);
-    if pixel.valid {
-        store_pixel(pixel, group, output_in_group, 8u, a);
-        store_pixel(pixel, group, output_in_group + 32u, 8u, b);
-    }
 }

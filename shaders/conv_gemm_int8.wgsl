@@ -132,10 +132,10 @@ fn main(
             workgroupBarrier();
         }
     }
-    store(first_pixel + local.x, group, first_output + local.y, a0, b0);
-    store(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
-    store(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
-    store(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
+    store_eight(first_pixel + local.x, group, first_output + local.y, a0, b0);
+    store_eight(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
+    store_eight(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
+    store_eight(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
 }
 
 // Adds sixteen channels of a pixel times those of four outputs.
@@ -169,13 +169,4 @@ fn load_integers(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
         packed_quad(tap, min(quad + 2u, end - 1u), channel),
         packed_quad(tap, min(quad + 3u, end - 1u), channel),
     );
-}
-
-// Stores eight output channels of a pixel, eight apart.
-fn store(index: u32, group: u32, output_in_group: u32, a: vec4<f32>, b: vec4<f32>) {
-    let pixel = pixel_place(index);
-    if pixel.valid {
-        store_pixel(pixel, group, output_in_group, 8u, a);
-        store_pixel(pixel, group, output_in_group + 32u, 8u, b);
-    }
 }

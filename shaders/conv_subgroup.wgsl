@@ -4,12 +4,6 @@
 // so a load of packed weights serves eight of them; each lane loads one input channel of every pixel
 // too, and broadcasts, which are cheap, spread those.
 
-const LANES = 8u;
-const TILE = 32u; // pixels, and output channels, of a workgroup: four per lane, LANES apart
-
-// Sums of four pixels for this lane's four output channels.
-alias Sums = array<vec4<f32>, 4>;
-
 @compute @workgroup_size(8)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -140,31 +134,9 @@ fn add(sums: ptr<function, Sums>, x: vec4<f32>, w: Weights) {
     (*sums)[3] += x0 * w.a3.x + x1 * w.a3.y + x2 * w.a3.z + x3 * w.a3.w + x4 * w.b3.x + x5 * w.b3.y + x6 * w.b3.z + x7 * w.b3.w;
 }
 
-fn four_lanes(value: u32) -> vec4<u32> {
-    return vec4<u32>(
-        subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u),
-    );
-}
-
-fn four_more_lanes(value: u32) -> vec4<u32> {
-    return vec4<u32>(
-        subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u),
-    );
-}
-
 // This lane's channel of four pixels; 0 where there is none.
 fn fetch(starts: vec4<u32>, offset: u32) -> vec4<f32> {
     let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(offset != NONE);
     let at = select(vec4<u32>(), starts + offset, exists);
     return select(vec4<f32>(), bitcast<vec4<f32>>(vec4<u32>(input[at.x], input[at.y], input[at.z], input[at.w])), exists);
-}
-
-// Stores four pixels from `at.x`, for output channels from `at.y`, LANES apart.
-fn store(at: vec2<u32>, group: u32, sums: Sums) {
-    for (var i = 0u; i < 4u; i++) {
-        let pixel = pixel_place(at.x + i);
-        if pixel.valid {
-            store_pixel(pixel, group, at.y, LANES, vec4<f32>(sums[0][i], sums[1][i], sums[2][i], sums[3][i]));
-        }
-    }
 }

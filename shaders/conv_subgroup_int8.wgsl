@@ -3,11 +3,6 @@
 // channels. Software devices multiply floats faster than bytes: integers become floats, whose sum over
 // a block is exact below 2^24 (the host sees to that), and is the integer sum bit for bit.
 
-const LANES = 8u;
-const TILE = 32u; // pixels, and output channels, of a workgroup: four per lane, LANES apart
-
-// Sums of four pixels for this lane's four output channels.
-alias Sums = array<vec4<f32>, 4>;
 // Channels of this lane's quad, of four pixels.
 alias Quads = mat4x4<f32>;
 
@@ -149,18 +144,6 @@ fn scale(totals: ptr<function, Sums>, sums: Sums, alpha: vec4<f32>, kds_bias: ve
     (*totals)[3] += sums[3] * (scales * alpha.w) + x_sums * kds_bias.w;
 }
 
-fn four_lanes(value: u32) -> vec4<u32> {
-    return vec4<u32>(
-        subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u),
-    );
-}
-
-fn four_more_lanes(value: u32) -> vec4<u32> {
-    return vec4<u32>(
-        subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u),
-    );
-}
-
 fn four_scales(value: f32) -> vec4<f32> {
     return bitcast<vec4<f32>>(four_lanes(bitcast<u32>(value)));
 }
@@ -181,14 +164,4 @@ fn fetch(rows: vec4<u32>, quad: u32) -> Quads {
         vec4<f32>((bytes << vec4<u32>(8u)) >> vec4<u32>(24u)),
         vec4<f32>(bytes >> vec4<u32>(24u)),
     );
-}
-
-// Stores four pixels from `at.x`, for output channels from `at.y`, LANES apart.
-fn store(at: vec2<u32>, group: u32, sums: Sums) {
-    for (var i = 0u; i < 4u; i++) {
-        let pixel = pixel_place(at.x + i);
-        if pixel.valid {
-            store_pixel(pixel, group, at.y, LANES, vec4<f32>(sums[0][i], sums[1][i], sums[2][i], sums[3][i]));
-        }
-    }
 }

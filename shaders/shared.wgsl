@@ -301,3 +301,12 @@ fn store_pixel(pixel: Pixel, group: u32, output_in_group: u32, step: u32, sums: 
         }
     }
 }
+
+// Stores eight output channels of a pixel, eight apart.
+fn store_eight(index: u32, group: u32, output_in_group: u32, a: vec4<f32>, b: vec4<f32>) {
+    let pixel = pixel_place(index);
+    if pixel.valid {
+        store_pixel(pixel, group, output_in_group, 8u, a);
+        store_pixel(pixel, group, output_in_group + 32u, 8u, b);
+    }
+}

@@ -3,9 +3,10 @@
 use super::kernel::Kernel;
 
 const SHARED: &str = include_str!("../../shaders/shared.wgsl");
+const SUBGROUP: &str = include_str!("../../shaders/subgroup.wgsl");
 
 impl Kernel {
-    /// The WGSL of this kernel: its file, then the shared one (so that line numbers in messages stay
+    /// The WGSL of this kernel: its file, then the shared ones (so that line numbers in messages stay
     /// those of the kernel's file).
     pub fn wgsl(self) -> String {
         let file = match self {
@@ -17,7 +18,10 @@ impl Kernel {
             Self::ConvSubgroupInt8 => include_str!("../../shaders/conv_subgroup_int8.wgsl"),
             Self::QuantizeActivations => include_str!("../../shaders/quantize_activations.wgsl"),
         };
-        format!("{file}\n{SHARED}")
+        match self {
+            Self::ConvSubgroup | Self::ConvSubgroupInt8 => format!("{file}\n{SUBGROUP}\n{SHARED}"),
+            _ => format!("{file}\n{SHARED}"),
+        }
     }
 }
 
