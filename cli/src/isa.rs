@@ -14,8 +14,9 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// A variant on a chip. Instructions are those of the main loop: a step of channels, without the
-/// scaling that comes once per block.
+/// A variant on a chip. Instructions are those of a full step of the main loop: loading, unpacking and
+/// multiplying 16 channels of floats or 32 of integers. What comes once per block is not in it: loading
+/// its shifts, and scaling its integer sums.
 #[derive(serde::Serialize)]
 struct Row {
     chip: String,
@@ -82,12 +83,13 @@ fn shader(variant: &Variant) -> Shader {
         name: variant.to_string(),
         wgsl: variant.kernel.wgsl(),
         constants: constants.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-        // A thread's tile times four channels: what one pass of the innermost source loop does.
+        // A thread's tile times the channels of a step, in its loop over quads or unrolled.
         macs_per_iteration: match variant.kernel {
-            Kernel::ConvGemm => Some(4 * 8 * 4),
-            Kernel::ConvGemmInt8 => Some(4 * 8 * 16),
+            Kernel::ConvGemm => Some(4 * 8 * 16),
+            Kernel::ConvGemmInt8 => Some(4 * 8 * 32),
             _ => None,
         },
+        trips: if variant.kernel == Kernel::ConvGemm { 4 } else { 1 },
         // As the library compiles them, see `Pipelines`.
         checks: false,
     }
@@ -144,6 +146,6 @@ fn print(rows: &[Row]) {
         println!("{out}");
     }
     println!(
-        "Instructions of all kinds in the main loop, per multiply-add; a block's scaling comes on top, once a block."
+        "Instructions of all kinds in a step of the main loop, tiles' loads included, per multiply-add;\nwhat comes once per block (shifts, scaling of integer sums) is not in it."
     );
 }

@@ -24,8 +24,10 @@ pub(crate) struct Shader {
     pub(crate) wgsl: String,
     /// Values of the overrides.
     pub(crate) constants: Vec<(String, f64)>,
-    /// Multiply-adds of a thread per iteration of the source's main loop, where known.
+    /// Multiply-adds of a thread per step of the source's main loop, where known.
     pub(crate) macs_per_iteration: Option<u32>,
+    /// How often such a step runs through the loops inside it; 1 where they are unrolled.
+    pub(crate) trips: u32,
     /// Whether wgpu's runtime checks are compiled in: `create_shader_module` has them.
     pub(crate) checks: bool,
 }
@@ -96,7 +98,14 @@ const FAMILY: &str = "RADV_FORCE_FAMILY";
 const INSTALL: &str = "Mesa's RADV is not installed; on Debian and Ubuntu: apt install mesa-vulkan-drivers libvulkan1";
 
 fn compile(chip: &str, shaders: &[Shader]) -> anyhow::Result<Vec<Report>> {
-    let device = vulkan::Device::open()?;
+    let device = vulkan::Device::open()
+        .context("RADV's null device, which the newest versions of Mesa no longer have")?;
+    // A driver that ignores the variable opens the machine's own GPU.
+    ensure!(
+        device.name.to_lowercase().contains(&chip.to_lowercase()),
+        "RADV opened {} instead; the newest versions of Mesa have no null device",
+        device.name
+    );
     let report = |shader: &Shader| report(chip, &device, shader);
     shaders.iter().map(|shader| report(shader).with_context(|| shader.name.clone())).collect()
 }
@@ -110,7 +119,8 @@ fn report(chip: &str, device: &vulkan::Device, shader: &Shader) -> anyhow::Resul
     };
     let (form, text) = executable.forms.last().context("the driver gives no assembly")?;
     let dot_products = shader.wgsl.contains("dot4I8Packed") || shader.wgsl.contains("dot4U8Packed");
-    let counts = assembly::main_loop(text, dot_products).with_context(|| form.clone())?;
+    let counts =
+        assembly::main_loop(text, dot_products, shader.trips).with_context(|| form.clone())?;
     let macs = match shader.macs_per_iteration {
         Some(known) => counts.macs_of(dot_products, known),
         None => counts.macs(dot_products),
@@ -163,6 +173,8 @@ fn run_child(chip: &str, driver: &Path, shaders: &[u8]) -> anyhow::Result<Output
     let mut child = Command::new(std::env::current_exe()?)
         .arg(CHILD_COMMAND)
         .env(FAMILY, chip)
+        // Later versions of Mesa call it so.
+        .env("AMD_FORCE_FAMILY", chip)
         // Loaders before 1.3.207 know only the second.
         .env("VK_DRIVER_FILES", driver)
         .env("VK_ICD_FILENAMES", driver)

@@ -46,10 +46,12 @@ impl Counts {
 
     /// Multiplications of the sums, for a guess at how often the source's loop is unrolled.
     fn multiplications(&self, dot_products: bool) -> u32 {
-        match self.macs(dot_products) {
-            fused if fused == self.fused && self.dots == 0 => fused + self.products,
-            macs => macs,
+        let macs = self.macs(dot_products);
+        if self.dots > 0 || macs > self.fused {
+            return macs;
         }
+        // `dot` of four is a product and three multiply-adds; more products are not of the sums.
+        macs + self.products.min(self.fused.div_ceil(3))
     }
 
     /// Multiply-adds, given how many the source's loop does per iteration.
@@ -155,7 +157,10 @@ fn is_int_product(mnemonic: &str) -> bool {
 /// Counts the main loop: the one with the most multiply-adds outside of loops inside it, integer dot
 /// products first. What it holds counts once, inner loops and rare branches too. A program whose
 /// loops do no multiply-adds counts whole.
-pub(super) fn main_loop(text: &str, dot_products: bool) -> anyhow::Result<Counts> {
+///
+/// With more than one trip, the main loop is an inner loop of a step that makes so many trips through
+/// it and its siblings: then the loop around is counted, with the loops in it that often.
+pub(super) fn main_loop(text: &str, dot_products: bool, trips: u32) -> anyhow::Result<Counts> {
     let blocks = blocks(text);
     ensure!(
         blocks.iter().any(|block| block.counts.instructions() > 0),
@@ -172,11 +177,24 @@ pub(super) fn main_loop(text: &str, dot_products: bool) -> anyhow::Result<Counts
     }
     let scores = own.iter().map(|counts| (counts.dots, counts.macs(dot_products)));
     let best = scores.zip(&loops).max_by_key(|(score, _)| *score);
-    let chosen = match best {
-        Some((score, range)) if score > (0, 0) => &blocks[range.clone()],
-        _ => &blocks[..],
+    let main = match best {
+        Some((score, range)) if score > (0, 0) => range.clone(),
+        _ => 0..blocks.len(),
     };
-    Ok(chosen.iter().fold(Counts::default(), |sum, block| sum.plus(&block.counts)))
+    let contains = |outer: &Range<usize>, inner: &Range<usize>| {
+        outer.start <= inner.start && inner.end <= outer.end && outer != inner
+    };
+    let around =
+        loops.iter().filter(|range| contains(range, &main)).min_by_key(|range| range.len());
+    let (chosen, trips) = match around {
+        Some(around) if trips > 1 => (around.clone(), trips),
+        _ => (main, 1),
+    };
+    let inner = |index: usize| loops.iter().any(|l| contains(&chosen, l) && l.contains(&index));
+    Ok(chosen.clone().fold(Counts::default(), |sum, index| {
+        let times = if inner(index) { trips } else { 1 };
+        (0..times).fold(sum, |sum, _| sum.plus(&blocks[index].counts))
+    }))
 }
 
 #[derive(Default)]
