@@ -28,7 +28,7 @@ fn main(
             var products = 0.0;
             var inputs = 0.0;
             for (; quad < end; quad++) {
-                let at = quad_place(quad);
+                let at = quad_place(quad, block);
                 let x = input_quad(pixel + at.channel * params.input_c, at.count);
                 products += dot(weight_quad(tap, quad, place.channel), x);
                 inputs += dot(x, vec4<f32>(1.0));

@@ -54,8 +54,8 @@ fn main(
             let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
             let shift = block_shift(tap, block, channel);
             for (; start < end; start += STEP) {
-                x_tile[x_quad.x * PIXELS + x_pixel.x] = load_input(at_0, start + x_quad.x, end);
-                x_tile[x_quad.y * PIXELS + x_pixel.y] = load_input(at_1, start + x_quad.y, end);
+                x_tile[x_quad.x * PIXELS + x_pixel.x] = load_input(at_0, start + x_quad.x, end, block);
+                x_tile[x_quad.y * PIXELS + x_pixel.y] = load_input(at_1, start + x_quad.y, end, block);
                 let count = min(end - start, STEP);
                 for (var quad = 0u; quad < count; quad++) {
                     w_tile[quad * OUTPUTS + lane] = weight_quad(tap, start + quad, channel) * shift.x + shift.y;
@@ -107,10 +107,10 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
 }
 
 // Four channels of the input, from where a pixel's channels start; 0 where there are none.
-fn load_input(start: u32, quad: u32, end: u32) -> vec4<f32> {
+fn load_input(start: u32, quad: u32, end: u32, block: u32) -> vec4<f32> {
     if start == NONE || quad >= end {
         return vec4<f32>();
     }
-    let place = quad_place(quad);
+    let place = quad_place(quad, block);
     return input_quad(start + place.channel * params.input_c, place.count);
 }

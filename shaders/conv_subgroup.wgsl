@@ -60,7 +60,7 @@ fn main(
             for (; quad < end; quad += 2u) {
                 // Two quads: lane l loads channel l % 4 of quad l / 4.
                 let mine = quad + lane / 4u;
-                let place = quad_place(min(mine, params.row_quads - 1u));
+                let place = quad_place(min(mine, end - 1u), block);
                 let exists = mine < end && lane % 4u < place.count;
                 let offset = select(NONE, (place.channel + lane % 4u) * params.input_c, exists);
                 let x0 = fetch(p0, offset);

@@ -25,7 +25,7 @@ fn main(
 
     var largest = 0u;
     for (var quad = first_quad; quad < end_quad; quad++) {
-        let magnitudes = finite_bits(start, quad) & vec4<u32>(0x7fffffffu);
+        let magnitudes = finite_bits(start, quad, block) & vec4<u32>(0x7fffffffu);
         largest = max(largest, max(max(magnitudes.x, magnitudes.y), max(magnitudes.z, magnitudes.w)));
     }
     var scale = 0.0;
@@ -43,7 +43,7 @@ fn main(
     }
     var sum = 0;
     for (var quad = first_quad; quad < end_quad; quad++) {
-        let scaled = round(bitcast<vec4<f32>>(finite_bits(start, quad)) * inverse);
+        let scaled = round(bitcast<vec4<f32>>(finite_bits(start, quad, block)) * inverse);
         let mantissas = vec4<i32>(clamp(scaled, vec4<f32>(-127.0), vec4<f32>(127.0)));
         sum += mantissas.x + mantissas.y + mantissas.z + mantissas.w;
         let bytes = vec4<u32>(mantissas) & vec4<u32>(255u);
@@ -55,8 +55,8 @@ fn main(
 }
 
 // The bits of a quad's floats: NaN as 0, infinities as the largest float.
-fn finite_bits(start: u32, quad: u32) -> vec4<u32> {
-    let place = quad_place(quad);
+fn finite_bits(start: u32, quad: u32, block: u32) -> vec4<u32> {
+    let place = quad_place(quad, block);
     let bits = input_words(start + place.channel * params.input_c, place.count);
     let magnitudes = bits & vec4<u32>(0x7fffffffu);
     let signs = bits & vec4<u32>(0x80000000u);

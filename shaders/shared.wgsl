@@ -97,17 +97,16 @@ fn packed_quad(tap: u32, quad: u32, channel: u32) -> u32 {
 }
 
 // Four weights of a row before their block's shifts: integers as floats, or the floats themselves.
-// `channel` is the output channel over all groups. Channels past the row's end give 0.
+// `channel` is the output channel over all groups. What lies past a block's end is any weight of the
+// layer: it must meet an input of 0.
 fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
     if BITS == 32u {
         let all = params.all_outputs;
-        let first = 4u * quad;
-        let at = (tap * params.channels + first) * all + channel;
-        var quad_value = vec4<f32>(bitcast<f32>(weights[at]), 0.0, 0.0, 0.0);
-        if first + 1u < params.channels { quad_value.y = bitcast<f32>(weights[at + all]); }
-        if first + 2u < params.channels { quad_value.z = bitcast<f32>(weights[at + 2u * all]); }
-        if first + 3u < params.channels { quad_value.w = bitcast<f32>(weights[at + 3u * all]); }
-        return quad_value;
+        let row = tap * params.channels;
+        let step = vec4<u32>(0u, all, 2u * all, 3u * all);
+        let last = (row + params.channels - 1u) * all;
+        let rows = min((row + 4u * quad) * all + step, vec4<u32>(last)) + channel;
+        return bitcast<vec4<f32>>(vec4<u32>(weights[rows.x], weights[rows.y], weights[rows.z], weights[rows.w]));
     }
     let bytes = packed_quad(tap, quad, channel);
     // Each byte to the top of its own word: the sign is right there, and the low bits are zero.
@@ -127,20 +126,18 @@ fn block_shift(tap: u32, block: u32, channel: u32) -> vec2<f32> {
     return vec2<f32>(shifts[at], shifts[params.kds_bias_at + at]);
 }
 
-// Where a quad lies in its row: its block, its first channel and how many of its four channels exist.
+// Where a quad of a block lies in its row: its first channel, and how many of its four channels exist.
 struct QuadPlace {
-    block: u32,
     channel: u32,
     count: u32,
 }
 
-fn quad_place(quad: u32) -> QuadPlace {
-    let block = min(quad / params.block_quads, params.block_count - 1u);
+fn quad_place(quad: u32, block: u32) -> QuadPlace {
     let inside = 4u * (quad - block * params.block_quads);
     let first = block * params.block_size;
     let last = block + 1u == params.block_count;
     let size = select(params.block_size, params.channels - first, last);
-    return QuadPlace(block, first + inside, min(size - inside, 4u));
+    return QuadPlace(first + inside, min(size - inside, 4u));
 }
 
 // Up to four channels of a pixel, from an index into the input; missing ones are 0.
@@ -149,12 +146,11 @@ fn input_quad(at: u32, count: u32) -> vec4<f32> {
 }
 
 fn input_words(at: u32, count: u32) -> vec4<u32> {
+    let index = vec4<u32>(0u, 1u, 2u, 3u);
     let step = params.input_c;
-    var words = vec4<u32>(input[at], 0u, 0u, 0u);
-    if count > 1u { words.y = input[at + step]; }
-    if count > 2u { words.z = input[at + 2u * step]; }
-    if count > 3u { words.w = input[at + 3u * step]; }
-    return words;
+    let rows = at + min(vec4<u32>(0u, step, 2u * step, 3u * step), vec4<u32>((count - 1u) * step));
+    let words = vec4<u32>(input[rows.x], input[rows.y], input[rows.z], input[rows.w]);
+    return select(vec4<u32>(), words, index < vec4<u32>(count));
 }
 
 // Where the receptive field of an output pixel starts in the input; may be in the padding.
