@@ -59,7 +59,7 @@ fn quantize(
 ) -> Option<Vec<u32>> {
     let (gpu, pipelines) = gpu()?;
     let options = LayerOptions {
-        activations: ActivationFormat::Int8,
+        input_format: ActivationFormat::Int8,
         input_layout: layout,
         ..LayerOptions::default()
     };
@@ -158,7 +158,7 @@ fn block_products_are_exact_at_their_extremes() {
                     }
                     let options = LayerOptions {
                         kernel: Some(kernel),
-                        activations: ActivationFormat::Int8,
+                        input_format: ActivationFormat::Int8,
                         ..LayerOptions::default()
                     };
                     let expected = expected(&weights, options, shape, &x, &[]);
@@ -190,7 +190,7 @@ fn mantissas_of_the_hosts_own_may_be_minus_128() {
         }
         let options = LayerOptions {
             kernel: Some(kernel),
-            activations: ActivationFormat::Int8,
+            input_format: ActivationFormat::Int8,
             ..LayerOptions::default()
         };
         let layer = Layer::new(pipelines, &weights, options).unwrap();

@@ -101,7 +101,7 @@ fn check_on(case: &Case, kernels: &[Kernel]) {
     let outputs = descriptor.output_shape(input).unwrap().elements();
     let residual = random_f32(&mut rng, outputs);
     let floats = weights.dequantize().unwrap();
-    let with = |activations| LayerOptions { activations, ..options };
+    let with = |input_format| LayerOptions { input_format, ..options };
     let [of_floats, of_integers] = [ActivationFormat::F32, ActivationFormat::Int8]
         .map(|activations| expected(&weights, with(activations), input, &x, &residual));
     for &kernel in kernels {
@@ -188,8 +188,11 @@ fn every_width_at_its_extremes_is_exact() {
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 continue;
             }
-            let options =
-                LayerOptions { kernel: Some(kernel), activations, ..LayerOptions::default() };
+            let options = LayerOptions {
+                kernel: Some(kernel),
+                input_format: activations,
+                ..LayerOptions::default()
+            };
             let expected = expected(&weights, options, shape, &x, &[]);
             let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
             assert_eq!(worst_error(&y, &expected), 0.0, "{kernel:?}, {bits} bits");

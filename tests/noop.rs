@@ -26,7 +26,11 @@ fn every_variant_fits_the_pipeline_layout() {
         let kernel = if quantizes { Kernel::ConvGemmInt8 } else { variant.kernel };
         let bits = if quantizes { 8 } else { variant.weights.bits() };
         let activations = kernel.activations();
-        let options = LayerOptions { kernel: Some(kernel), activations, ..LayerOptions::default() };
+        let options = LayerOptions {
+            kernel: Some(kernel),
+            input_format: activations,
+            ..LayerOptions::default()
+        };
         let layer = match bits {
             32 => {
                 let weights = FloatWeights::new(descriptor, values.clone()).unwrap();

@@ -114,16 +114,16 @@ fn measure(device: &Device, spec: &LayerSpec, options: &Options) -> anyhow::Resu
     let x: Vec<f32> = (0..input.elements()).map(|_| rng.f32() - 0.5).collect();
     let x = upload(gpu, "input", storage, &x)?;
     let y = upload(gpu, "output", storage, &vec![0.0f32; output.elements()])?;
-    let layer = |weights: WeightsRef<'_>, activations| {
+    let layer = |weights: WeightsRef<'_>, input_format| {
         let (input_layout, output_layout) = (Layout::Nhwc, Layout::Nhwc);
         let options =
-            LayerOptions { activations, input_layout, output_layout, ..LayerOptions::default() };
+            LayerOptions { input_format, input_layout, output_layout, ..LayerOptions::default() };
         Layer::new(&device.pipelines, weights, options)
     };
     let float_layer = layer((&floats).into(), ActivationFormat::F32)?;
     let weight_only_layer = layer((&weights).into(), ActivationFormat::F32)?;
     let int8_layer = layer((&weights).into(), ActivationFormat::Int8)?;
-    let int8 = LayerOptions { activations: ActivationFormat::Int8, ..LayerOptions::default() };
+    let int8 = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
     let words = MemoryUse::of_plan(&weights, *input, &int8)?.input as usize / 4;
     let integers = upload(gpu, "integers", storage, &vec![0u32; words])?;
     let plan = |layer: &Layer, x: &wgpu::Buffer| -> Result<Plan, dsconv::Error> {

@@ -83,10 +83,10 @@ fn shader(variant: &Variant) -> Shader {
         name: variant.to_string(),
         wgsl: variant.kernel.wgsl(),
         constants: constants.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-        // A thread's tile times the channels of a step, in its loop over quads or unrolled.
+        // A thread's tile times 16 channels: a step of conv_gemm, half of one of conv_gemm_int8, whose
+        // halves compilers unroll or not.
         macs_per_iteration: match variant.kernel {
-            Kernel::ConvGemm => Some(4 * 8 * 16),
-            Kernel::ConvGemmInt8 => Some(4 * 8 * 32),
+            Kernel::ConvGemm | Kernel::ConvGemmInt8 => Some(4 * 8 * 16),
             _ => None,
         },
         trips: if variant.kernel == Kernel::ConvGemm { 4 } else { 1 },

@@ -157,8 +157,8 @@ fn run_kernel(
     golden: &[f64],
     reference: &Reference,
 ) -> anyhow::Result<f64> {
-    let activations = kernel.activations();
-    let options = LayerOptions { kernel: Some(kernel), activations, ..LayerOptions::default() };
+    let input_format = kernel.activations();
+    let options = LayerOptions { kernel: Some(kernel), input_format, ..LayerOptions::default() };
     let layer = Layer::new(&device.pipelines, weights, options)?;
     let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;
     worst_error(y.iter().map(|&y| f64::from(y)), golden, reference)

@@ -18,7 +18,7 @@ pub struct LayerOptions {
     /// Where a residual tensor is added.
     pub residual: Residual,
     /// Whether the input is floats or integer activations.
-    pub activations: ActivationFormat,
+    pub input_format: ActivationFormat,
     /// The layout of a float input; integer activations have one of their own.
     pub input_layout: Layout,
     /// The layout of output and residual.
@@ -47,8 +47,9 @@ impl Layer {
     /// The upload is part of the device's next submission.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for a kernel that can't compute this layer, [`Error::Limit`](crate::Error::Limit) for weights
-    /// over the device's limits, a bad activation, or what the device reports.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a kernel that can't compute this layer,
+    /// [`Error::Limit`](crate::Error::Limit) for weights over the device's limits, a bad activation, or
+    /// what the device reports.
     pub fn new<'a>(
         pipelines: &Pipelines,
         weights: impl Into<WeightsRef<'a>>,
@@ -56,7 +57,7 @@ impl Layer {
     ) -> Result<Self> {
         let weights = weights.into();
         let descriptor = *weights.descriptor();
-        let problem = Problem::new(weights, options.activations);
+        let problem = Problem::new(weights, options.input_format);
         let format = problem.weights;
         options.activation.validate()?;
         let capabilities = pipelines.capabilities();
@@ -212,7 +213,7 @@ impl Layer {
             false => Some(upload(device, "dsconv residual", storage, residual)?),
         };
         let y = buffer("dsconv output", memory.output)?;
-        let (quantization, x) = match self.options.activations {
+        let (quantization, x) = match self.options.input_format {
             ActivationFormat::F32 => (None, x),
             ActivationFormat::Int8 => {
                 let integers = buffer("dsconv integer activations", memory.input)?;

@@ -49,7 +49,7 @@ impl MemoryUse {
         input: Shape,
         options: &LayerOptions,
     ) -> Result<Self> {
-        let problem = Problem::new(weights, options.activations);
+        let problem = Problem::new(weights, options.input_format);
         let output = problem.descriptor.output_shape(input)?;
         Self::plan(&problem.descriptor, &row_blocks(&problem), input, output, options)
     }
@@ -62,7 +62,7 @@ impl MemoryUse {
         options: &LayerOptions,
     ) -> Result<Self> {
         let output = 4 * output.elements() as u64;
-        let input = match options.activations {
+        let input = match options.input_format {
             ActivationFormat::F32 => 4 * input.elements() as u64,
             ActivationFormat::Int8 => {
                 integer_bytes(input, descriptor.groups, blocks).ok_or_else(|| Error::Overflow {

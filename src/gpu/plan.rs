@@ -88,10 +88,10 @@ impl Plan {
         integers: wgpu::BufferSlice<'a>,
     ) -> Result<Self> {
         let Layer { pipelines, descriptor, options, layout, .. } = layer;
-        if options.activations != ActivationFormat::Int8 {
+        if options.input_format != ActivationFormat::Int8 {
             return Err(Error::Unsupported {
                 what: "quantising the input of a layer that takes floats".into(),
-                remedy: "make the layer with LayerOptions::activations = Int8".into(),
+                remedy: "make the layer with LayerOptions::input_format = Int8".into(),
             });
         }
         let output = descriptor.output_shape(input)?;

@@ -137,7 +137,7 @@ pub fn run_guarded<'a>(
         to_layout(values, shape, layout).into_iter().map(f32::to_bits).collect()
     };
     let floats = tensor(&bits(x, input, options.input_layout))?;
-    let x = match options.activations {
+    let x = match options.input_format {
         ActivationFormat::F32 => floats,
         ActivationFormat::Int8 => {
             let memory = MemoryUse::of_plan(weights, input, &options)?;
@@ -197,7 +197,7 @@ pub fn expected(
     x: &[f32],
     residual: &[f32],
 ) -> Reference {
-    let reference = match options.activations {
+    let reference = match options.input_format {
         ActivationFormat::F32 => reference::convolve(weights, input, x),
         ActivationFormat::Int8 => {
             let scale = ActivationScale::PowerOfTwo;
