@@ -67,7 +67,8 @@ impl BlockFormat {
     /// The blocks that this format makes of the channels of a valid descriptor.
     pub(crate) fn blocks(&self, descriptor: &ConvDescriptor) -> Blocks {
         let channels = descriptor.channels_per_group();
-        let count = channels.div_ceil(self.block_size);
+        // At least one, so that a descriptor that was not validated ends in an error and no panic.
+        let count = channels.div_ceil(self.block_size).max(1);
         let size = match self.partition {
             Partition::Fixed => self.block_size.min(channels),
             Partition::Even => channels / count,

@@ -3,10 +3,13 @@
 mod common;
 
 use common::{gpu, open};
-use dsconv::gpu::{Kernel, Layer, LayerOptions, Pipelines, Tensors, download, upload};
+use dsconv::gpu::{
+    ActivationFormat, Capabilities, Kernel, Layer, LayerOptions, Pipelines, Problem, Tensors,
+    WeightFormat, download, upload,
+};
 use dsconv::{
-    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Quantizer,
-    Residual, Result, Shape, reference,
+    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
+    Quantizer, Residual, Result, Shape, reference,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -134,6 +137,26 @@ fn bad_weights_and_shapes_are_refused() {
             )
         }),
     ]);
+}
+
+/// Kernels can be asked about descriptors that nobody validated.
+#[test]
+fn kernels_judge_invalid_descriptors_without_a_panic() {
+    let capabilities = Capabilities { subgroup_size: None, software: false };
+    for groups in [0, 3, u32::MAX] {
+        for format in [BlockFormat::new(2, 1), BlockFormat::new(8, u32::MAX)] {
+            for partition in [Partition::Fixed, Partition::Even] {
+                let problem = Problem {
+                    descriptor: CONV.with_groups(groups),
+                    weights: WeightFormat::Packed(8),
+                    blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),
+                    activations: ActivationFormat::Int8,
+                };
+                let kernel = Kernel::choose(&problem, &capabilities);
+                assert!(kernel.supports(&problem, &capabilities).is_ok(), "{problem}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Kernel {
 
     fn takes(self, problem: &Problem) -> bool {
         // Sums over a block must stay exact: in i32 with weights at the top of a byte, or in f32.
-        let largest = 127 * u64::from(problem.largest_block());
+        let largest = 128 * u64::from(problem.largest_block());
         match self {
             _ if self.activations() != problem.activations => false,
             Self::QuantizeActivations => false,
@@ -128,13 +128,13 @@ impl Kernel {
     pub(crate) fn workgroups(self, descriptor: &ConvDescriptor, output: Shape) -> u32 {
         let count = match self {
             Self::ConvDirect | Self::ConvDepthwise | Self::QuantizeActivations => {
-                output.elements().div_ceil(64)
+                (output.elements() as u64).div_ceil(64)
             }
             Self::ConvGemm | Self::ConvSubgroup | Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => {
                 let tile =
                     if matches!(self, Self::ConvGemm | Self::ConvGemmInt8) { 64 } else { 32 };
-                let output_tiles = descriptor.outputs_per_group().div_ceil(tile) as usize;
-                output.pixels().div_ceil(32) * output_tiles * descriptor.groups as usize
+                let output_tiles = u64::from(descriptor.outputs_per_group().div_ceil(tile));
+                (output.pixels() as u64).div_ceil(32) * output_tiles * u64::from(descriptor.groups)
             }
         };
         // Fewer than the output's elements, times 32 at the very most for groups of one channel.
