@@ -22,10 +22,10 @@ fn main(
     if work >= params.work {
         return;
     }
-    let output_tiles = (params.outputs + OUTPUTS - 1u) / OUTPUTS;
-    let first_output = work % output_tiles * OUTPUTS;
-    let group = work / output_tiles % params.groups;
-    let first_pixel = work / output_tiles / params.groups * PIXELS;
+    let tile = tile_place(work, PIXELS, OUTPUTS);
+    let first_output = tile.output;
+    let group = tile.group;
+    let first_pixel = tile.pixel;
 
     // A thread fills two entries of the input's tile, dealt so that neighbouring threads read neighbouring
     // elements: pixels of one channel, or channels of one pixel. Of the weights' it fills a column.

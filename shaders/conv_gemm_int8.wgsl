@@ -23,10 +23,10 @@ fn main(
     if work >= params.work {
         return;
     }
-    let output_tiles = (params.outputs + OUTPUTS - 1u) / OUTPUTS;
-    let first_output = work % output_tiles * OUTPUTS;
-    let group = work / output_tiles % params.groups;
-    let first_pixel = work / output_tiles / params.groups * PIXELS;
+    let tile = tile_place(work, PIXELS, OUTPUTS);
+    let first_output = tile.output;
+    let group = tile.group;
+    let first_pixel = tile.pixel;
 
     // A thread fills one entry of the input's tile, half a row of a pixel, and two of the weights', both
     // of one output channel. Outputs past the last compute the last one again, and are not stored.

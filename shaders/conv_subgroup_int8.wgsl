@@ -16,10 +16,10 @@ fn main(
     if work >= params.work {
         return;
     }
-    let output_tiles = (params.outputs + TILE - 1u) / TILE;
-    let first_output = work % output_tiles * TILE;
-    let group = work / output_tiles % params.groups;
-    let first_pixel = work / output_tiles / params.groups * TILE;
+    let tile = tile_place(work, TILE, TILE);
+    let first_output = tile.output;
+    let group = tile.group;
+    let first_pixel = tile.pixel;
     // Outputs past the last compute the last one again, and are not stored.
     let outputs = min(vec4<u32>(0u, 8u, 16u, 24u) + first_output + lane, vec4<u32>(params.outputs - 1u));
     let channels = group * params.outputs + outputs;

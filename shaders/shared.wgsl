@@ -68,7 +68,21 @@ fn work_index(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
     return workgroup.x + workgroup.y * grid.x;
 }
 
-// The `at`th quad of one plane of a row, its bits aligned to the top of each byte.
+// Where a tile of pixels x output channels starts: the output channel in its group, and the pixel over
+// all images. Tiles of the same pixels follow each other.
+struct Tile {
+    output: u32,
+    group: u32,
+    pixel: u32,
+}
+
+fn tile_place(work: u32, pixels: u32, outputs: u32) -> Tile {
+    let output_tiles = (params.outputs + outputs - 1u) / outputs;
+    let row = work / output_tiles;
+    return Tile(work % output_tiles * outputs, row % params.groups, row / params.groups * pixels);
+}
+
+// A quad of one plane of a row, its bits aligned to the top of each byte.
 fn plane_quad(plane: u32, mask: u32, row: u32, quad: u32, channel: u32) -> u32 {
     let per_word = 8u / plane;
     let word = weights[(row + quad / per_word) * params.all_outputs + channel];

@@ -13,7 +13,6 @@
 //! The metadata holds `format` = `dsconv`, `version` = `1` and `layers`: a JSON list, in the layers'
 //! order, of their names, geometry and bit format. Other keys are the writer's own.
 
-use crate::blocks::shift_count;
 use crate::{
     BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights, pack,
 };
@@ -238,7 +237,6 @@ impl Reader<'_> {
             format.bits(),
             entry.conv.weight_count(),
         )?;
-        debug_assert_eq!(shifts.iter().product::<usize>(), shift_count(&entry.conv, &format));
         let alpha = self.f32("alpha", &shifts)?;
         let mut weights = DsConvWeights::from_integers(entry.conv, format, &q, alpha)?;
         if let Some(kds_bias) = self.optional("kds_bias", &shifts)? {

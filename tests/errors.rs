@@ -5,7 +5,7 @@ mod common;
 use common::{gpu, open};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, Kernel, Layer, LayerOptions, Pipelines, Problem, Tensors,
-    WeightFormat, download, upload,
+    download, upload,
 };
 use dsconv::{
     Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
@@ -148,7 +148,6 @@ fn kernels_judge_invalid_descriptors_without_a_panic() {
             for partition in [Partition::Fixed, Partition::Even] {
                 let problem = Problem {
                     descriptor: CONV.with_groups(groups),
-                    weights: WeightFormat::Packed(8),
                     blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),
                     activations: ActivationFormat::Int8,
                 };

@@ -1,11 +1,10 @@
 use crate::device::{Device, DeviceChoice};
+use crate::display::{progress, table};
 use crate::layers::{LayerSpec, network};
-use crate::table::table;
 use crate::timing::{medians, ms};
 use anyhow::Context;
 use dsconv::gpu::{ActivationFormat, Layer, LayerOptions, MemoryUse, Plan, Tensors, upload};
 use dsconv::{ActivationScale, Layout, Quantizer, WeightsRef};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -76,8 +75,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         true => network(&options.layers, options.size)?,
         false => options.conv.clone(),
     };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?;
-    let progress = ProgressBar::new(specs.len() as u64).with_style(style);
+    let progress = progress(specs.len())?;
     let mut rows = Vec::new();
     for spec in &specs {
         progress.set_message(spec.name.clone());

@@ -1,14 +1,13 @@
 use crate::device::{Device, DeviceChoice};
-use crate::table::{bytes, table};
+use crate::display::{bytes, progress, table};
 use crate::timing::{medians, ms};
-use crate::verify::FLOAT_BOUND;
+use crate::verify::{FLOAT_BOUND, worst_error};
 use anyhow::{Context, ensure};
 use dsconv::gpu::{Layer, LayerOptions, MemoryUse, Tensors, download, upload};
 use dsconv::{
     ConvDescriptor, DsConvWeights, Error, LayerFile, Reference, Shape, Weights, WeightsRef,
     reference,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -53,8 +52,7 @@ pub(crate) fn run(choice: DeviceChoice) -> anyhow::Result<ExitCode> {
         layers.len(),
         device.as_ref().map_or("the CPU reference (f64, plain loops)".into(), Device::describe),
     );
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?;
-    let progress = ProgressBar::new(layers.len() as u64).with_style(style);
+    let progress = progress(layers.len())?;
     let mut rows = Vec::new();
     for (name, weights, input) in layers {
         progress.set_message(name.clone());
@@ -138,13 +136,8 @@ fn measure(
 
     let times = medians(device, &[&float_plan, &plan], 5)?;
     let values = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..)))?;
-    let difference = |(&y, e): (&f32, &f64)| {
-        let difference = (f64::from(y) - e).abs();
-        if difference.is_nan() { f64::INFINITY } else { difference }
-    };
-    let worst = values.iter().zip(&expected.values).map(difference).fold(0.0, f64::max);
-
-    Ok(Measured::Gpu { error: worst / expected.magnitude, float_time: times[0], time: times[1] })
+    let error = worst_error(values.iter().map(|&y| f64::from(y)), &expected.values, expected)?;
+    Ok(Measured::Gpu { error, float_time: times[0], time: times[1] })
 }
 
 fn print(rows: &[Row]) {

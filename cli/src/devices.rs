@@ -1,5 +1,5 @@
 use crate::device::kind;
-use crate::table::{bytes, table};
+use crate::display::{bytes, table};
 use dsconv::gpu;
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
+use crate::display::table;
 use crate::radv::{self, Shader};
-use crate::table::table;
 use dsconv::gpu::{ActivationFormat, Capabilities, Kernel, Problem, Variant, WeightFormat};
 use dsconv::{BlockFormat, ConvDescriptor};
 use std::process::ExitCode;
@@ -107,7 +107,7 @@ fn chosen(variant: &Variant) -> bool {
     };
     let activations = variant.kernel.activations();
     [dense, depthwise, narrow].iter().any(|&descriptor| {
-        let problem = Problem { descriptor, weights: variant.weights, blocks, activations };
+        let problem = Problem { descriptor, blocks, activations };
         Kernel::choose(&problem, &gpu) == variant.kernel
     }) || (variant.kernel == Kernel::QuantizeActivations && activations == ActivationFormat::F32)
 }

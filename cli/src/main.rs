@@ -4,11 +4,11 @@ mod bench;
 mod demo;
 mod device;
 mod devices;
+mod display;
 mod golden;
 mod isa;
 mod layers;
 mod radv;
-mod table;
 mod timing;
 mod verify;
 

@@ -1,10 +1,9 @@
 use crate::device::{Device, DeviceChoice};
+use crate::display::{progress, table};
 use crate::golden::{self, Case};
-use crate::table::table;
 use anyhow::{Context, bail, ensure};
 use dsconv::gpu::{ActivationFormat, Kernel, Layer, LayerOptions, Problem};
 use dsconv::{ActivationScale, Int8Activations, Reference, WeightsRef, reference};
-use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,7 +46,7 @@ pub(crate) fn run(dir: &Path, choice: DeviceChoice, json: bool) -> anyhow::Resul
         worst: 0.0,
         cases: Vec::new(),
     };
-    let progress = ProgressBar::new(files.len() as u64);
+    let progress = progress(files.len())?;
     for path in &files {
         let outcomes = match golden::read(path) {
             Ok(case) => check_case(device.as_ref(), &case),
@@ -132,7 +131,7 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
                 }
                 let exact = case.exact && kernel.activations() == ActivationFormat::F32;
                 let bound = if exact { 0.0 } else { FLOAT_BOUND };
-                let variant = format!("{} {} {}", kernel.name(), problem.weights, check.reading);
+                let variant = format!("{} {} {}", kernel.name(), problem.weights(), check.reading);
                 let result = match (kernel.activations(), &integers) {
                     (ActivationFormat::F32, _) => {
                         run_kernel(device, kernel, weights, case, &check.y, &reference)
@@ -164,8 +163,8 @@ fn run_kernel(
     worst_error(y.iter().map(|&y| f64::from(y)), golden, reference)
 }
 
-/// The largest difference to the golden output, as a share of the reference's magnitude.
-fn worst_error(
+/// The largest difference to an f64 output, as a share of the reference's magnitude.
+pub(crate) fn worst_error(
     y: impl ExactSizeIterator<Item = f64>,
     golden: &[f64],
     reference: &Reference,

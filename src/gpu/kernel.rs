@@ -87,10 +87,11 @@ impl Kernel {
             Self::QuantizeActivations => false,
             Self::ConvDirect | Self::ConvGemm | Self::ConvSubgroup => true,
             Self::ConvDepthwise => {
-                problem.descriptor.channels_per_group() == 1 && problem.weights == WeightFormat::F32
+                problem.descriptor.channels_per_group() == 1
+                    && problem.weights() == WeightFormat::F32
             }
-            Self::ConvGemmInt8 => problem.weights != WeightFormat::F32 && 128 * largest < 1 << 31,
-            Self::ConvSubgroupInt8 => match problem.weights {
+            Self::ConvGemmInt8 => problem.weights() != WeightFormat::F32 && 128 * largest < 1 << 31,
+            Self::ConvSubgroupInt8 => match problem.weights() {
                 WeightFormat::F32 => false,
                 WeightFormat::Packed(bits) => (largest << (bits - 1)) <= 1 << 24,
             },
@@ -118,23 +119,24 @@ impl Kernel {
         }
     }
 
-    /// Workgroups that quantise an input of that shape.
-    pub(crate) fn quantization_workgroups(input: Shape, groups: u32, blocks: &Blocks) -> u32 {
-        let rows = input.pixels() as u64 * u64::from(groups) * u64::from(blocks.count);
-        u32::try_from(rows.div_ceil(64)).unwrap_or(u32::MAX)
-    }
-
-    /// Workgroups for an output of that shape.
-    pub(crate) fn workgroups(self, descriptor: &ConvDescriptor, output: Shape) -> u32 {
+    /// Workgroups for an output of that shape; what `quantize_activations` puts out has its input's.
+    pub(crate) fn workgroups(
+        self,
+        descriptor: &ConvDescriptor,
+        blocks: &Blocks,
+        output: Shape,
+    ) -> u32 {
+        let groups = u64::from(descriptor.groups);
         let count = match self {
-            Self::ConvDirect | Self::ConvDepthwise | Self::QuantizeActivations => {
-                (output.elements() as u64).div_ceil(64)
+            Self::ConvDirect | Self::ConvDepthwise => (output.elements() as u64).div_ceil(64),
+            Self::QuantizeActivations => {
+                (output.pixels() as u64 * groups * u64::from(blocks.count)).div_ceil(64)
             }
             Self::ConvGemm | Self::ConvSubgroup | Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => {
                 let tile =
                     if matches!(self, Self::ConvGemm | Self::ConvGemmInt8) { 64 } else { 32 };
                 let output_tiles = u64::from(descriptor.outputs_per_group().div_ceil(tile));
-                (output.pixels() as u64).div_ceil(32) * output_tiles * u64::from(descriptor.groups)
+                (output.pixels() as u64).div_ceil(32) * output_tiles * groups
             }
         };
         // Fewer than the output's elements, times 32 at the very most for groups of one channel.
@@ -156,9 +158,7 @@ impl Kernel {
 pub struct Problem {
     /// The geometry.
     pub descriptor: ConvDescriptor,
-    /// The weights.
-    pub weights: WeightFormat,
-    /// How packed weights are cut into blocks; `None` for floats.
+    /// The format of packed weights; `None` for floats.
     pub blocks: Option<BlockFormat>,
     /// The input.
     pub activations: ActivationFormat,
@@ -172,8 +172,12 @@ impl Problem {
             WeightsRef::Float(_) => None,
             WeightsRef::DsConv(weights) => Some(*weights.format()),
         };
-        let format = blocks.map_or(WeightFormat::F32, |format| WeightFormat::Packed(format.bits()));
-        Self { descriptor: *weights.descriptor(), weights: format, blocks, activations }
+        Self { descriptor: *weights.descriptor(), blocks, activations }
+    }
+
+    /// How the weights lie in device memory.
+    pub fn weights(&self) -> WeightFormat {
+        self.blocks.map_or(WeightFormat::F32, |format| WeightFormat::Packed(format.bits()))
     }
 
     /// Channels of the largest block.
@@ -188,7 +192,8 @@ impl Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let channels = self.descriptor.channels_per_group();
-        let (weights, activations, block) = (self.weights, self.activations, self.largest_block());
+        let (weights, activations, block) =
+            (self.weights(), self.activations, self.largest_block());
         write!(
             f,
             "{weights} weights, {activations} activations, {channels} input channels per group in blocks of {block}"

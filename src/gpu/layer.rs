@@ -58,7 +58,7 @@ impl Layer {
         let weights = weights.into();
         let descriptor = *weights.descriptor();
         let problem = Problem::new(weights, options.input_format);
-        let format = problem.weights;
+        let format = problem.weights();
         options.activation.validate()?;
         let capabilities = pipelines.capabilities();
         let kernel = options.kernel.unwrap_or_else(|| Kernel::choose(&problem, capabilities));
@@ -94,12 +94,11 @@ impl Layer {
             }
         };
         let device = pipelines.device();
-        let label = |part: &str| format!("dsconv {part}");
         let storage = wgpu::BufferUsages::STORAGE;
-        let weights = upload(device, &label("weights"), storage, &words)?;
+        let weights = upload(device, "dsconv weights", storage, &words)?;
         let shifts = match shifts.is_empty() {
             true => None,
-            false => Some(upload(device, &label("shifts"), storage, &shifts)?),
+            false => Some(upload(device, "dsconv shifts", storage, &shifts)?),
         };
         Ok(Self {
             pipelines: pipelines.clone(),

@@ -84,19 +84,16 @@ impl Params {
         // A 1x1 convolution that keeps every pixel, as far as coordinates go.
         let pixels = ConvDescriptor::new(input.channels, input.channels, [1, 1])
             .with_groups(descriptor.groups);
-        let (activation, residual) = (Activation::Identity, Residual::None);
-        let kernel = Kernel::QuantizeActivations;
         let this = Self::new(
-            kernel,
+            Kernel::QuantizeActivations,
             &pixels,
             weights,
             (input, layout),
             (input, layout),
-            activation,
-            residual,
+            Activation::Identity,
+            Residual::None,
         );
-        let work = Kernel::quantization_workgroups(input, descriptor.groups, &weights.blocks);
-        Self { power_of_two: (scale == ActivationScale::PowerOfTwo).into(), work, ..this }
+        Self { power_of_two: (scale == ActivationScale::PowerOfTwo).into(), ..this }
     }
 
     /// Workgroups.
@@ -162,7 +159,7 @@ impl Params {
             row_words: row_words(blocks.quads(), weights.bits),
             kds_bias_at: weights.kds_bias_at,
             bias_at: weights.bias_at,
-            work: kernel.workgroups(descriptor, output.0),
+            work: kernel.workgroups(descriptor, &blocks, output.0),
             activation,
             activation_a,
             activation_b,

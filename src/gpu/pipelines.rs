@@ -171,15 +171,6 @@ impl Pipelines {
         if let Some(pipeline) = pipelines.get(&variant) {
             return Ok(pipeline.clone());
         }
-        let shared = variant.kernel.workgroup_storage();
-        if shared > self.inner.limits.max_compute_workgroup_storage_size {
-            return Err(Error::Limit {
-                what: variant.to_string(),
-                needed: shared.into(),
-                limit_name: "max_compute_workgroup_storage_size",
-                limit: self.inner.limits.max_compute_workgroup_storage_size.into(),
-            });
-        }
         let label = format!("dsconv {variant}");
         let pipeline = checked(device, &label, || {
             let mut modules = lock(&self.inner.modules);
