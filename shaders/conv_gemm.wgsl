@@ -54,7 +54,7 @@ fn main(
             for (; start < end; start += STEP) {
                 x_tile[x_quad.x * PIXELS + x_pixel.x] = load_input(at_0, start + x_quad.x, end, block);
                 x_tile[x_quad.y * PIXELS + x_pixel.y] = load_input(at_1, start + x_quad.y, end, block);
-                let count = min(end - start, STEP);
+                let count = select(min(end - start, STEP), STEP, WHOLE_STEPS);
                 for (var quad = 0u; quad < count; quad++) {
                     w_tile[quad * OUTPUTS + lane] = weight_quad(tap, start + quad, channel) * shift.x + shift.y;
                 }
@@ -106,8 +106,13 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
 
 // Four channels of the input, from where a pixel's channels start; 0 where there are none.
 fn load_input(start: u32, quad: u32, end: u32, block: u32) -> vec4<f32> {
-    if start == NONE || quad >= end {
+    if start == NONE || (quad >= end && !WHOLE_STEPS) {
         return vec4<f32>();
+    }
+    if WHOLE_STEPS {
+        let step = params.input_c;
+        let at = start + 4u * quad * step;
+        return bitcast<vec4<f32>>(vec4<u32>(input[at], input[at + step], input[at + 2u * step], input[at + 3u * step]));
     }
     let place = quad_place(quad, block);
     return input_quad(start + place.channel * params.input_c, place.count);

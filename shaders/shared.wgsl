@@ -57,6 +57,9 @@ const NONE = 0xffffffffu;
 
 // Bits of a weight: 2 to 8 for packed integers, 32 for floats.
 override BITS: u32 = 32;
+// Whether every block is a whole number of the kernel's steps, as Kernel::step in src/gpu/kernel.rs says:
+// then nothing needs to be cut off at a block's end.
+override WHOLE_STEPS: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // Packed integers: planes of words, [tap][word][output channel]; floats: [tap][channel][output channel].
@@ -95,23 +98,24 @@ fn plane_quad(plane: u32, mask: u32, row: u32, quad: u32, channel: u32) -> u32 {
     return (word << (plane * (quad % per_word))) & mask;
 }
 
-// Four integers of a row as bytes, aligned to the top: times 2^(8 - BITS).
-fn packed_quad(tap: u32, quad: u32, channel: u32) -> u32 {
+// Four integers of a row as bytes, aligned to the top: times 2^(8 - BITS). The quad is the `quad`th
+// behind `eights` times eight: a constant there makes shifts constants too.
+fn packed_quad(tap: u32, eights: u32, quad: u32, channel: u32) -> u32 {
     var row = tap * params.row_words;
     if BITS == 8u {
-        return plane_quad(8u, 0xffffffffu, row, quad, channel);
+        return plane_quad(8u, 0xffffffffu, row + 8u * eights, quad, channel);
     }
     var value = 0u;
     if (BITS & 4u) != 0u {
-        value = plane_quad(4u, 0xf0f0f0f0u, row, quad, channel);
+        value = plane_quad(4u, 0xf0f0f0f0u, row + 4u * eights, quad, channel);
         row += (params.row_quads + 1u) / 2u;
     }
     if (BITS & 2u) != 0u {
-        value |= plane_quad(2u, 0xc0c0c0c0u, row, quad, channel) >> (BITS & 4u);
+        value |= plane_quad(2u, 0xc0c0c0c0u, row + 2u * eights, quad, channel) >> (BITS & 4u);
         row += (params.row_quads + 3u) / 4u;
     }
     if (BITS & 1u) != 0u {
-        value |= plane_quad(1u, 0x80808080u, row, quad, channel) >> (BITS & 6u);
+        value |= plane_quad(1u, 0x80808080u, row + eights, quad, channel) >> (BITS & 6u);
     }
     return value;
 }
@@ -124,11 +128,14 @@ fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
         let all = params.all_outputs;
         let row = tap * params.channels;
         let step = vec4<u32>(0u, all, 2u * all, 3u * all);
-        let last = (row + params.channels - 1u) * all;
-        let rows = min((row + 4u * quad) * all + step, vec4<u32>(last)) + channel;
+        var rows = (row + 4u * quad) * all + step;
+        if !WHOLE_STEPS {
+            rows = min(rows, vec4<u32>((row + params.channels - 1u) * all));
+        }
+        rows += channel;
         return bitcast<vec4<f32>>(vec4<u32>(weights[rows.x], weights[rows.y], weights[rows.z], weights[rows.w]));
     }
-    let bytes = packed_quad(tap, quad, channel);
+    let bytes = packed_quad(tap, 0u, quad, channel);
     // Each byte to the top of its own word: the sign is right there, and the low bits are zero.
     let words = vec4<u32>(bytes << 24u, (bytes << 16u) & 0xff000000u, (bytes << 8u) & 0xff000000u, bytes & 0xff000000u);
     return vec4<f32>(bitcast<vec4<i32>>(words)) * (1.0 / f32(1u << (32u - BITS)));

@@ -127,6 +127,15 @@ impl Kernel {
         }
     }
 
+    /// Channels of a step of the main loop, for kernels that have a form without tails.
+    const fn step(self) -> Option<u32> {
+        match self {
+            Self::ConvGemm => Some(16),
+            Self::ConvGemmInt8 => Some(32),
+            _ => None,
+        }
+    }
+
     /// Output channels of a workgroup's tile; 0 for kernels without.
     pub(crate) const fn tile_outputs(self) -> u32 {
         match self {
@@ -330,14 +339,16 @@ impl std::fmt::Display for WeightFormat {
     }
 }
 
-/// A pipeline: an algorithm specialised to a weight format. Geometry, block size, activation and
-/// layouts are data, so layers that differ in those share one.
+/// A pipeline: an algorithm specialised to a weight format, and to blocks of whole steps. Geometry, block
+/// size, activation and layouts are data, so layers that differ in those share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// The algorithm.
     pub kernel: Kernel,
     /// The weight format.
     pub weights: WeightFormat,
+    /// Whether every block is a whole number of the kernel's steps; false for kernels that don't care.
+    pub whole_steps: bool,
 }
 
 impl Variant {
@@ -350,18 +361,35 @@ impl Variant {
         };
         let kernels = Kernel::CONVOLUTIONS.into_iter().chain([Kernel::QuantizeActivations]);
         kernels
-            .flat_map(|kernel| WeightFormat::ALL.map(|weights| Self { kernel, weights }))
-            .filter(move |variant| takes(variant.kernel, variant.weights))
+            .flat_map(|kernel| WeightFormat::ALL.map(|weights| (kernel, weights)))
+            .filter(move |&(kernel, weights)| takes(kernel, weights))
+            .flat_map(|(kernel, weights)| {
+                let steps =
+                    [true, false].into_iter().filter(move |&w| !w || kernel.step().is_some());
+                steps.map(move |whole_steps| Self { kernel, weights, whole_steps })
+            })
+    }
+
+    /// The variant of a kernel for a layer.
+    pub(crate) fn of(kernel: Kernel, weights: WeightFormat, blocks: &Blocks) -> Self {
+        let last = blocks.range(blocks.count - 1);
+        let whole = |step| {
+            (last.end - last.start).is_multiple_of(step)
+                && (blocks.count == 1 || blocks.size.is_multiple_of(step))
+        };
+        Self { kernel, weights, whole_steps: kernel.step().is_some_and(whole) }
     }
 
     /// Values of the shader's overrides.
-    pub fn constants(self) -> [(&'static str, f64); 1] {
-        [("BITS", f64::from(self.weights.bits()))]
+    pub fn constants(self) -> [(&'static str, f64); 2] {
+        let bits = f64::from(self.weights.bits());
+        [("BITS", bits), ("WHOLE_STEPS", f64::from(u8::from(self.whole_steps)))]
     }
 }
 
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kernel.name(), self.weights)
+        let ragged = if self.kernel.step().is_some() && !self.whole_steps { " ragged" } else { "" };
+        write!(f, "{} {}{ragged}", self.kernel.name(), self.weights)
     }
 }

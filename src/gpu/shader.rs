@@ -114,7 +114,7 @@ mod tests {
             }
             let shader: BTreeSet<_> =
                 module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
-            let variant = Variant { kernel, weights: super::super::kernel::WeightFormat::F32 };
+            let variant = Variant::all().find(|v| v.kernel == kernel).expect("a variant");
             let host: BTreeSet<_> =
                 variant.constants().into_iter().map(|(name, _)| name.to_string()).collect();
             assert_eq!(shader, host, "{kernel:?}");
