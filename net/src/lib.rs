@@ -3,8 +3,10 @@
 
 pub mod cpu;
 mod error;
+mod fold;
 pub mod graph;
 mod lower;
+pub mod onnx;
 pub mod op;
 pub mod program;
 mod resample;

@@ -1,0 +1,133 @@
+//! Cases that a Python script computes with ONNX Runtime, in an environment of its own below `target`.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A model, its inputs and what ONNX Runtime makes of them.
+#[derive(Deserialize)]
+pub struct Case {
+    pub name: String,
+    pub model: PathBuf,
+    pub inputs: Vec<Array>,
+    pub outputs: Vec<Array>,
+}
+
+/// Floats in a file.
+#[derive(Deserialize)]
+pub struct Array {
+    pub dims: Vec<usize>,
+    pub file: PathBuf,
+}
+
+impl Array {
+    pub fn read(&self) -> Vec<f32> {
+        let bytes = std::fs::read(&self.file).unwrap();
+        bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+    }
+}
+
+/// Whether the tests with Python are skipped, which must be asked for.
+pub fn skipped() -> bool {
+    let skip = std::env::var("DSCONV_PYTHON").is_ok_and(|python| python == "skip");
+    if skip {
+        eprintln!("skipped: DSCONV_PYTHON=skip");
+    }
+    skip
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
+}
+
+/// The interpreter of an environment with what the scripts need.
+fn python() -> PathBuf {
+    let base = std::env::var("DSCONV_PYTHON").unwrap_or_else(|_| "python3".into());
+    let wanted = std::fs::read_to_string(scripts().join("requirements.txt")).unwrap();
+    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("net-python");
+    let (stamp, python) = (environment.join("requirements.txt"), environment.join("bin/python"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return python;
+    }
+    let run = |command: &mut Command| {
+        let done = command.output().map_err(|e| e.to_string()).and_then(|output| {
+            if output.status.success() {
+                return Ok(());
+            }
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        });
+        if let Err(why) = done {
+            panic!(
+                "these tests compare with ONNX Runtime and need Python 3.11 or newer with venv and pip, and a \
+                 package index (Debian, Ubuntu: apt install python3-venv). DSCONV_PYTHON names the interpreter; \
+                 DSCONV_PYTHON=skip goes without. {command:?} said: {why}"
+            );
+        }
+    };
+    run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&environment));
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]);
+    run(pip.arg(scripts().join("requirements.txt")));
+    std::fs::write(stamp, wanted).unwrap();
+    python
+}
+
+/// Runs a script, which writes its files into a fresh folder; returns that folder.
+pub fn run_script(script: &str, arguments: &[&str]) -> PathBuf {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let python = {
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        python()
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{script}-{}", arguments.join("-").replace('/', "_")));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new(python);
+    command.arg(scripts().join(script)).arg(&folder).args(arguments);
+    let output = command.output().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    folder
+}
+
+/// The cases that a script made.
+pub fn cases(folder: &Path) -> Vec<Case> {
+    serde_json::from_slice(&std::fs::read(folder.join("cases.json")).unwrap()).unwrap()
+}
+
+/// The largest difference, as a share of the largest magnitude that was expected.
+pub fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len(), "number of elements");
+    let largest = expected.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
+    let difference = got.iter().zip(expected).fold(0.0f64, |m, (&a, &b)| {
+        let difference = (f64::from(a) - f64::from(b)).abs();
+        if a == b {
+            m
+        } else if difference.is_nan() {
+            f64::INFINITY
+        } else {
+            m.max(difference)
+        }
+    });
+    if difference == 0.0 { 0.0 } else { difference / largest.max(1e-30) }
+}
+
+/// Runs a graph on a case's inputs and returns the worst relative error of its outputs.
+pub fn error_of(graph: &dsconv_net::Graph, case: &Case) -> dsconv_net::Result<f64> {
+    let dims: Vec<&[usize]> = case.inputs.iter().map(|input| input.dims.as_slice()).collect();
+    let program = graph.specialise(&dims)?;
+    let inputs: Vec<Vec<f32>> = case.inputs.iter().map(Array::read).collect();
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let outputs = dsconv_net::cpu::run(&program, &inputs)?;
+    assert_eq!(outputs.len(), case.outputs.len());
+    let mut worst: f64 = 0.0;
+    for ((output, expected), &id) in outputs.iter().zip(&case.outputs).zip(program.outputs()) {
+        assert_eq!(program.value(id).dims, expected.dims, "{}: dims", case.name);
+        worst = worst.max(relative_error(output, &expected.read()));
+    }
+    Ok(worst)
+}
