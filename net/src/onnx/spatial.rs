@@ -95,7 +95,7 @@ pub(crate) fn conv(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let Some(tensor) = at.known(1, "weights")? else { return refuse("no weights") };
     let bias = at.known(2, "bias")?;
     let (kernel, axes) = kernel(at, &tensor)?;
-    let Geometry { stride, dilation, mut padding, mut auto_pad, .. } = geometry(at, axes)?;
+    let Geometry { stride, dilation, mut padding, mut auto_pad } = geometry(at, axes)?;
     let groups = groups(at)?;
     // Without a stride the padding does not depend on the input's size.
     if auto_pad != AutoPad::None && stride == [1, 1] {
@@ -162,8 +162,8 @@ pub(crate) fn conv_transpose(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let (x, source) = (at.input(0)?, at.input(1)?);
     let Some(tensor) = at.known(1, "weights")? else { return refuse("no weights") };
     at.known(2, "bias")?;
-    let (kernel, axes) = kernel(at, &tensor)?;
-    let Geometry { stride, dilation, padding, auto_pad, .. } = geometry(at, axes)?;
+    let (_, axes) = kernel(at, &tensor)?;
+    let Geometry { stride, dilation, padding, auto_pad } = geometry(at, axes)?;
     let groups = groups(at)?;
     let output_padding = if axes == 1 {
         let [one] = at.attributes.sizes::<1>("output_padding", 0)?;
@@ -210,7 +210,7 @@ pub(crate) fn pool(at: &mut At<'_, '_>) -> Converted<ValueId> {
         Some(axes) => return refuse(format!("{axes} spatial axes")),
         None => return Err(Error::invalid("kernel_shape", "an attribute", "none").into()),
     };
-    let Geometry { stride, dilation, padding, auto_pad, .. } = geometry(at, axes)?;
+    let Geometry { stride, dilation, padding, auto_pad } = geometry(at, axes)?;
     let ceil = at.attributes.flag("ceil_mode")?;
     let kind = if at.node.op_type == "MaxPool" {
         at.attributes.ignore(&["storage_order"]);
