@@ -4,6 +4,7 @@
 pub mod cpu;
 mod error;
 mod fold;
+mod fuse;
 pub mod graph;
 mod lower;
 pub mod onnx;

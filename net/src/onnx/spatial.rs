@@ -7,7 +7,7 @@ use crate::graph::{AutoPad, Channels, Op, ValueId};
 use crate::op::{Binary, PoolKind};
 use crate::tensor::Tensor;
 use crate::window::Window;
-use dsconv::{Activation, ConvDescriptor, FloatWeights, Residual, Weights};
+use dsconv::{ConvDescriptor, FloatWeights, Weights};
 
 /// What convolutions and pools have in common, with one spatial axis made two.
 struct Geometry {
@@ -118,13 +118,7 @@ pub(crate) fn conv(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let weights = weights(at, descriptor, source, &tensor, bias.as_ref())?;
     let weights = at.importer.weights(weights);
     with_rows(at, axes, x, |at, x| {
-        let op = Op::Conv {
-            weights,
-            auto_pad,
-            channels: Channels::First,
-            activation: Activation::Identity,
-            residual: Residual::None,
-        };
+        let op = Op::Conv { weights, auto_pad, channels: Channels::First };
         at.push(op, [x])
     })
 }
@@ -226,13 +220,7 @@ pub(crate) fn pool(at: &mut At<'_, '_>) -> Converted<ValueId> {
 /// A matrix product with constant weights of `(outputs, inputs)`, as a 1x1 convolution of the last axis.
 fn linear(at: &mut At<'_, '_>, x: ValueId, weights: Weights) -> Converted<ValueId> {
     let weights = at.importer.weights(weights);
-    let op = Op::Conv {
-        weights,
-        auto_pad: AutoPad::None,
-        channels: Channels::Last,
-        activation: Activation::Identity,
-        residual: Residual::None,
-    };
+    let op = Op::Conv { weights, auto_pad: AutoPad::None, channels: Channels::Last };
     at.push(op, [x])
 }
 
