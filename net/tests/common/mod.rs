@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use dsconv_net::program::{Program, Source};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -116,10 +118,61 @@ pub(crate) fn relative_error(got: &[f32], expected: &[f32]) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / largest.max(1e-30) }
 }
 
+/// Checks what a program promises.
+pub(crate) fn check(program: &Program) {
+    let mut written = vec![false; program.values().len()];
+    for (index, value) in program.values().iter().enumerate() {
+        assert!(value.dims.len() <= 6 && value.elements() >= 1, "{value:?}");
+        match &value.source {
+            Source::Input(at) => {
+                assert_eq!(program.inputs()[*at].index(), index);
+                written[index] = true;
+            }
+            Source::Constant(values) => {
+                assert_eq!(values.len(), value.elements());
+                written[index] = true;
+            }
+            Source::Step(at) => assert_eq!(program.steps()[*at].output.index(), index),
+            Source::View(of) => {
+                assert!(!matches!(program.value(*of).source, Source::View(_)));
+                assert_eq!(program.value(*of).elements(), value.elements());
+            }
+        }
+    }
+    let mut read = vec![false; written.len()];
+    for (index, step) in program.steps().iter().enumerate() {
+        for &input in &step.inputs {
+            let storage = program.storage(input).index();
+            assert!(written[storage], "step {index} reads what is not written yet: {step:?}");
+            read[storage] = true;
+        }
+        assert!(!std::mem::replace(&mut written[step.output.index()], true));
+        assert_eq!(program.value(step.output).source, Source::Step(index));
+    }
+    for &output in program.outputs() {
+        read[program.storage(output).index()] = true;
+    }
+    for step in program.steps() {
+        assert!(read[step.output.index()], "nothing reads {step:?}");
+    }
+}
+
+/// How many steps of each kind a program has.
+pub(crate) fn kinds(program: &Program) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for step in program.steps() {
+        let text = format!("{:?}", step.op);
+        let end = text.find([' ', '{']).unwrap_or(text.len());
+        *kinds.entry(text[..end.min(24)].to_owned()).or_default() += 1;
+    }
+    kinds
+}
+
 /// Runs a graph on a case's inputs and returns the worst relative error of its outputs.
 pub(crate) fn error_of(graph: &dsconv_net::Graph, case: &Case) -> dsconv_net::Result<f64> {
     let dims: Vec<&[usize]> = case.inputs.iter().map(|input| input.dims.as_slice()).collect();
     let program = graph.specialise(&dims)?;
+    check(&program);
     let inputs: Vec<Vec<f32>> = case.inputs.iter().map(Array::read).collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let outputs = dsconv_net::cpu::run(&program, &inputs)?;
