@@ -3,12 +3,15 @@
 use crate::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use dsconv::{Activation, Residual, Weights};
+use dsconv::Weights;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Nodes in an order they can run in, with what they learned.
+///
+/// Activations and additions stay nodes of their own: a program fuses them into the convolutions, where it knows
+/// that shapes are equal.
 ///
 /// [`specialise`](Self::specialise) turns it into a [`Program`](crate::Program) for given input shapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,7 +68,7 @@ pub struct Node {
 /// and no network computes at run time (axes, bounds of Clip, …) is a field here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
-    /// A convolution. Inputs: x, and with a residual the tensor to add.
+    /// A convolution. Input: x.
     Conv {
         /// Weights, with the geometry.
         weights: WeightsId,
@@ -73,10 +76,6 @@ pub enum Op {
         auto_pad: AutoPad,
         /// Where the channels of x are.
         channels: Channels,
-        /// Applied to the sum.
-        activation: Activation,
-        /// Where the second input is added.
-        residual: Residual,
     },
     /// A transposed convolution. Inputs: x, weights (I, O/groups, kh, kw), optionally bias (O).
     ConvTranspose {

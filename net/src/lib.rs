@@ -5,6 +5,7 @@ mod calibrate;
 pub mod cpu;
 mod error;
 mod fold;
+mod fuse;
 pub mod graph;
 mod lower;
 pub mod onnx;

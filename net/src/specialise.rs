@@ -4,7 +4,7 @@ use crate::cpu::{self, Operand};
 use crate::graph::{Graph, Node, ValueId, descriptor};
 use crate::program::{Program, Source, Step, StepOp, TensorId, Value};
 use crate::tensor::{Data, Tensor, elements};
-use crate::{Error, Result, lower};
+use crate::{Error, Result, fuse, lower};
 use dsconv::Weights;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Graph {
                 }
             }
         }
-        Ok(needed(builder.program))
+        Ok(needed(fuse::fuse(builder.program)))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::graph::{AutoPad, Channels, Op, ValueId};
 use crate::op::{Binary, PoolKind};
 use crate::tensor::Tensor;
 use crate::window::Window;
-use dsconv::{Activation, ConvDescriptor, FloatWeights, Residual, Weights};
+use dsconv::{ConvDescriptor, FloatWeights, Weights};
 
 /// What convolutions and pools have in common, with one spatial axis made two.
 struct Geometry {
@@ -95,7 +95,7 @@ pub(crate) fn conv(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let Some(tensor) = at.known(1, "weights")? else { return refuse("no weights") };
     let bias = at.known(2, "bias")?;
     let (kernel, axes) = kernel(at, &tensor)?;
-    let Geometry { stride, dilation, mut padding, mut auto_pad, .. } = geometry(at, axes)?;
+    let Geometry { stride, dilation, mut padding, mut auto_pad } = geometry(at, axes)?;
     let groups = groups(at)?;
     // Without a stride the padding does not depend on the input's size.
     if auto_pad != AutoPad::None && stride == [1, 1] {
@@ -118,13 +118,7 @@ pub(crate) fn conv(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let weights = weights(at, descriptor, source, &tensor, bias.as_ref())?;
     let weights = at.importer.weights(weights);
     with_rows(at, axes, x, |at, x| {
-        let op = Op::Conv {
-            weights,
-            auto_pad,
-            channels: Channels::First,
-            activation: Activation::Identity,
-            residual: Residual::None,
-        };
+        let op = Op::Conv { weights, auto_pad, channels: Channels::First };
         at.push(op, [x])
     })
 }
@@ -162,8 +156,8 @@ pub(crate) fn conv_transpose(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let (x, source) = (at.input(0)?, at.input(1)?);
     let Some(tensor) = at.known(1, "weights")? else { return refuse("no weights") };
     at.known(2, "bias")?;
-    let (kernel, axes) = kernel(at, &tensor)?;
-    let Geometry { stride, dilation, padding, auto_pad, .. } = geometry(at, axes)?;
+    let (_, axes) = kernel(at, &tensor)?;
+    let Geometry { stride, dilation, padding, auto_pad } = geometry(at, axes)?;
     let groups = groups(at)?;
     let output_padding = if axes == 1 {
         let [one] = at.attributes.sizes::<1>("output_padding", 0)?;
@@ -210,7 +204,7 @@ pub(crate) fn pool(at: &mut At<'_, '_>) -> Converted<ValueId> {
         Some(axes) => return refuse(format!("{axes} spatial axes")),
         None => return Err(Error::invalid("kernel_shape", "an attribute", "none").into()),
     };
-    let Geometry { stride, dilation, padding, auto_pad, .. } = geometry(at, axes)?;
+    let Geometry { stride, dilation, padding, auto_pad } = geometry(at, axes)?;
     let ceil = at.attributes.flag("ceil_mode")?;
     let kind = if at.node.op_type == "MaxPool" {
         at.attributes.ignore(&["storage_order"]);
@@ -226,13 +220,7 @@ pub(crate) fn pool(at: &mut At<'_, '_>) -> Converted<ValueId> {
 /// A matrix product with constant weights of `(outputs, inputs)`, as a 1x1 convolution of the last axis.
 fn linear(at: &mut At<'_, '_>, x: ValueId, weights: Weights) -> Converted<ValueId> {
     let weights = at.importer.weights(weights);
-    let op = Op::Conv {
-        weights,
-        auto_pad: AutoPad::None,
-        channels: Channels::Last,
-        activation: Activation::Identity,
-        residual: Residual::None,
-    };
+    let op = Op::Conv { weights, auto_pad: AutoPad::None, channels: Channels::Last };
     at.push(op, [x])
 }
 

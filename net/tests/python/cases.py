@@ -19,7 +19,7 @@ class Writer:
         self.rng = np.random.default_rng(self.seed)
 
     def array(self, name, values):
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")
         assert values.dtype == np.float32, f"{name}: {values.dtype}"
         file = self.folder / f"{name}.bin"
         file.write_bytes(values.tobytes())
