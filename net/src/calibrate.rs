@@ -296,10 +296,11 @@ fn epilogue(y: &mut [f32], activation: Activation, residual: Residual, added: &[
 mod tests {
     use super::*;
     use crate::graph::{Input, Node, Op, Output, ValueId, WeightsId};
+    use crate::op::{Binary, Unary};
     use crate::quantize::{QuantizeOptions, Target, allocate, quantize, report};
     use dsconv::ConvDescriptor;
 
-    /// Three convolutions in a row, the second depthwise, and the last with the first's output added.
+    /// Three convolutions in a row, the second depthwise, the last with the first's output added.
     fn network(rng: &mut fastrand::Rng) -> Graph {
         let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect() };
         let conv = |inputs, outputs, groups| {
@@ -310,27 +311,32 @@ mod tests {
             let floats = FloatWeights::new(d, random(d.weight_count())).unwrap();
             Arc::new(Weights::from(floats.with_bias(bias).unwrap()))
         };
-        let node = |index: usize, residual, inputs: &[usize]| Node {
-            name: format!("conv{index}"),
-            op: Op::Conv {
-                weights: WeightsId(index),
-                auto_pad: crate::graph::AutoPad::None,
-                channels: crate::graph::Channels::First,
-                activation: Activation::Relu,
-                residual,
-            },
+        let conv_op = |index| Op::Conv {
+            weights: WeightsId(index),
+            auto_pad: crate::graph::AutoPad::None,
+            channels: crate::graph::Channels::First,
+        };
+        let relu = || Op::Unary(Unary::Activation(Activation::Relu));
+        let steps: [(&str, Op, &[usize]); 7] = [
+            ("conv0", conv_op(0), &[0]),
+            ("relu0", relu(), &[1]),
+            ("conv1", conv_op(1), &[2]),
+            ("relu1", relu(), &[3]),
+            ("conv2", conv_op(2), &[4]),
+            ("add", Op::Binary(Binary::Add), &[5, 2]),
+            ("relu2", relu(), &[6]),
+        ];
+        let nodes = steps.into_iter().enumerate().map(|(index, (name, op, inputs))| Node {
+            name: name.into(),
+            op,
             inputs: inputs.iter().map(|&i| ValueId(i)).collect(),
             output: ValueId(index + 1),
-        };
+        });
         Graph {
-            values: ["x", "a", "b", "y"].map(String::from).to_vec(),
+            values: (0..8).map(|i| format!("v{i}")).collect(),
             inputs: vec![Input { name: "x".into(), dims: vec![None; 4], value: ValueId(0) }],
-            outputs: vec![Output { name: "y".into(), value: ValueId(3) }],
-            nodes: vec![
-                node(0, Residual::None, &[0]),
-                node(1, Residual::None, &[1]),
-                node(2, Residual::BeforeActivation, &[2, 1]),
-            ],
+            outputs: vec![Output { name: "y".into(), value: ValueId(7) }],
+            nodes: nodes.collect(),
             weights: [conv(8, 16, 1), conv(16, 16, 16), conv(16, 16, 1)].map(&mut weights).to_vec(),
             ..Graph::default()
         }

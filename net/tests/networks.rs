@@ -15,7 +15,8 @@ fn networks_from_packages_give_what_onnx_runtime_gives() {
         let start = Instant::now();
         let result = dsconv_net::onnx::read(&case.model).and_then(|graph| {
             let convolutions = graph.convolutions().count();
-            let dims: Vec<&[usize]> = case.inputs.iter().map(|input| input.dims.as_slice()).collect();
+            let dims: Vec<&[usize]> =
+                case.inputs.iter().map(|input| input.dims.as_slice()).collect();
             let program = graph.specialise(&dims)?;
             println!(
                 "{}: {} nodes, {convolutions} convolutions, {} steps: {:?}",
