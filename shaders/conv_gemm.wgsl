@@ -4,8 +4,6 @@
 // way in, once for 32 pixels, and a thread unpacks for one output channel, so it loads a block's
 // shifts once.
 
-const PIXELS = 32u; // of a workgroup: four per thread, 8 apart
-const OUTPUTS = 64u; // of a workgroup: eight per thread, 8 apart
 const STEP = 4u; // quads of a step
 
 var<workgroup> x_tile: array<vec4<f32>, 128>; // [quad][pixel], four channels
@@ -56,7 +54,7 @@ fn main(
             for (; start < end; start += STEP) {
                 x_tile[x_quad.x * PIXELS + x_pixel.x] = load_input(at_0, start + x_quad.x, end, block);
                 x_tile[x_quad.y * PIXELS + x_pixel.y] = load_input(at_1, start + x_quad.y, end, block);
-                let count = min(end - start, STEP);
+                let count = select(min(end - start, STEP), STEP, WHOLE_STEPS);
                 for (var quad = 0u; quad < count; quad++) {
                     w_tile[quad * OUTPUTS + lane] = weight_quad(tap, start + quad, channel) * shift.x + shift.y;
                 }
@@ -91,10 +89,10 @@ fn main(
             start = end;
         }
     }
-    store_eight(first_pixel + local.x, group, first_output + local.y, a0, b0);
-    store_eight(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
-    store_eight(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
-    store_eight(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
+    store_eight(tile, local.xy, 0u, a0, b0);
+    store_eight(tile, local.xy, 1u, a1, b1);
+    store_eight(tile, local.xy, 2u, a2, b2);
+    store_eight(tile, local.xy, 3u, a3, b3);
 }
 
 // Adds four channels of a pixel times those of four outputs; each term is one fused multiply-add.
@@ -108,9 +106,22 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
 
 // Four channels of the input, from where a pixel's channels start; 0 where there are none.
 fn load_input(start: u32, quad: u32, end: u32, block: u32) -> vec4<f32> {
-    if start == NONE || quad >= end {
+    if start == NONE || (quad >= end && !WHOLE_STEPS) {
         return vec4<f32>();
+    }
+    if WHOLE_STEPS {
+        let step = params.input_c;
+        let at = start + 4u * quad * step;
+        return bitcast<vec4<f32>>(vec4<u32>(input[at], input[at + step], input[at + 2u * step], input[at + 3u * step]));
     }
     let place = quad_place(quad, block);
     return input_quad(start + place.channel * params.input_c, place.count);
+}
+
+fn stage(at: u32, value: vec4<f32>) {
+    w_tile[at] = value;
+}
+
+fn staged(at: u32) -> vec4<f32> {
+    return w_tile[at];
 }

@@ -3,8 +3,6 @@
 // four channels an instruction, then meet alpha and the activation's scale once. Weights are unpacked
 // on the way into workgroup memory, once for 32 pixels.
 
-const PIXELS = 32u; // of a workgroup: four per thread, 8 apart
-const OUTPUTS = 64u; // of a workgroup: eight per thread, 8 apart
 const STEP = 8u; // quads of a step: two entries of a tile
 
 var<workgroup> x_tile: array<vec4<u32>, 64>; // [half][pixel], four quads
@@ -62,8 +60,8 @@ fn main(
             var q3 = vec4<i32>();
             for (; start < end; start += STEP) {
                 x_tile[x_half * PIXELS + lane / 2u] = load_mantissas(row, start + 4u * x_half, end);
-                w_tile[lane] = load_integers(tap, start, end, channel);
-                w_tile[OUTPUTS + lane] = load_integers(tap, start + 4u, end, channel);
+                w_tile[lane] = load_integers(tap, start, 0u, end, channel);
+                w_tile[OUTPUTS + lane] = load_integers(tap, start, 4u, end, channel);
                 workgroupBarrier();
                 for (var half = 0u; half < 2u; half++) {
                     let x_at = half * PIXELS + local.x;
@@ -132,10 +130,10 @@ fn main(
             workgroupBarrier();
         }
     }
-    store_eight(first_pixel + local.x, group, first_output + local.y, a0, b0);
-    store_eight(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
-    store_eight(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
-    store_eight(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
+    store_eight(tile, local.xy, 0u, a0, b0);
+    store_eight(tile, local.xy, 1u, a1, b1);
+    store_eight(tile, local.xy, 2u, a2, b2);
+    store_eight(tile, local.xy, 3u, a3, b3);
 }
 
 // Adds sixteen channels of a pixel times those of four outputs.
@@ -147,9 +145,14 @@ fn add_dot(sum: i32, x: vec4<u32>, w: vec4<u32>) -> i32 {
     return sum + dot4I8Packed(x.x, w.x) + dot4I8Packed(x.y, w.y) + dot4I8Packed(x.z, w.z) + dot4I8Packed(x.w, w.w);
 }
 
-// Four quads of a row of the input; 0 past the block's end and where there is no row.
+// Four quads of a row of the input; 0 past the block's end.
 fn load_mantissas(row: u32, quad: u32, end: u32) -> vec4<u32> {
     var words = vec4<u32>();
+    if WHOLE_STEPS {
+        // Where there is no row, any will do: its scale counts as 0.
+        let at = select(row, 0u, row == NONE) * params.row_quads + quad;
+        return vec4<u32>(input[at], input[at + 1u], input[at + 2u], input[at + 3u]);
+    }
     if row == NONE {
         return words;
     }
@@ -161,12 +164,29 @@ fn load_mantissas(row: u32, quad: u32, end: u32) -> vec4<u32> {
     return words;
 }
 
-// Four quads of packed integers; what lies past the block's end meets zeros of the input.
-fn load_integers(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
+// Four quads of packed integers, the `quad`th from `start`; what lies past the block's end meets zeros of
+// the input.
+fn load_integers(tap: u32, start: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
+    if WHOLE_STEPS {
+        return vec4<u32>(
+            packed_quad(tap, start / STEP, quad, channel),
+            packed_quad(tap, start / STEP, quad + 1u, channel),
+            packed_quad(tap, start / STEP, quad + 2u, channel),
+            packed_quad(tap, start / STEP, quad + 3u, channel),
+        );
+    }
     return vec4<u32>(
-        packed_quad(tap, min(quad, end - 1u), channel),
-        packed_quad(tap, min(quad + 1u, end - 1u), channel),
-        packed_quad(tap, min(quad + 2u, end - 1u), channel),
-        packed_quad(tap, min(quad + 3u, end - 1u), channel),
+        packed_quad(tap, 0u, min(start + quad, end - 1u), channel),
+        packed_quad(tap, 0u, min(start + quad + 1u, end - 1u), channel),
+        packed_quad(tap, 0u, min(start + quad + 2u, end - 1u), channel),
+        packed_quad(tap, 0u, min(start + quad + 3u, end - 1u), channel),
     );
+}
+
+fn stage(at: u32, value: vec4<f32>) {
+    w_tile[at] = bitcast<vec4<u32>>(value);
+}
+
+fn staged(at: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(w_tile[at]);
 }

@@ -45,19 +45,28 @@ struct Params {
     all_outputs: u32, // outputs * groups
     scales_at: u32, // where the scales of integer activations start, in words
     power_of_two: u32, // whether scales of activations are powers of two
+    // The output as integer activations: words of a pixel's mantissas, its blocks, how many times eight
+    // channels a block has, and where the scales start; NONE for floats.
+    output_quads: u32,
+    output_blocks: u32,
+    output_eights: u32,
+    output_scales_at: u32,
 }
 
 const NONE = 0xffffffffu;
 
 // Bits of a weight: 2 to 8 for packed integers, 32 for floats.
 override BITS: u32 = 32;
+// Whether every block is a whole number of the kernel's steps, as Kernel::step in src/gpu/kernel.rs says:
+// then nothing needs to be cut off at a block's end.
+override WHOLE_STEPS: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // Packed integers: planes of words, [tap][word][output channel]; floats: [tap][channel][output channel].
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 // alpha [tap][block][output channel], KDS bias likewise, bias [output channel].
 @group(0) @binding(2) var<storage, read> shifts: array<f32>;
-// Words: floats, or integer activations. Those are quads, [pixel][group][quad], four mantissas a word;
+// Words: floats, or integer activations, of input and output alike. Those are quads, [pixel][group][quad], four mantissas a word;
 // then [pixel][group][block], a scale and the scaled sum of the block's mantissas.
 @group(0) @binding(3) var<storage, read> input: array<u32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
@@ -89,23 +98,24 @@ fn plane_quad(plane: u32, mask: u32, row: u32, quad: u32, channel: u32) -> u32 {
     return (word << (plane * (quad % per_word))) & mask;
 }
 
-// Four integers of a row as bytes, aligned to the top: times 2^(8 - BITS).
-fn packed_quad(tap: u32, quad: u32, channel: u32) -> u32 {
+// Four integers of a row as bytes, aligned to the top: times 2^(8 - BITS). The quad is the `quad`th
+// behind `eights` times eight: a constant there makes shifts constants too.
+fn packed_quad(tap: u32, eights: u32, quad: u32, channel: u32) -> u32 {
     var row = tap * params.row_words;
     if BITS == 8u {
-        return plane_quad(8u, 0xffffffffu, row, quad, channel);
+        return plane_quad(8u, 0xffffffffu, row + 8u * eights, quad, channel);
     }
     var value = 0u;
     if (BITS & 4u) != 0u {
-        value = plane_quad(4u, 0xf0f0f0f0u, row, quad, channel);
+        value = plane_quad(4u, 0xf0f0f0f0u, row + 4u * eights, quad, channel);
         row += (params.row_quads + 1u) / 2u;
     }
     if (BITS & 2u) != 0u {
-        value |= plane_quad(2u, 0xc0c0c0c0u, row, quad, channel) >> (BITS & 4u);
+        value |= plane_quad(2u, 0xc0c0c0c0u, row + 2u * eights, quad, channel) >> (BITS & 4u);
         row += (params.row_quads + 3u) / 4u;
     }
     if (BITS & 1u) != 0u {
-        value |= plane_quad(1u, 0x80808080u, row, quad, channel) >> (BITS & 6u);
+        value |= plane_quad(1u, 0x80808080u, row + eights, quad, channel) >> (BITS & 6u);
     }
     return value;
 }
@@ -118,11 +128,14 @@ fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
         let all = params.all_outputs;
         let row = tap * params.channels;
         let step = vec4<u32>(0u, all, 2u * all, 3u * all);
-        let last = (row + params.channels - 1u) * all;
-        let rows = min((row + 4u * quad) * all + step, vec4<u32>(last)) + channel;
+        var rows = (row + 4u * quad) * all + step;
+        if !WHOLE_STEPS {
+            rows = min(rows, vec4<u32>((row + params.channels - 1u) * all));
+        }
+        rows += channel;
         return bitcast<vec4<f32>>(vec4<u32>(weights[rows.x], weights[rows.y], weights[rows.z], weights[rows.w]));
     }
-    let bytes = packed_quad(tap, quad, channel);
+    let bytes = packed_quad(tap, 0u, quad, channel);
     // Each byte to the top of its own word: the sign is right there, and the low bits are zero.
     let words = vec4<u32>(bytes << 24u, (bytes << 16u) & 0xff000000u, (bytes << 8u) & 0xff000000u, bytes & 0xff000000u);
     return vec4<f32>(bitcast<vec4<i32>>(words)) * (1.0 / f32(1u << (32u - BITS)));
@@ -284,10 +297,15 @@ fn sigmoid(value: f32) -> f32 {
     return 1.0 / (1.0 + exp(min(-value, 80.0)));
 }
 
-// Adds bias and residual, applies the activation and writes the output.
-fn store_output(place: OutputPlace, sum: f32) {
-    let at = place.image * params.output_n + place.channel * params.output_c
+// Where an element lies in the output and in the residual.
+fn output_index(place: OutputPlace) -> u32 {
+    return place.image * params.output_n + place.channel * params.output_c
         + place.y * params.output_y + place.x * params.output_x;
+}
+
+// The epilogue: adds bias and residual, applies the activation.
+fn finish(place: OutputPlace, sum: f32) -> f32 {
+    let at = output_index(place);
     var value = sum;
     if params.bias_at != NONE {
         value += shifts[params.bias_at + place.channel];
@@ -299,24 +317,9 @@ fn store_output(place: OutputPlace, sum: f32) {
     if params.residual == 2u {
         value += residual[at];
     }
-    output[at] = bitcast<u32>(value);
+    return value;
 }
 
-// Stores four output channels of a pixel, `step` apart, as far as they exist.
-fn store_pixel(pixel: Pixel, group: u32, output_in_group: u32, step: u32, sums: vec4<f32>) {
-    for (var i = 0u; i < 4u; i++) {
-        let channel = output_in_group + step * i;
-        if channel < params.outputs {
-            store_output(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
-        }
-    }
-}
-
-// Stores eight output channels of a pixel, eight apart.
-fn store_eight(index: u32, group: u32, output_in_group: u32, a: vec4<f32>, b: vec4<f32>) {
-    let pixel = pixel_place(index);
-    if pixel.valid {
-        store_pixel(pixel, group, output_in_group, 8u, a);
-        store_pixel(pixel, group, output_in_group + 32u, 8u, b);
-    }
+fn store_output(place: OutputPlace, sum: f32) {
+    output[output_index(place)] = bitcast<u32>(finish(place, sum));
 }

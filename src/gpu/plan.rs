@@ -67,7 +67,7 @@ impl Plan {
             },
             output: bind(limits, "output", tensors.output, memory.output)?,
         };
-        let params = Params::new(
+        let mut params = Params::new(
             layer.kernel,
             descriptor,
             layout,
@@ -76,7 +76,10 @@ impl Plan {
             options.activation,
             options.residual,
         );
-        let variant = Variant { kernel: layer.kernel, weights: layer.format };
+        if let Some(int8) = &options.int8_output {
+            params = params.with_int8_output(layer.kernel, output, int8);
+        }
+        let variant = Variant::of(layer.kernel, layer.format, &layout.blocks);
         Self::make(pipelines, variant, params, bindings, output, memory)
     }
 
@@ -113,7 +116,7 @@ impl Plan {
             output: bind(limits, "integer output", integers, memory.output)?,
         };
         let params = Params::quantize_input(descriptor, layout, input, options.input_layout, scale);
-        let variant = Variant { kernel: Kernel::QuantizeActivations, weights: WeightFormat::F32 };
+        let variant = Variant::of(Kernel::QuantizeActivations, WeightFormat::F32, &layout.blocks);
         Self::make(pipelines, variant, params, bindings, input, memory)
     }
 
