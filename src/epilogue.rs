@@ -5,6 +5,7 @@ use crate::{Error, Result};
 
 /// A fused activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "storage", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Activation {
     /// None.
@@ -68,6 +69,7 @@ impl Activation {
 
 /// Where a second tensor of the output's shape and layout is added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "storage", derive(serde::Serialize, serde::Deserialize))]
 pub enum Residual {
     /// Nowhere.
     #[default]
