@@ -4,8 +4,6 @@
 // way in, once for 32 pixels, and a thread unpacks for one output channel, so it loads a block's
 // shifts once.
 
-const PIXELS = 32u; // of a workgroup: four per thread, 8 apart
-const OUTPUTS = 64u; // of a workgroup: eight per thread, 8 apart
 const STEP = 4u; // quads of a step
 
 var<workgroup> x_tile: array<vec4<f32>, 128>; // [quad][pixel], four channels
@@ -91,10 +89,10 @@ fn main(
             start = end;
         }
     }
-    store_eight(first_pixel + local.x, group, first_output + local.y, a0, b0);
-    store_eight(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
-    store_eight(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
-    store_eight(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
+    store_eight(tile, local.xy, 0u, a0, b0);
+    store_eight(tile, local.xy, 1u, a1, b1);
+    store_eight(tile, local.xy, 2u, a2, b2);
+    store_eight(tile, local.xy, 3u, a3, b3);
 }
 
 // Adds four channels of a pixel times those of four outputs; each term is one fused multiply-add.
@@ -113,4 +111,12 @@ fn load_input(start: u32, quad: u32, end: u32, block: u32) -> vec4<f32> {
     }
     let place = quad_place(quad, block);
     return input_quad(start + place.channel * params.input_c, place.count);
+}
+
+fn stage(at: u32, value: vec4<f32>) {
+    w_tile[at] = value;
+}
+
+fn staged(at: u32) -> vec4<f32> {
+    return w_tile[at];
 }

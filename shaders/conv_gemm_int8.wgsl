@@ -3,8 +3,6 @@
 // four channels an instruction, then meet alpha and the activation's scale once. Weights are unpacked
 // on the way into workgroup memory, once for 32 pixels.
 
-const PIXELS = 32u; // of a workgroup: four per thread, 8 apart
-const OUTPUTS = 64u; // of a workgroup: eight per thread, 8 apart
 const STEP = 8u; // quads of a step: two entries of a tile
 
 var<workgroup> x_tile: array<vec4<u32>, 64>; // [half][pixel], four quads
@@ -132,10 +130,10 @@ fn main(
             workgroupBarrier();
         }
     }
-    store_eight(first_pixel + local.x, group, first_output + local.y, a0, b0);
-    store_eight(first_pixel + local.x + 8u, group, first_output + local.y, a1, b1);
-    store_eight(first_pixel + local.x + 16u, group, first_output + local.y, a2, b2);
-    store_eight(first_pixel + local.x + 24u, group, first_output + local.y, a3, b3);
+    store_eight(tile, local.xy, 0u, a0, b0);
+    store_eight(tile, local.xy, 1u, a1, b1);
+    store_eight(tile, local.xy, 2u, a2, b2);
+    store_eight(tile, local.xy, 3u, a3, b3);
 }
 
 // Adds sixteen channels of a pixel times those of four outputs.
@@ -169,4 +167,12 @@ fn load_integers(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
         packed_quad(tap, min(quad + 2u, end - 1u), channel),
         packed_quad(tap, min(quad + 3u, end - 1u), channel),
     );
+}
+
+fn stage(at: u32, value: vec4<f32>) {
+    w_tile[at] = bitcast<vec4<u32>>(value);
+}
+
+fn staged(at: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(w_tile[at]);
 }

@@ -94,15 +94,14 @@ fn main(
             quad = end;
         }
     }
-    let at = vec2<u32>(first_pixel, first_output + lane);
-    store(at, group, s0);
-    store(at + vec2<u32>(4u, 0u), group, s1);
-    store(at + vec2<u32>(8u, 0u), group, s2);
-    store(at + vec2<u32>(12u, 0u), group, s3);
-    store(at + vec2<u32>(16u, 0u), group, s4);
-    store(at + vec2<u32>(20u, 0u), group, s5);
-    store(at + vec2<u32>(24u, 0u), group, s6);
-    store(at + vec2<u32>(28u, 0u), group, s7);
+    store(tile, 0u, lane, s0);
+    store(tile, 4u, lane, s1);
+    store(tile, 8u, lane, s2);
+    store(tile, 12u, lane, s3);
+    store(tile, 16u, lane, s4);
+    store(tile, 20u, lane, s5);
+    store(tile, 24u, lane, s6);
+    store(tile, 28u, lane, s7);
 }
 
 // Eight channels of this lane's four output channels: a quad of each, then the next quad of each.

@@ -113,15 +113,14 @@ fn main(
             scale(&t7, s7, alpha, kds_bias, four_more_scales(scale_3.x), four_more_scales(scale_3.y));
         }
     }
-    let at = vec2<u32>(first_pixel, first_output + lane);
-    store(at, group, t0);
-    store(at + vec2<u32>(4u, 0u), group, t1);
-    store(at + vec2<u32>(8u, 0u), group, t2);
-    store(at + vec2<u32>(12u, 0u), group, t3);
-    store(at + vec2<u32>(16u, 0u), group, t4);
-    store(at + vec2<u32>(20u, 0u), group, t5);
-    store(at + vec2<u32>(24u, 0u), group, t6);
-    store(at + vec2<u32>(28u, 0u), group, t7);
+    store(tile, 0u, lane, t0);
+    store(tile, 4u, lane, t1);
+    store(tile, 8u, lane, t2);
+    store(tile, 12u, lane, t3);
+    store(tile, 16u, lane, t4);
+    store(tile, 20u, lane, t5);
+    store(tile, 24u, lane, t6);
+    store(tile, 28u, lane, t7);
 }
 
 // Adds the products of a quad, which lane `quad` holds, of four pixels.

@@ -45,6 +45,12 @@ struct Params {
     all_outputs: u32, // outputs * groups
     scales_at: u32, // where the scales of integer activations start, in words
     power_of_two: u32, // whether scales of activations are powers of two
+    // The output as integer activations: words of a pixel's mantissas, its blocks, how many times eight
+    // channels a block has, and where the scales start; NONE for floats.
+    output_quads: u32,
+    output_blocks: u32,
+    output_eights: u32,
+    output_scales_at: u32,
 }
 
 const NONE = 0xffffffffu;
@@ -57,7 +63,7 @@ override BITS: u32 = 32;
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 // alpha [tap][block][output channel], KDS bias likewise, bias [output channel].
 @group(0) @binding(2) var<storage, read> shifts: array<f32>;
-// Words: floats, or integer activations. Those are quads, [pixel][group][quad], four mantissas a word;
+// Words: floats, or integer activations, of input and output alike. Those are quads, [pixel][group][quad], four mantissas a word;
 // then [pixel][group][block], a scale and the scaled sum of the block's mantissas.
 @group(0) @binding(3) var<storage, read> input: array<u32>;
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
@@ -284,10 +290,15 @@ fn sigmoid(value: f32) -> f32 {
     return 1.0 / (1.0 + exp(min(-value, 80.0)));
 }
 
-// Adds bias and residual, applies the activation and writes the output.
-fn store_output(place: OutputPlace, sum: f32) {
-    let at = place.image * params.output_n + place.channel * params.output_c
+// Where an element lies in the output and in the residual.
+fn output_index(place: OutputPlace) -> u32 {
+    return place.image * params.output_n + place.channel * params.output_c
         + place.y * params.output_y + place.x * params.output_x;
+}
+
+// The epilogue: adds bias and residual, applies the activation.
+fn finish(place: OutputPlace, sum: f32) -> f32 {
+    let at = output_index(place);
     var value = sum;
     if params.bias_at != NONE {
         value += shifts[params.bias_at + place.channel];
@@ -299,24 +310,9 @@ fn store_output(place: OutputPlace, sum: f32) {
     if params.residual == 2u {
         value += residual[at];
     }
-    output[at] = bitcast<u32>(value);
+    return value;
 }
 
-// Stores four output channels of a pixel, `step` apart, as far as they exist.
-fn store_pixel(pixel: Pixel, group: u32, output_in_group: u32, step: u32, sums: vec4<f32>) {
-    for (var i = 0u; i < 4u; i++) {
-        let channel = output_in_group + step * i;
-        if channel < params.outputs {
-            store_output(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
-        }
-    }
-}
-
-// Stores eight output channels of a pixel, eight apart.
-fn store_eight(index: u32, group: u32, output_in_group: u32, a: vec4<f32>, b: vec4<f32>) {
-    let pixel = pixel_place(index);
-    if pixel.valid {
-        store_pixel(pixel, group, output_in_group, 8u, a);
-        store_pixel(pixel, group, output_in_group + 32u, 8u, b);
-    }
+fn store_output(place: OutputPlace, sum: f32) {
+    output[output_index(place)] = bitcast<u32>(finish(place, sum));
 }

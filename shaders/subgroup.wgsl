@@ -18,12 +18,59 @@ fn four_more_lanes(value: u32) -> vec4<u32> {
     );
 }
 
-// Stores four pixels from `at.x`, for output channels from `at.y`, LANES apart.
-fn store(at: vec2<u32>, group: u32, sums: Sums) {
+// Stores four pixels of a tile, from its `first`, for this lane's output channels.
+fn store(tile: Tile, first: u32, lane: u32, sums: Sums) {
     for (var i = 0u; i < 4u; i++) {
-        let pixel = pixel_place(at.x + i);
-        if pixel.valid {
-            store_pixel(pixel, group, at.y, LANES, vec4<f32>(sums[0][i], sums[1][i], sums[2][i], sums[3][i]));
+        let index = tile.pixel + first + i;
+        let pixel = pixel_place(index);
+        let four = vec4<f32>(sums[0][i], sums[1][i], sums[2][i], sums[3][i]);
+        if params.output_scales_at == NONE {
+            store_four(pixel, tile.group, tile.output + lane, four);
+        } else {
+            store_integers(tile, lane, index, pixel.valid, finish_four(pixel, tile.group, tile.output + lane, four));
+        }
+    }
+}
+
+// Stores a pixel as integer activations. Lanes hold neighbouring channels: each component of a vector is
+// a run of eight.
+fn store_integers(tile: Tile, lane: u32, row: u32, valid: bool, values: vec4<f32>) {
+    let bits = finite(bitcast<vec4<u32>>(values));
+    var largest = subgroupMax(bits & vec4<u32>(0x7fffffffu));
+    if params.output_eights >= 2u {
+        largest = max(largest, largest.yxwz);
+    }
+    if params.output_eights >= 4u {
+        largest = max(largest, largest.zwxy);
+    }
+    let s0 = block_scale(largest.x);
+    let s1 = block_scale(largest.y);
+    let s2 = block_scale(largest.z);
+    let s3 = block_scale(largest.w);
+    let own = mantissas(bits, vec4<f32>(s0.y, s1.y, s2.y, s3.y));
+    var sums = subgroupAdd(own);
+    if params.output_eights >= 2u {
+        sums += sums.yxwz;
+    }
+    if params.output_eights >= 4u {
+        sums += sums.zwxy;
+    }
+    // Four lanes' bytes become a word, in the first of them.
+    var words = (vec4<u32>(own) & vec4<u32>(255u)) << vec4<u32>(8u * (lane % 4u));
+    words |= subgroupShuffleXor(words, 1u);
+    words |= subgroupShuffleXor(words, 2u);
+    if !valid {
+        return;
+    }
+    let first_eight = (tile.group * params.outputs + tile.output) / 8u;
+    let scales = vec4<f32>(s0.x, s1.x, s2.x, s3.x);
+    for (var i = 0u; i < 4u; i++) {
+        let eight = first_eight + i;
+        if lane % 4u == 0u && tile.output + 8u * i + lane < params.outputs {
+            output[row * params.output_quads + 2u * eight + lane / 4u] = words[i];
+        }
+        if lane == 0u && tile.output + 8u * i < params.outputs && i % params.output_eights == 0u {
+            store_scale(row, eight, scales[i], sums[i]);
         }
     }
 }

@@ -4,11 +4,12 @@ mod common;
 
 use common::{expected, gpu, run_guarded, submit, worst_error};
 use dsconv::gpu::{
-    ActivationFormat, Kernel, Layer, LayerOptions, MemoryUse, Problem, Tensors, download, upload,
+    ActivationFormat, Int8Output, Kernel, Layer, LayerOptions, MemoryUse, Problem, Tensors,
+    download, upload,
 };
 use dsconv::{
     ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Int8Activations, Layout,
-    Partition, Shape, reference,
+    Partition, Residual, Shape, WeightsRef, reference,
 };
 use proptest::prelude::*;
 
@@ -57,6 +58,17 @@ fn quantize(
     layout: Layout,
     scale: ActivationScale,
 ) -> Option<Vec<u32>> {
+    quantize_in(weights, shape, &common::to_layout(x, shape, layout), layout, scale)
+}
+
+/// The same with floats that are in that layout already.
+fn quantize_in(
+    weights: &DsConvWeights,
+    shape: Shape,
+    x: &[f32],
+    layout: Layout,
+    scale: ActivationScale,
+) -> Option<Vec<u32>> {
     let (gpu, pipelines) = gpu()?;
     let options = LayerOptions {
         input_format: ActivationFormat::Int8,
@@ -65,8 +77,7 @@ fn quantize(
     };
     let layer = Layer::new(pipelines, weights, options).unwrap();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    let x = common::to_layout(x, shape, layout);
-    let floats = upload(&gpu.device, "x", usage, &x).unwrap();
+    let floats = upload(&gpu.device, "x", usage, x).unwrap();
     let words = MemoryUse::of_plan(weights, shape, &options).unwrap().input / 4;
     let integers = upload(&gpu.device, "q", usage, &vec![0x7fc0_dead_u32; words as usize]).unwrap();
     let plan = layer.plan_quantization(shape, scale, floats.slice(..), integers.slice(..)).unwrap();
@@ -135,6 +146,137 @@ fn float_scales_are_as_good_as_division_on_the_device() {
     for i in (mantissas..on_gpu.len()).step_by(2) {
         let (a, b) = (f32::from_bits(on_gpu[i]), f32::from_bits(expected[i]));
         assert!((a - b).abs() <= 3e-7 * b.abs(), "{a} {b}");
+    }
+}
+
+/// The words of a layer's output, after which the guard words are untouched.
+fn output_words<'a>(
+    weights: impl Into<WeightsRef<'a>>,
+    options: LayerOptions,
+    shape: Shape,
+    [x, residual]: [&[f32]; 2],
+) -> Vec<u32> {
+    const GUARD: usize = 33;
+    const POISON: u32 = 0x7fc0_dead;
+    let (gpu, pipelines) = gpu().expect("asked before");
+    let weights = weights.into();
+    let layer = Layer::new(pipelines, weights, options).unwrap();
+    let memory = MemoryUse::of_plan(weights, shape, &options).unwrap();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    let floats = upload(&gpu.device, "x", usage, x).unwrap();
+    let residual = upload(&gpu.device, "residual", usage, residual).unwrap();
+    let x = match options.input_format {
+        ActivationFormat::F32 => floats,
+        ActivationFormat::Int8 => {
+            let words = vec![POISON; memory.input as usize / 4];
+            let integers = upload(&gpu.device, "q", usage, &words).unwrap();
+            let scale = ActivationScale::PowerOfTwo;
+            let slices = (floats.slice(..), integers.slice(..));
+            submit(gpu, &layer.plan_quantization(shape, scale, slices.0, slices.1).unwrap());
+            integers
+        }
+    };
+    let words = memory.output as usize / 4;
+    let y = upload(&gpu.device, "y", usage, &vec![POISON; words + GUARD]).unwrap();
+    let residual = (options.residual != Residual::None).then(|| residual.slice(..));
+    let tensors = Tensors { input: x.slice(..), residual, output: y.slice(..) };
+    submit(gpu, &layer.plan(shape, tensors).unwrap());
+    let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
+    let mut y: Vec<u32> = y.into_iter().map(f32::to_bits).collect();
+    assert!(y[words..].iter().all(|&word| word == POISON), "guard words");
+    y.truncate(words);
+    y
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    /// A layer that emits integer activations emits what quantising its floats gives, bit for bit.
+    #[test]
+    fn int8_output_is_the_float_output_quantised(
+        (channels, outputs, groups) in (1u32..40, 1u32..140, 1u32..3),
+        block in prop_oneof![Just(8u32), Just(16), Just(32), Just(64)],
+        (bits, kernel_size, nhwc) in (2u8..=8, 1u32..4, any::<bool>()),
+        (residual, float_scale) in (0usize..3, any::<bool>()),
+        extent in (1u32..3, 1u32..7, 1u32..9),
+        seed in any::<u64>(),
+    ) {
+        let Some((_, pipelines)) = gpu() else { return Ok(()) };
+        let outputs = if groups == 1 { outputs } else { outputs.div_ceil(block) * block };
+        let descriptor = ConvDescriptor::new(channels * groups, outputs * groups, [kernel_size; 2])
+            .with_padding([kernel_size / 2; 4])
+            .with_groups(groups);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let extras = common::Extras { kds_bias: true, bias: true, cds: 0 };
+        let weights = common::random_weights(&mut rng, descriptor, bits, 32, Partition::Fixed, extras);
+        let next = ConvDescriptor::new(descriptor.out_channels, 1, [1, 1]);
+        let format = BlockFormat::new(4, block).unwrap();
+        let next = self::weights(next, format, 1);
+        let shape = Shape::new(extent.0, descriptor.in_channels, extent.1, extent.2);
+        let output = descriptor.output_shape(shape).unwrap();
+        let x = common::random_f32(&mut rng, shape.elements());
+        // What can't be quantised saturates, on either way.
+        let added: Vec<f32> = (0..output.elements())
+            .map(|_| match rng.u8(0..40) {
+                0 => f32::NAN,
+                1 => f32::NEG_INFINITY,
+                _ => rng.f32() - 0.5,
+            })
+            .collect();
+        let scale = if float_scale { ActivationScale::Float } else { ActivationScale::PowerOfTwo };
+        let layout = if nhwc { Layout::Nhwc } else { Layout::Nchw };
+        let mut kernels = 0;
+        for kernel in Kernel::CONVOLUTIONS {
+            let options = LayerOptions {
+                kernel: Some(kernel),
+                input_format: kernel.activations(),
+                output_layout: layout,
+                residual: [Residual::None, Residual::BeforeActivation, Residual::AfterActivation][residual],
+                ..LayerOptions::default()
+            };
+            let int8_output = Some(Int8Output { blocks: next.blocks(), scale });
+            let problem = Problem { int8_output, ..Problem::new(&weights, kernel.activations()) };
+            if kernel.supports(&problem, pipelines.capabilities()).is_err() {
+                continue;
+            }
+            kernels += 1;
+            let floats: Vec<f32> = output_words(&weights, options, shape, [&x, &added])
+                .into_iter()
+                .map(f32::from_bits)
+                .collect();
+            let expected = quantize_in(&next, output, &floats, layout, scale).unwrap();
+            let options = LayerOptions { int8_output, ..options };
+            let emitted = output_words(&weights, options, shape, [&x, &added]);
+            prop_assert_eq!(emitted, expected, "{}", kernel.name());
+        }
+        prop_assert!(kernels >= 2, "both matrix products take every block");
+    }
+}
+
+#[test]
+fn int8_outputs_that_a_tile_cannot_hold_are_refused() {
+    let Some((_, pipelines)) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(8, 256, [1, 1]);
+    let weights = weights(descriptor, BlockFormat::new(4, 8).unwrap(), 1);
+    let scale = ActivationScale::PowerOfTwo;
+    let layer = |channels, size, count| {
+        let mut blocks = weights.blocks();
+        (blocks.channels, blocks.size, blocks.count) = (channels, size, count);
+        let int8_output = Some(Int8Output { blocks, scale });
+        Layer::new(pipelines, &weights, LayerOptions { int8_output, ..LayerOptions::default() })
+    };
+    let message = layer(256, 128, 2).unwrap_err().to_string();
+    assert!(
+        message.contains("2 blocks of 128") && message.contains("plan_quantization"),
+        "{message}"
+    );
+    let message = layer(255, 32, 8).unwrap_err().to_string();
+    assert!(
+        message.contains("int8_output.blocks.channels") && message.contains("256"),
+        "{message}"
+    );
+    for (size, count) in [(0, 4), (32, 0), (64, 5)] {
+        let message = layer(256, size, count).unwrap_err().to_string();
+        assert!(message.contains("int8_output.blocks"), "{message}");
     }
 }
 

@@ -150,6 +150,7 @@ fn kernels_judge_invalid_descriptors_without_a_panic() {
                     descriptor: CONV.with_groups(groups),
                     blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),
                     activations: ActivationFormat::Int8,
+                    int8_output: None,
                 };
                 let kernel = Kernel::choose(&problem, &capabilities);
                 assert!(kernel.supports(&problem, &capabilities).is_ok(), "{problem}");

@@ -107,7 +107,7 @@ fn chosen(variant: &Variant) -> bool {
     };
     let activations = variant.kernel.activations();
     [dense, depthwise, narrow].iter().any(|&descriptor| {
-        let problem = Problem { descriptor, blocks, activations };
+        let problem = Problem { descriptor, blocks, activations, int8_output: None };
         Kernel::choose(&problem, &gpu) == variant.kernel
     }) || (variant.kernel == Kernel::QuantizeActivations && activations == ActivationFormat::F32)
 }

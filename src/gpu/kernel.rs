@@ -1,5 +1,7 @@
 use super::device::Capabilities;
-use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef};
+use crate::{
+    ActivationScale, BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef,
+};
 
 /// An algorithm: one WGSL file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +65,15 @@ impl Kernel {
             Err(Error::Unsupported { what, remedy: remedy.into() })
         };
         if !self.takes(problem) {
+            if let Some(int8) = &problem.int8_output
+                && !self.emits(problem, int8)
+            {
+                let (count, size) = (int8.blocks.count, int8.blocks.size);
+                return refuse(
+                    format!("with int8 output in {count} blocks of {size}"),
+                    "blocks of 8, 16 or 32 channels (64 with a matrix product) that no group's end cuts; else float output and the next layer's plan_quantization",
+                );
+            }
             return refuse(
                 format!("for {problem}"),
                 "conv_direct takes any layer with float activations, conv_gemm_int8 any packed one with int8 activations",
@@ -84,6 +95,7 @@ impl Kernel {
         let largest = 128 * u64::from(problem.largest_block());
         match self {
             _ if self.activations() != problem.activations => false,
+            _ if problem.int8_output.is_some_and(|int8| !self.emits(problem, &int8)) => false,
             Self::QuantizeActivations => false,
             Self::ConvDirect | Self::ConvGemm | Self::ConvSubgroup => true,
             Self::ConvDepthwise => {
@@ -95,6 +107,32 @@ impl Kernel {
                 WeightFormat::F32 => false,
                 WeightFormat::Packed(bits) => (largest << (bits - 1)) <= 1 << 24,
             },
+        }
+    }
+
+    /// Whether this kernel can put out such blocks: a workgroup must hold whole ones.
+    fn emits(self, problem: &Problem, int8: &Int8Output) -> bool {
+        let (tile, blocks) = (self.tile_outputs(), int8.blocks);
+        let last = blocks.range(blocks.count - 1);
+        let outputs = problem.descriptor.outputs_per_group();
+        let whole = problem.descriptor.groups == 1 || outputs % blocks.size == 0;
+        match blocks.count {
+            _ if tile == 0 || !whole => false,
+            1 => blocks.channels <= tile,
+            _ => {
+                blocks.size % 8 == 0
+                    && tile % blocks.size == 0
+                    && last.end - last.start <= blocks.size
+            }
+        }
+    }
+
+    /// Output channels of a workgroup's tile; 0 for kernels without.
+    pub(crate) const fn tile_outputs(self) -> u32 {
+        match self {
+            Self::ConvGemm | Self::ConvGemmInt8 => 64,
+            Self::ConvSubgroup | Self::ConvSubgroupInt8 => 32,
+            Self::ConvDirect | Self::ConvDepthwise | Self::QuantizeActivations => 0,
         }
     }
 
@@ -110,7 +148,7 @@ impl Kernel {
             ActivationFormat::Int8 => Self::ConvGemmInt8,
             ActivationFormat::F32 if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
             // A tile of 32 output channels would be mostly empty.
-            ActivationFormat::F32 if outputs <= 4 => Self::ConvDirect,
+            ActivationFormat::F32 if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,
             // Seven to ten times faster than tiles in workgroup memory on lavapipe.
             ActivationFormat::F32 if capabilities.software && fits(Self::ConvSubgroup) => {
                 Self::ConvSubgroup
@@ -133,9 +171,8 @@ impl Kernel {
                 (output.pixels() as u64 * groups * u64::from(blocks.count)).div_ceil(64)
             }
             Self::ConvGemm | Self::ConvSubgroup | Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => {
-                let tile =
-                    if matches!(self, Self::ConvGemm | Self::ConvGemmInt8) { 64 } else { 32 };
-                let output_tiles = u64::from(descriptor.outputs_per_group().div_ceil(tile));
+                let outputs = descriptor.outputs_per_group();
+                let output_tiles = u64::from(outputs.div_ceil(self.tile_outputs()));
                 (output.pixels() as u64).div_ceil(32) * output_tiles * groups
             }
         };
@@ -162,6 +199,8 @@ pub struct Problem {
     pub blocks: Option<BlockFormat>,
     /// The input.
     pub activations: ActivationFormat,
+    /// Set where the output is integer activations.
+    pub int8_output: Option<Int8Output>,
 }
 
 impl Problem {
@@ -172,7 +211,7 @@ impl Problem {
             WeightsRef::Float(_) => None,
             WeightsRef::DsConv(weights) => Some(*weights.format()),
         };
-        Self { descriptor: *weights.descriptor(), blocks, activations }
+        Self { descriptor: *weights.descriptor(), blocks, activations, int8_output: None }
     }
 
     /// How the weights lie in device memory.
@@ -217,6 +256,37 @@ impl std::fmt::Display for ActivationFormat {
             Self::F32 => "f32",
             Self::Int8 => "int8",
         })
+    }
+}
+
+/// An output of integer activations, as the next layer takes them: no floats in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Int8Output {
+    /// The blocks of the next layer, [`DsConvWeights::blocks`](crate::DsConvWeights::blocks). It must have
+    /// one group, and as many input channels as this one has outputs.
+    pub blocks: Blocks,
+    /// How the scale of a block is found.
+    pub scale: ActivationScale,
+}
+
+impl Int8Output {
+    /// Checks that the blocks are of a layer that can follow.
+    pub(crate) fn check(&self, descriptor: &ConvDescriptor) -> Result<()> {
+        let Blocks { channels, size, count } = self.blocks;
+        if channels != descriptor.out_channels {
+            let expected = format!("{}, this layer's outputs", descriptor.out_channels);
+            return Err(Error::invalid("int8_output.blocks.channels", expected, channels));
+        }
+        // Blocks are plain data: a host may have made these.
+        if size == 0 || count == 0 || (u64::from(count) - 1) * u64::from(size) >= channels.into() {
+            let expected = format!("blocks that cover {channels} channels");
+            return Err(Error::invalid(
+                "int8_output.blocks",
+                expected,
+                format!("{count} of {size}"),
+            ));
+        }
+        Ok(())
     }
 }
 

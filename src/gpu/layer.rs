@@ -1,4 +1,4 @@
-use super::kernel::{ActivationFormat, Kernel, Problem, WeightFormat};
+use super::kernel::{ActivationFormat, Int8Output, Kernel, Problem, WeightFormat};
 use super::memory::{MemoryUse, check_buffer, row_blocks};
 use super::pack::{pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
@@ -7,7 +7,7 @@ use super::plan::{Plan, Tensors};
 use super::transfer::{download, upload};
 use crate::error::check_length;
 use crate::{
-    Activation, ActivationScale, ConvDescriptor, Layout, Residual, Result, Shape, WeightsRef,
+    Activation, ActivationScale, ConvDescriptor, Error, Layout, Residual, Result, Shape, WeightsRef,
 };
 
 /// How a layer runs: everything that is not learned.
@@ -21,8 +21,10 @@ pub struct LayerOptions {
     pub input_format: ActivationFormat,
     /// The layout of a float input; integer activations have one of their own.
     pub input_layout: Layout,
-    /// The layout of output and residual.
+    /// The layout of a float output, and of the residual.
     pub output_layout: Layout,
+    /// Integer activations as output, for the next layer; floats by default.
+    pub int8_output: Option<Int8Output>,
     /// A kernel of the caller's choice; by default [`Kernel::choose`] picks one.
     pub kernel: Option<Kernel>,
 }
@@ -57,7 +59,13 @@ impl Layer {
     ) -> Result<Self> {
         let weights = weights.into();
         let descriptor = *weights.descriptor();
-        let problem = Problem::new(weights, options.input_format);
+        let problem = Problem {
+            int8_output: options.int8_output,
+            ..Problem::new(weights, options.input_format)
+        };
+        if let Some(int8) = &options.int8_output {
+            int8.check(&descriptor)?;
+        }
         let format = problem.weights();
         options.activation.validate()?;
         let capabilities = pipelines.capabilities();
@@ -182,6 +190,12 @@ impl Layer {
         residual: &[f32],
     ) -> Result<Vec<f32>> {
         let shape = self.descriptor.output_shape(input)?;
+        if self.options.int8_output.is_some() {
+            return Err(Error::Unsupported {
+                what: "Layer::run with int8_output".into(),
+                remedy: "it gives floats; plan the layer between buffers instead".into(),
+            });
+        }
         check_length("input", input.elements(), x.len())?;
         let residual_length = match self.options.residual {
             Residual::None => 0,

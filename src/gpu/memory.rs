@@ -61,21 +61,25 @@ impl MemoryUse {
         output: Shape,
         options: &LayerOptions,
     ) -> Result<Self> {
-        let output = 4 * output.elements() as u64;
+        let integers = |shape: Shape, groups, blocks: &Blocks| {
+            integer_bytes(shape, groups, blocks).ok_or_else(|| Error::Overflow {
+                what: "integer activations".into(),
+                detail: format!("{shape} in blocks of {} pass 32 bits", blocks.size),
+            })
+        };
+        let floats = 4 * output.elements() as u64;
         let input = match options.input_format {
             ActivationFormat::F32 => 4 * input.elements() as u64,
-            ActivationFormat::Int8 => {
-                integer_bytes(input, descriptor.groups, blocks).ok_or_else(|| Error::Overflow {
-                    what: "integer activations".into(),
-                    detail: format!("{input} in blocks of {} pass 32 bits", blocks.size),
-                })?
-            }
+            ActivationFormat::Int8 => integers(input, descriptor.groups, blocks)?,
         };
         Ok(Self {
             uniform: size_of::<Params>() as u64,
             input,
-            residual: if options.residual == Residual::None { 0 } else { output },
-            output,
+            residual: if options.residual == Residual::None { 0 } else { floats },
+            output: match &options.int8_output {
+                None => floats,
+                Some(int8) => integers(output, 1, &int8.blocks)?,
+            },
             ..Self::default()
         })
     }

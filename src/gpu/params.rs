@@ -1,4 +1,4 @@
-use super::kernel::Kernel;
+use super::kernel::{Int8Output, Kernel};
 use super::pack::row_words;
 use crate::{Activation, ActivationScale, Blocks, ConvDescriptor, Layout, Residual, Shape};
 
@@ -58,6 +58,10 @@ pub(crate) struct Params {
     all_outputs: u32,
     scales_at: u32,
     power_of_two: u32,
+    output_quads: u32,
+    output_blocks: u32,
+    output_eights: u32,
+    output_scales_at: u32,
 }
 
 /// Words of the mantissas of integer activations; their scales follow.
@@ -172,6 +176,28 @@ impl Params {
             all_outputs: descriptor.out_channels,
             scales_at: integer_words(input.0, descriptor.groups, &blocks),
             power_of_two: 0,
+            output_quads: 0,
+            output_blocks: 0,
+            output_eights: 1,
+            output_scales_at: NONE,
         }
+    }
+
+    /// The same with an output of integer activations.
+    pub(crate) fn with_int8_output(
+        mut self,
+        kernel: Kernel,
+        output: Shape,
+        int8: &Int8Output,
+    ) -> Self {
+        let blocks = &int8.blocks;
+        self.power_of_two = (int8.scale == ActivationScale::PowerOfTwo).into();
+        self.output_quads = blocks.quads();
+        self.output_blocks = blocks.count;
+        // One block, however long, is a whole tile.
+        let size = if blocks.count == 1 { kernel.tile_outputs() } else { blocks.size };
+        self.output_eights = size / 8;
+        self.output_scales_at = integer_words(output, 1, blocks);
+        self
     }
 }

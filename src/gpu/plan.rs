@@ -67,7 +67,7 @@ impl Plan {
             },
             output: bind(limits, "output", tensors.output, memory.output)?,
         };
-        let params = Params::new(
+        let mut params = Params::new(
             layer.kernel,
             descriptor,
             layout,
@@ -76,6 +76,9 @@ impl Plan {
             options.activation,
             options.residual,
         );
+        if let Some(int8) = &options.int8_output {
+            params = params.with_int8_output(layer.kernel, output, int8);
+        }
         let variant = Variant { kernel: layer.kernel, weights: layer.format };
         Self::make(pipelines, variant, params, bindings, output, memory)
     }

@@ -3,6 +3,9 @@
 use super::kernel::Kernel;
 
 const SHARED: &str = include_str!("../../shaders/shared.wgsl");
+const QUANTIZE: &str = include_str!("../../shaders/quantize.wgsl");
+const TILES: &str = include_str!("../../shaders/tiles.wgsl");
+const GEMM: &str = include_str!("../../shaders/gemm.wgsl");
 const SUBGROUP: &str = include_str!("../../shaders/subgroup.wgsl");
 
 impl Kernel {
@@ -18,10 +21,15 @@ impl Kernel {
             Self::ConvSubgroupInt8 => include_str!("../../shaders/conv_subgroup_int8.wgsl"),
             Self::QuantizeActivations => include_str!("../../shaders/quantize_activations.wgsl"),
         };
-        match self {
-            Self::ConvSubgroup | Self::ConvSubgroupInt8 => format!("{file}\n{SUBGROUP}\n{SHARED}"),
-            _ => format!("{file}\n{SHARED}"),
-        }
+        let parts: &[&str] = match self {
+            Self::ConvDirect | Self::ConvDepthwise => &[file, SHARED],
+            Self::QuantizeActivations => &[file, QUANTIZE, SHARED],
+            Self::ConvGemm | Self::ConvGemmInt8 => &[file, GEMM, TILES, QUANTIZE, SHARED],
+            Self::ConvSubgroup | Self::ConvSubgroupInt8 => {
+                &[file, SUBGROUP, TILES, QUANTIZE, SHARED]
+            }
+        };
+        parts.join("\n")
     }
 }
 
