@@ -373,6 +373,23 @@ pub enum Weights {
     Float(FloatWeights),
 }
 
+impl Weights {
+    /// The same with another padding, `[top, left, bottom, right]`: the one part of the geometry that a network
+    /// may learn only with the size of its input.
+    ///
+    /// # Errors
+    /// A padding that is too large.
+    pub fn with_padding(mut self, padding: [u32; 4]) -> Result<Self> {
+        let descriptor = match &mut self {
+            Self::DsConv(weights) => &mut weights.descriptor,
+            Self::Float(weights) => &mut weights.descriptor,
+        };
+        descriptor.padding = padding;
+        descriptor.validate()?;
+        Ok(self)
+    }
+}
+
 /// A borrowed [`Weights`]: what the GPU layer and the reference take.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightsRef<'a> {

@@ -209,6 +209,18 @@ pub enum Op {
         /// Axis behind the last.
         end: Option<i64>,
     },
+    /// Channels into blocks of pixels. Input: x, (N, C, H, W).
+    DepthToSpace {
+        /// Height and width of a block.
+        block: u32,
+        /// Whether the place in the block is outside of the channel (ONNX's DCR), or inside (CRD).
+        blocks_first: bool,
+    },
+    /// Blocks of pixels into channels, the place in the block outside. Input: x, (N, C, H, W).
+    SpaceToDepth {
+        /// Height and width of a block.
+        block: u32,
+    },
     /// The number of elements. Input: x.
     Size,
     /// Converts between floats and integers. Input: x.

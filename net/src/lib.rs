@@ -1,11 +1,16 @@
 //! Whole networks for [`dsconv`]: ONNX in and out, a graph of operators, programs of static shapes, and their run
 //! on the CPU.
 
+pub mod cpu;
 mod error;
 pub mod graph;
+mod lower;
 pub mod op;
 pub mod program;
+mod resample;
+mod specialise;
 pub mod tensor;
+mod window;
 
 pub use error::{Error, Result, Unsupported};
 pub use graph::Graph;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// - Every step's output is needed by an output of the program. Inputs may be unused.
 /// - A program output may be an input, a constant or a view; two outputs may be one tensor.
 /// - Weights and constants are shared with the [`Graph`](crate::Graph) and its other programs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Program {
     pub(crate) values: Vec<Value>,
     pub(crate) inputs: Vec<TensorId>,

@@ -53,6 +53,10 @@ impl Tensor {
         Self { dims: Vec::new(), data: Data::F32(Arc::new(vec![value])) }
     }
 
+    pub(crate) fn shared(dims: Vec<usize>, values: Arc<Vec<f32>>) -> Result<Self> {
+        Self::new(dims, Data::F32(values))
+    }
+
     fn new(dims: Vec<usize>, data: Data) -> Result<Self> {
         let elements = elements("tensor", &dims)?;
         let length = match &data {

@@ -1,0 +1,731 @@
+//! One node of a graph as steps of a program, the dims of its inputs being known.
+
+use crate::graph::{AutoPad, Channels, Comparison, Kind, Op, Parts, Scalar, WeightsId, descriptor};
+use crate::op::{Binary, PadMode, Reduction, Unary};
+use crate::program::StepOp;
+use crate::resample;
+use crate::specialise::{Context, Known};
+use crate::tensor::{MAX_RANK, Tensor, broadcast, elements};
+use crate::window::{self, Window};
+use crate::{Error, Result, cpu};
+use dsconv::{Activation, Residual};
+use std::sync::Arc;
+
+pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Result<Known> {
+    let (least, most) = arity(op);
+    if !(least..=most).contains(&inputs.len()) {
+        return Err(Error::invalid("inputs", format!("{least} to {most}"), inputs.len()));
+    }
+    let x = &inputs[0];
+    let dims = context.dims(x);
+    let rank = dims.len();
+    match op {
+        Op::Conv { weights, auto_pad, channels: Channels::First, activation, residual } => {
+            let shape = cpu::shape(&dims)?;
+            let mut geometry = layer(context, *weights)?;
+            if *auto_pad != AutoPad::None {
+                let window = Window {
+                    kernel: geometry.kernel,
+                    stride: geometry.stride,
+                    dilation: geometry.dilation,
+                };
+                geometry.padding = window.same(*auto_pad, [shape.height, shape.width])?;
+            }
+            let output = geometry.output_shape(shape)?;
+            let weights = context.padded(weights.0, geometry.padding)?;
+            let to = [output.batch, output.channels, output.height, output.width];
+            let to: Vec<usize> = to.iter().map(|&dim| dim as usize).collect();
+            check_residual(context, inputs, *residual, &to)?;
+            let op = StepOp::Conv { weights, activation: *activation, residual: *residual };
+            context.emit(op, inputs, to)
+        }
+        Op::Conv { weights, channels: Channels::Last, activation, residual, .. } => {
+            let geometry = layer(context, *weights)?;
+            let Some((&last, rows)) = dims.split_last() else {
+                return Err(Error::invalid("input", "rank 1 or more", "rank 0"));
+            };
+            let mut to = rows.to_vec();
+            to.push(geometry.out_channels as usize);
+            check_residual(context, inputs, *residual, &to)?;
+            let rows = elements("input rows", rows)?;
+            let view = vec![rows, last, 1, 1];
+            let output = geometry.output_shape(cpu::shape(&view)?)?;
+            if [output.height, output.width] != [1, 1] {
+                return Err(Error::invalid("weights", "a 1x1 kernel", format!("{geometry:?}")));
+            }
+            let mut operands = vec![context.view(x, view)?];
+            let flat = vec![rows, geometry.out_channels as usize, 1, 1];
+            if let Some(added) = inputs.get(1) {
+                operands.push(context.view(added, flat.clone())?);
+            }
+            let weights = context.padded(weights.0, geometry.padding)?;
+            let op = StepOp::Conv { weights, activation: *activation, residual: *residual };
+            let y = context.emit(op, &operands, flat)?;
+            context.view(&y, to)
+        }
+        Op::ConvTranspose { .. } => window::conv_transpose(context, op, inputs),
+        Op::Pool { .. } => window::pool(context, op, x),
+        Op::Unary(unary) => match x {
+            Known::Float(_) => context.emit(StepOp::Unary(*unary), inputs, dims),
+            Known::Integer(tensor) => {
+                let values = tensor.integers("input")?.iter();
+                let values: Option<Vec<i64>> = match unary {
+                    Unary::Neg => values.map(|x| x.checked_neg()).collect(),
+                    Unary::Abs => values.map(|x| x.checked_abs()).collect(),
+                    Unary::Activation(Activation::Relu) => {
+                        values.map(|&x| Some(x.max(0))).collect()
+                    }
+                    Unary::Floor | Unary::Ceil | Unary::Round => Some(values.copied().collect()),
+                    _ => None,
+                };
+                let values = values.ok_or_else(|| Error::invalid("input", "floats", "integers"))?;
+                Tensor::i64(dims, values).map(Known::Integer)
+            }
+        },
+        Op::Binary(binary) => {
+            let to = broadcast(&dims, &context.dims(&inputs[1]))?;
+            context.emit(StepOp::Binary(*binary), inputs, to)
+        }
+        Op::ChannelAffine => {
+            if rank < 2 {
+                return Err(Error::invalid("input", "rank 2 or more", rank));
+            }
+            let mut along = vec![1; rank - 1];
+            along[0] = dims[1];
+            let scale = context.view(&inputs[1], along.clone())?;
+            let shift = context.view(&inputs[2], along)?;
+            let y = context.emit(StepOp::Binary(Binary::Mul), &[x.clone(), scale], dims.clone())?;
+            context.emit(StepOp::Binary(Binary::Add), &[y, shift], dims)
+        }
+        Op::GlobalAverage | Op::GlobalMax => {
+            if rank < 3 {
+                return Err(Error::invalid("input", "rank 3 or more", rank));
+            }
+            let mean = matches!(op, Op::GlobalAverage);
+            let reduction = if mean { Reduction::Mean } else { Reduction::Max };
+            let mut to = vec![1; rank];
+            to[..2].copy_from_slice(&dims[..2]);
+            context.emit(StepOp::Reduce { reduction, axes: (2..rank).collect() }, inputs, to)
+        }
+        Op::Reduce { reduction, axes, keep } => {
+            let axes = if axes.is_empty() { (0..rank).collect() } else { axes_of(axes, rank)? };
+            let mut to = dims.clone();
+            axes.iter().for_each(|&axis| to[axis] = 1);
+            let y = if axes.is_empty() {
+                x.clone()
+            } else {
+                let op = StepOp::Reduce { reduction: *reduction, axes: axes.clone() };
+                context.emit(op, inputs, to.clone())?
+            };
+            if *keep {
+                return Ok(y);
+            }
+            let kept = (0..rank).filter(|axis| !axes.contains(axis)).map(|axis| dims[axis]);
+            context.view(&y, kept.collect())
+        }
+        Op::Softmax { axis, flatten } => {
+            let axis = axis_of(*axis, rank)?;
+            if !flatten {
+                return context.emit(StepOp::Softmax { axis }, inputs, dims);
+            }
+            let flat = vec![elements("input", &dims[..axis])?, elements("input", &dims[axis..])?];
+            let y = context.view(x, flat.clone())?;
+            let y = context.emit(StepOp::Softmax { axis: 1 }, &[y], flat)?;
+            context.view(&y, dims)
+        }
+        Op::Concat { axis } => {
+            let axis = axis_of(*axis, rank)?;
+            let mut to = dims.clone();
+            to[axis] = 0;
+            for (index, input) in inputs.iter().enumerate() {
+                let part = context.dims(input);
+                let fits = part.len() == rank
+                    && (0..rank).all(|other| other == axis || part[other] == dims[other]);
+                if !fits {
+                    let expected = format!("dims that differ from {dims:?} along axis {axis} only");
+                    return Err(Error::invalid(
+                        format!("input {index}"),
+                        expected,
+                        format!("{part:?}"),
+                    ));
+                }
+                to[axis] = to[axis].saturating_add(part[axis]);
+            }
+            if inputs.len() == 1 {
+                return Ok(x.clone());
+            }
+            context.emit(StepOp::Concat { axis }, inputs, to)
+        }
+        Op::Slice => slice(context, inputs, &dims),
+        Op::Part { axis, part } => {
+            let axis = axis_of(*axis, rank)?;
+            let (start, length) = match *part {
+                Parts::Equal { index, count } => {
+                    let each = dims[axis].div_ceil(count.max(1));
+                    let start = each.saturating_mul(index).min(dims[axis]);
+                    (start, each.min(dims[axis] - start))
+                }
+                Parts::Range { start, length, whole } => {
+                    let inside = start.checked_add(length).is_some_and(|end| end <= dims[axis]);
+                    if whole != dims[axis] || !inside {
+                        let expected = format!("parts of {}", dims[axis]);
+                        return Err(Error::invalid("split", expected, format!("parts of {whole}")));
+                    }
+                    (start, length)
+                }
+            };
+            let mut to = dims;
+            to[axis] = length;
+            let mut first = vec![0; rank];
+            first[axis] = start;
+            context.emit(StepOp::Slice { start: first, step: vec![1; rank] }, inputs, to)
+        }
+        Op::Gather { axis } => {
+            let axis = axis_of(*axis, rank)?;
+            let indices = integers(&inputs[1], "indices")?;
+            let indices: Vec<u32> = indices
+                .iter()
+                .map(|&index| axis_index(index, dims[axis]).map(|index| index as u32))
+                .collect::<Result<_>>()?;
+            let mut to = dims[..axis].to_vec();
+            to.extend(context.dims(&inputs[1]));
+            to.extend(&dims[axis + 1..]);
+            let mut flat = dims;
+            flat[axis] = indices.len();
+            let y = if let [index] = indices[..] {
+                let mut start = vec![0; rank];
+                start[axis] = index as usize;
+                let op = StepOp::Slice { start, step: vec![1; rank] };
+                context.emit(op, &inputs[..1], flat)?
+            } else {
+                let op = StepOp::Gather { axis, indices: Arc::new(indices) };
+                context.emit(op, &inputs[..1], flat)?
+            };
+            context.view(&y, to)
+        }
+        Op::Resize { interpolation, coordinates, axes } => {
+            resample::resize(context, *interpolation, *coordinates, axes, inputs)
+        }
+        Op::Reshape { allow_zero } => {
+            let to = reshaped(&dims, integers(&inputs[1], "dims")?, *allow_zero)?;
+            context.view(x, to)
+        }
+        Op::Flatten { axis } => {
+            // The axis may be the rank itself.
+            let axis = if *axis == rank as i64 { rank } else { axis_of(*axis, rank)? };
+            let to = vec![elements("input", &dims[..axis])?, elements("input", &dims[axis..])?];
+            context.view(x, to)
+        }
+        Op::Squeeze { axes } => {
+            let axes = if axes.is_empty() {
+                (0..rank).filter(|&axis| dims[axis] == 1).collect()
+            } else {
+                axes_of(axes, rank)?
+            };
+            if let Some(&axis) = axes.iter().find(|&&axis| dims[axis] != 1) {
+                return Err(Error::invalid(format!("dim {axis}"), "1", dims[axis]));
+            }
+            let kept = (0..rank).filter(|axis| !axes.contains(axis)).map(|axis| dims[axis]);
+            context.view(x, kept.collect())
+        }
+        Op::Unsqueeze { axes } => {
+            let whole = rank + axes.len();
+            if whole > MAX_RANK {
+                return Err(Error::invalid("output", format!("rank 0..={MAX_RANK}"), whole));
+            }
+            let axes = axes_of(axes, whole)?;
+            let mut rest = dims.into_iter();
+            let to = (0..whole)
+                .map(|axis| if axes.contains(&axis) { 1 } else { rest.next().unwrap_or(1) });
+            context.view(x, to.collect())
+        }
+        Op::Transpose { permutation } => {
+            let permutation: Vec<usize> = if permutation.is_empty() {
+                (0..rank).rev().collect()
+            } else {
+                permutation.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_>>()?
+            };
+            let mut sorted = permutation.clone();
+            sorted.sort_unstable();
+            if !sorted.into_iter().eq(0..rank) {
+                let expected = format!("a permutation of {rank} axes");
+                return Err(Error::invalid("perm", expected, format!("{permutation:?}")));
+            }
+            let to: Vec<usize> = permutation.iter().map(|&axis| dims[axis]).collect();
+            // Elements keep their order while the axes longer than 1 do.
+            let long = permutation.iter().filter(|&&axis| dims[axis] != 1);
+            if long.is_sorted_by(|a, b| a < b) {
+                return context.view(x, to);
+            }
+            context.emit(StepOp::Transpose { permutation }, inputs, to)
+        }
+        Op::Pad { mode } => pad(context, inputs, &dims, *mode),
+        Op::MatMul => matmul(context, inputs, dims),
+        Op::Expand => {
+            let to = usizes(integers(&inputs[1], "dims")?, "dims")?;
+            let to = broadcast(&dims, &to)?;
+            if to == dims { Ok(x.clone()) } else { context.emit(StepOp::Expand, &inputs[..1], to) }
+        }
+        Op::Tile => {
+            let repeats = usizes(integers(&inputs[1], "repeats")?, "repeats")?;
+            if repeats.len() != rank {
+                return Err(Error::invalid("repeats", rank.to_string(), repeats.len()));
+            }
+            let (mut y, mut dims) = (x.clone(), dims);
+            for axis in (0..rank).filter(|&axis| repeats[axis] != 1) {
+                let (outer, inner) =
+                    (elements("input", &dims[..axis])?, elements("input", &dims[axis..])?);
+                y = context.view(&y, vec![outer, 1, inner])?;
+                y = context.emit(StepOp::Expand, &[y], vec![outer, repeats[axis], inner])?;
+                dims[axis] = dims[axis].saturating_mul(repeats[axis]);
+                y = context.view(&y, dims.clone())?;
+            }
+            Ok(y)
+        }
+        Op::Shape { start, end } => {
+            let bound = |at: i64| {
+                let from = if at < 0 { at.saturating_add(rank as i64) } else { at };
+                from.clamp(0, rank as i64) as usize
+            };
+            let (start, end) = (bound(*start), end.map_or(rank, bound));
+            let part = dims.get(start..end).unwrap_or_default();
+            Ok(Known::Integer(Tensor::list(part.iter().map(|&dim| dim as i64).collect::<Vec<_>>())))
+        }
+        Op::DepthToSpace { block, blocks_first } => {
+            let [n, c, h, w, b] = image(&dims, *block)?;
+            let depth = c / (b * b);
+            if depth * b * b != c {
+                return Err(Error::invalid("channels", format!("a multiple of {}", b * b), c));
+            }
+            // With the blocks' rows and columns in front of the channels, or behind.
+            let (split, permutation) = if *blocks_first {
+                (vec![n, b, b, depth, h, w], vec![0, 3, 4, 1, 5, 2])
+            } else {
+                (vec![n, depth, b, b, h, w], vec![0, 1, 4, 2, 5, 3])
+            };
+            shuffled(context, x, split, permutation, vec![n, depth, h * b, w * b])
+        }
+        Op::SpaceToDepth { block } => {
+            let [n, c, h, w, b] = image(&dims, *block)?;
+            let (rows, columns) = (h / b, w / b);
+            if [rows * b, columns * b] != [h, w] {
+                return Err(Error::invalid(
+                    "size",
+                    format!("multiples of {b}"),
+                    format!("{h}x{w}"),
+                ));
+            }
+            let split = vec![n, c, rows, b, columns, b];
+            shuffled(context, x, split, vec![0, 3, 5, 1, 2, 4], vec![n, c * b * b, rows, columns])
+        }
+        Op::Size => Tensor::i64([], vec![elements("input", &dims)? as i64]).map(Known::Integer),
+        Op::Cast { to } => cast(context, x, dims, *to),
+        Op::ConstantOfShape { value } => {
+            let to = usizes(integers(x, "dims")?, "dims")?;
+            let one = vec![1; to.len()];
+            let one = match *value {
+                Scalar::Float(value) => context.float(one, vec![value])?,
+                Scalar::Integer(value) => Known::Integer(Tensor::i64(one, vec![value])?),
+            };
+            if context.dims(&one) == to {
+                Ok(one)
+            } else {
+                context.emit(StepOp::Expand, &[one], to)
+            }
+        }
+        Op::Range => range(context, inputs),
+        Op::Compare(comparison) => compare(context, *comparison, inputs),
+        Op::Not => {
+            let values = integers(x, "input")?.iter().map(|&x| i64::from(x == 0)).collect();
+            Tensor::i64(dims, values).map(Known::Integer)
+        }
+        Op::Where => select(context, inputs),
+    }
+}
+
+/// The fewest and the most inputs of an operator.
+fn arity(op: &Op) -> (usize, usize) {
+    match op {
+        Op::Conv { residual: Residual::None, .. } => (1, 1),
+        Op::Concat { .. } => (1, usize::MAX),
+        Op::ConvTranspose { .. } => (2, 3),
+        Op::Slice => (3, 5),
+        Op::Pad { .. } => (2, 3),
+        Op::ChannelAffine | Op::Range | Op::Where => (3, 3),
+        Op::Conv { .. }
+        | Op::Binary(_)
+        | Op::Gather { .. }
+        | Op::Resize { .. }
+        | Op::Reshape { .. }
+        | Op::MatMul
+        | Op::Expand
+        | Op::Tile
+        | Op::Compare(_) => (2, 2),
+        _ => (1, 1),
+    }
+}
+
+/// N, C, H, W and the size of a block.
+fn image(dims: &[usize], block: u32) -> Result<[usize; 5]> {
+    match dims {
+        &[n, c, h, w] if (1..=1 << 12).contains(&block) => Ok([n, c, h, w, block as usize]),
+        _ => Err(Error::invalid(
+            "input",
+            "(N, C, H, W), blocks of 1 to 4096",
+            format!("{dims:?}, {block}"),
+        )),
+    }
+}
+
+fn shuffled(
+    context: &mut Context<'_>,
+    x: &Known,
+    split: Vec<usize>,
+    permutation: Vec<usize>,
+    to: Vec<usize>,
+) -> Result<Known> {
+    let moved = permutation.iter().map(|&axis| split[axis]).collect();
+    let y = context.view(x, split)?;
+    let y = context.emit(StepOp::Transpose { permutation }, &[y], moved)?;
+    context.view(&y, to)
+}
+
+fn layer(context: &Context<'_>, id: WeightsId) -> Result<dsconv::ConvDescriptor> {
+    let weights = context.graph.weights.get(id.0);
+    let count = context.graph.weights.len();
+    let weights =
+        weights.ok_or_else(|| Error::invalid("weights", format!("below {count}"), id.0))?;
+    Ok(descriptor(weights))
+}
+
+fn check_residual(
+    context: &Context<'_>,
+    inputs: &[Known],
+    residual: Residual,
+    to: &[usize],
+) -> Result<()> {
+    if residual == Residual::None {
+        return Ok(());
+    }
+    let dims = context.dims(&inputs[1]);
+    if dims == to {
+        return Ok(());
+    }
+    Err(Error::invalid("residual", format!("dims {to:?}"), format!("{dims:?}")))
+}
+
+/// An axis counted from the front.
+pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<usize> {
+    axis_index(axis, rank).map_err(|_| Error::invalid("axis", format!("one of {rank}"), axis))
+}
+
+fn axis_index(index: i64, length: usize) -> Result<usize> {
+    let from = if index < 0 { index.checked_add(length as i64) } else { Some(index) };
+    from.and_then(|from| usize::try_from(from).ok())
+        .filter(|&from| from < length)
+        .ok_or_else(|| Error::invalid("index", format!("below {length}"), index))
+}
+
+/// Axes counted from the front, ascending, each once.
+pub(crate) fn axes_of(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut axes: Vec<usize> =
+        axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_>>()?;
+    axes.sort_unstable();
+    if axes.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Error::invalid("axes", "each axis once", format!("{axes:?}")));
+    }
+    Ok(axes)
+}
+
+/// Integers, which are always known.
+pub(crate) fn integers<'a>(known: &'a Known, what: &str) -> Result<&'a [i64]> {
+    match known {
+        Known::Integer(tensor) => tensor.integers(what),
+        Known::Float(_) => Err(Error::invalid(what, "integers", "floats")),
+    }
+}
+
+pub(crate) fn usizes(values: &[i64], what: &str) -> Result<Vec<usize>> {
+    let one = |&value: &i64| {
+        usize::try_from(value).map_err(|_| Error::invalid(what, "no negative number", value))
+    };
+    values.iter().map(one).collect()
+}
+
+fn slice(context: &mut Context<'_>, inputs: &[Known], dims: &[usize]) -> Result<Known> {
+    let (starts, ends) = (integers(&inputs[1], "starts")?, integers(&inputs[2], "ends")?);
+    let axes = match inputs.get(3) {
+        Some(axes) => integers(axes, "axes")?.to_vec(),
+        None => (0..starts.len() as i64).collect(),
+    };
+    let steps = match inputs.get(4) {
+        Some(steps) => integers(steps, "steps")?.to_vec(),
+        None => vec![1; starts.len()],
+    };
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        let got = format!("{}, {} and {}", ends.len(), axes.len(), steps.len());
+        return Err(Error::invalid("ends, axes and steps", format!("{} each", starts.len()), got));
+    }
+    axes_of(&axes, dims.len())?;
+    let (mut to, mut start, mut step) = (dims.to_vec(), vec![0; dims.len()], vec![1; dims.len()]);
+    for (index, &axis) in axes.iter().enumerate() {
+        let axis = axis_of(axis, dims.len())?;
+        let extent = dims[axis] as i64;
+        let by = steps[index];
+        // Backwards, an end of -1 stands for "through element 0".
+        let (low, high) = if by > 0 { (0, extent) } else { (-1, extent - 1) };
+        let bound = |at: i64| {
+            let from = if at < 0 { at.saturating_add(extent) } else { at };
+            from.clamp(low, high)
+        };
+        let (from, until) = (bound(starts[index]), bound(ends[index]));
+        let count = match by {
+            0 => return Err(Error::invalid("steps", "no 0", by)),
+            by if by > 0 => (until - from).max(0).cast_unsigned().div_ceil(by.cast_unsigned()),
+            by => (from - until).max(0).cast_unsigned().div_ceil(by.unsigned_abs()),
+        };
+        to[axis] = count as usize;
+        // With one element the step is never taken, and may be anything.
+        (start[axis], step[axis]) = (from.max(0) as usize, if count > 1 { by } else { 1 });
+    }
+    if to == dims && step.iter().all(|&step| step == 1) {
+        return Ok(inputs[0].clone());
+    }
+    context.emit(StepOp::Slice { start, step }, &inputs[..1], to)
+}
+
+fn reshaped(dims: &[usize], to: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
+    let refused =
+        || Error::invalid("dims", format!("dims for the elements of {dims:?}"), format!("{to:?}"));
+    let mut free = None;
+    let mut result = Vec::with_capacity(to.len());
+    if to.len() > MAX_RANK {
+        return Err(refused());
+    }
+    for (axis, &dim) in to.iter().enumerate() {
+        result.push(match dim {
+            0 if !allow_zero => *dims.get(axis).ok_or_else(refused)?,
+            -1 if free.is_none() => {
+                free = Some(axis);
+                1
+            }
+            dim => usize::try_from(dim).map_err(|_| refused())?,
+        });
+    }
+    if let Some(axis) = free {
+        let rest = elements("dims", &result)?;
+        let all = elements("input", dims)?;
+        if rest == 0 || all % rest != 0 {
+            return Err(refused());
+        }
+        result[axis] = all / rest;
+    }
+    Ok(result)
+}
+
+fn pad(
+    context: &mut Context<'_>,
+    inputs: &[Known],
+    dims: &[usize],
+    mode: PadMode,
+) -> Result<Known> {
+    let rank = dims.len();
+    let widths = integers(&inputs[1], "pads")?;
+    let axes = match inputs.get(2) {
+        Some(axes) => integers(axes, "axes")?.to_vec(),
+        None => (0..rank as i64).collect(),
+    };
+    if widths.len() != 2 * axes.len() {
+        return Err(Error::invalid("pads", (2 * axes.len()).to_string(), widths.len()));
+    }
+    axes_of(&axes, rank)?;
+    let (mut front, mut back) = (vec![0; rank], vec![0; rank]);
+    for (index, &axis) in axes.iter().enumerate() {
+        let axis = axis_of(axis, rank)?;
+        (front[axis], back[axis]) = (widths[index], widths[index + axes.len()]);
+    }
+    // Negative widths cut first.
+    let (mut cut, mut start, mut before, mut to) =
+        (dims.to_vec(), vec![0; rank], vec![0; rank], Vec::new());
+    for axis in 0..rank {
+        let refused = || {
+            let got = format!("{} and {}", front[axis], back[axis]);
+            Error::invalid(
+                format!("pads of axis {axis}"),
+                format!("widths for {}", dims[axis]),
+                got,
+            )
+        };
+        let removed =
+            |width: i64| usize::try_from(width.min(0).unsigned_abs()).map_err(|_| refused());
+        let added = |width: i64| usize::try_from(width.max(0)).map_err(|_| refused());
+        start[axis] = removed(front[axis])?;
+        cut[axis] = start[axis]
+            .checked_add(removed(back[axis])?)
+            .and_then(|removed| dims[axis].checked_sub(removed))
+            .filter(|&left| left > 0)
+            .ok_or_else(refused)?;
+        before[axis] = added(front[axis])?;
+        let after = added(back[axis])?;
+        if mode == PadMode::Reflect && before[axis].max(after) >= cut[axis] {
+            return Err(refused());
+        }
+        let whole = cut[axis].checked_add(before[axis]).and_then(|sum| sum.checked_add(after));
+        to.push(whole.ok_or_else(refused)?);
+    }
+    let mut y = inputs[0].clone();
+    if cut != dims {
+        y = context.emit(StepOp::Slice { start, step: vec![1; rank] }, &[y], cut.clone())?;
+    }
+    if to == cut { Ok(y) } else { context.emit(StepOp::Pad { before, mode }, &[y], to) }
+}
+
+fn matmul(context: &mut Context<'_>, inputs: &[Known], mut a: Vec<usize>) -> Result<Known> {
+    let mut b = context.dims(&inputs[1]);
+    if a.is_empty() || b.is_empty() {
+        return Err(Error::invalid("input", "rank 1 or more", "rank 0"));
+    }
+    let (row, column) = (a.len() == 1, b.len() == 1);
+    if row {
+        a.insert(0, 1);
+    }
+    if column {
+        b.push(1);
+    }
+    let ([m, k], [inner, n]) = (last_two(&a), last_two(&b));
+    if k != inner {
+        return Err(Error::invalid("matrices", format!("{k} rows"), inner));
+    }
+    let operands = [context.view(&inputs[0], a.clone())?, context.view(&inputs[1], b.clone())?];
+    let batch = broadcast(&a[..a.len() - 2], &b[..b.len() - 2])?;
+    let product = [&batch[..], &[m, n]].concat();
+    let y = context.emit(StepOp::MatMul, &operands, product)?;
+    let rows = (!row).then_some(m);
+    let columns = (!column).then_some(n);
+    context.view(&y, batch.into_iter().chain(rows).chain(columns).collect())
+}
+
+fn last_two(dims: &[usize]) -> [usize; 2] {
+    [dims[dims.len() - 2], dims[dims.len() - 1]]
+}
+
+fn cast(context: &mut Context<'_>, x: &Known, dims: Vec<usize>, to: Kind) -> Result<Known> {
+    match (x, to) {
+        (Known::Float(_), Kind::Float) | (Known::Integer(_), Kind::Integer) => Ok(x.clone()),
+        (Known::Integer(tensor), Kind::Float) => {
+            let values = tensor.integers("input")?.iter().map(|&x| x as f32).collect();
+            context.float(dims, values)
+        }
+        (Known::Integer(tensor), Kind::Bool) => {
+            let values = tensor.integers("input")?.iter().map(|&x| i64::from(x != 0)).collect();
+            Tensor::i64(dims, values).map(Known::Integer)
+        }
+        (Known::Float(_), Kind::Integer | Kind::Bool) => {
+            let values = context.constant(x).ok_or_else(|| {
+                Error::invalid("input", "floats known beforehand", "floats of the run")
+            })?;
+            let one = |&x: &f32| if to == Kind::Bool { i64::from(x != 0.0) } else { x as i64 };
+            Tensor::i64(dims, values.iter().map(one).collect()).map(Known::Integer)
+        }
+    }
+}
+
+fn range(context: &mut Context<'_>, inputs: &[Known]) -> Result<Known> {
+    const MOST: f64 = (1 << 20) as f64;
+    let refused = |count: f64| Error::invalid("range", format!("0 to {MOST} elements"), count);
+    if let Known::Integer(_) = inputs[0] {
+        let scalar = |index: usize| match integers(&inputs[index], "range")? {
+            &[value] => Ok(i128::from(value)),
+            values => Err(Error::invalid("range", "single numbers", values.len())),
+        };
+        let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
+        if step == 0 {
+            return Err(Error::invalid("range step", "not 0", step));
+        }
+        let span = (limit - start) * step.signum();
+        let count = if span <= 0 { 0 } else { (span + step.abs() - 1) / step.abs() };
+        if count as f64 > MOST {
+            return Err(refused(count as f64));
+        }
+        let values: Vec<i64> = (0..count).map(|i| (start + i * step) as i64).collect();
+        return Ok(Known::Integer(Tensor::list(values)));
+    }
+    let scalar = |index: usize| match context.constant(&inputs[index]).as_deref().map(Vec::as_slice)
+    {
+        Some(&[value]) => Ok(f64::from(value)),
+        _ => Err(Error::invalid("range", "single numbers known beforehand", "others")),
+    };
+    let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
+    let count = ((limit - start) / step).ceil().max(0.0);
+    // Also what is not a number.
+    if !(1.0..=MOST).contains(&count) {
+        return Err(refused(count));
+    }
+    let values: Vec<f32> = (0..count as usize).map(|i| (start + i as f64 * step) as f32).collect();
+    context.float(vec![values.len()], values)
+}
+
+fn compare(context: &mut Context<'_>, comparison: Comparison, inputs: &[Known]) -> Result<Known> {
+    let dims = inputs.iter().map(|x| context.dims(x)).collect::<Vec<_>>();
+    let to = broadcast(&dims[0], &dims[1])?;
+    elements("output", &to)?;
+    let result = |a: f64, b: f64| {
+        i64::from(match comparison {
+            Comparison::Equal => a == b,
+            Comparison::Less => a < b,
+            Comparison::Greater => a > b,
+            Comparison::LessOrEqual => a <= b,
+            Comparison::GreaterOrEqual => a >= b,
+            Comparison::And => a != 0.0 && b != 0.0,
+            Comparison::Or => a != 0.0 || b != 0.0,
+        })
+    };
+    let values: Vec<Vec<f64>> = inputs
+        .iter()
+        .map(|x| match x {
+            // Shapes and indices are far below 2^53.
+            Known::Integer(tensor) => {
+                Ok(tensor.integers("input")?.iter().map(|&x| x as f64).collect())
+            }
+            Known::Float(_) => context
+                .constant(x)
+                .map(|values| values.iter().map(|&x| f64::from(x)).collect())
+                .ok_or_else(|| Error::invalid("input", "known beforehand", "floats of the run")),
+        })
+        .collect::<Result<_>>()?;
+    let operand = |index: usize| cpu::Operand { dims: &dims[index], values: &values[index][..] };
+    let values = cpu::binary_map(&[operand(0), operand(1)], &to, result);
+    Tensor::i64(to, values).map(Known::Integer)
+}
+
+fn select(context: &mut Context<'_>, inputs: &[Known]) -> Result<Known> {
+    let condition = integers(&inputs[0], "condition")?;
+    let [c, a, b] = [0, 1, 2].map(|index| context.dims(&inputs[index]));
+    let to = broadcast(&broadcast(&c, &a)?, &b)?;
+    let all = |chosen: &Known, context: &mut Context<'_>| {
+        if context.dims(chosen) == to {
+            return Ok(chosen.clone());
+        }
+        context.emit(StepOp::Expand, std::slice::from_ref(chosen), to.clone())
+    };
+    if condition.iter().all(|&c| c != 0) {
+        return all(&inputs[1], context);
+    }
+    if condition.iter().all(|&c| c == 0) {
+        return all(&inputs[2], context);
+    }
+    let condition = all(&inputs[0], context)?;
+    let (a, b) = (all(&inputs[1], context)?, all(&inputs[2], context)?);
+    let pick = integers(&condition, "condition")?;
+    if let (Known::Integer(a), Known::Integer(b)) = (&a, &b) {
+        let pairs = a.integers("a")?.iter().zip(b.integers("b")?);
+        let values = pairs.zip(pick).map(|((&a, &b), &c)| if c != 0 { a } else { b });
+        return Tensor::i64(to, values.collect()).map(Known::Integer);
+    }
+    let (Some(a), Some(b)) = (context.constant(&a), context.constant(&b)) else {
+        return Err(Error::invalid("inputs", "values known beforehand", "floats of the run"));
+    };
+    let values = a.iter().zip(b.iter()).zip(pick);
+    let values = values.map(|((&a, &b), &c)| if c != 0 { a } else { b }).collect();
+    context.float(to, values)
+}
