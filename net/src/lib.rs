@@ -1,8 +1,10 @@
 //! Whole networks for [`dsconv`]: ONNX in and out, a graph of operators, programs of static shapes, and their run
-//! on the CPU.
+//! on the CPU and on GPUs.
 
 pub mod cpu;
 mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod graph;
 mod lower;
 pub mod op;
