@@ -7,6 +7,7 @@ mod fold;
 mod fuse;
 pub mod graph;
 mod lower;
+pub mod model;
 pub mod onnx;
 pub mod op;
 pub mod program;
@@ -17,4 +18,5 @@ mod window;
 
 pub use error::{Error, Result, Unsupported};
 pub use graph::Graph;
+pub use model::Model;
 pub use program::Program;
