@@ -1,14 +1,17 @@
 //! A network whatever the shape of its input: operators in ONNX's semantics.
 
 use crate::op::{Binary, PadMode, PoolKind, Reduction, Unary};
-use crate::tensor::Tensor;
+use crate::tensor::{MAX_RANK, Tensor};
 use crate::{Error, Result};
-use dsconv::{Activation, Residual, Weights};
+use dsconv::Weights;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Nodes in an order they can run in, with what they learned.
+///
+/// Activations and additions stay nodes of their own: a program fuses them into the convolutions, where it knows
+/// that shapes are equal.
 ///
 /// [`specialise`](Self::specialise) turns it into a [`Program`](crate::Program) for given input shapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,7 +68,7 @@ pub struct Node {
 /// and no network computes at run time (axes, bounds of Clip, …) is a field here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
-    /// A convolution. Inputs: x, and with a residual the tensor to add.
+    /// A convolution. Input: x.
     Conv {
         /// Weights, with the geometry.
         weights: WeightsId,
@@ -73,10 +76,6 @@ pub enum Op {
         auto_pad: AutoPad,
         /// Where the channels of x are.
         channels: Channels,
-        /// Applied to the sum.
-        activation: Activation,
-        /// Where the second input is added.
-        residual: Residual,
     },
     /// A transposed convolution. Inputs: x, weights (I, O/groups, kh, kw), optionally bias (O).
     ConvTranspose {
@@ -424,6 +423,60 @@ impl Graph {
         }
         self.weights[id.0] = Arc::new(weights);
         Ok(())
+    }
+}
+
+impl Graph {
+    /// Checks that every value has one origin, which comes before its readers, and that all ids exist.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let mut origin = vec![false; self.values.len()];
+        let mut define = |id: ValueId| match origin.get_mut(id.0) {
+            Some(defined) if !*defined => {
+                *defined = true;
+                Ok(())
+            }
+            Some(_) => Err(Error::invalid(format!("value {}", id.0), "one origin", "two")),
+            None => Err(Error::invalid("value", format!("below {}", self.values.len()), id.0)),
+        };
+        for input in &self.inputs {
+            if input.dims.len() > MAX_RANK {
+                let expected = format!("rank 0..={MAX_RANK}");
+                return Err(Error::invalid(
+                    format!("input {:?}", input.name),
+                    expected,
+                    input.dims.len(),
+                ));
+            }
+            define(input.value)?;
+        }
+        self.constants.keys().try_for_each(|&id| define(id))?;
+        let mut defined: HashSet<ValueId> = self.constants.keys().copied().collect();
+        defined.extend(self.inputs.iter().map(|input| input.value));
+        let known = |defined: &HashSet<ValueId>, what: &str, id: ValueId| {
+            if defined.contains(&id) {
+                return Ok(());
+            }
+            Err(Error::invalid(what, "a value with an origin before it", format!("value {}", id.0)))
+        };
+        for node in &self.nodes {
+            let name = format!("input of node {:?}", node.name);
+            node.inputs.iter().try_for_each(|&id| known(&defined, &name, id))?;
+            if let Op::Conv { weights, .. } = node.op
+                && weights.0 >= self.weights.len()
+            {
+                let field = format!("weights of node {:?}", node.name);
+                return Err(Error::invalid(
+                    field,
+                    format!("below {}", self.weights.len()),
+                    weights.0,
+                ));
+            }
+            define(node.output)?;
+            defined.insert(node.output);
+        }
+        self.outputs.iter().try_for_each(|output| {
+            known(&defined, &format!("output {:?}", output.name), output.value)
+        })
     }
 }
 

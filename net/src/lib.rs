@@ -3,10 +3,14 @@
 
 pub mod cpu;
 mod error;
+mod fold;
+mod fuse;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod graph;
 mod lower;
+pub mod model;
+pub mod onnx;
 pub mod op;
 pub mod program;
 mod resample;
@@ -16,4 +20,5 @@ mod window;
 
 pub use error::{Error, Result, Unsupported};
 pub use graph::Graph;
+pub use model::Model;
 pub use program::Program;

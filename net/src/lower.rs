@@ -8,7 +8,7 @@ use crate::specialise::{Context, Known};
 use crate::tensor::{MAX_RANK, Tensor, broadcast, elements};
 use crate::window::{self, Window};
 use crate::{Error, Result, cpu};
-use dsconv::{Activation, Residual};
+use dsconv::{Activation, Residual, Weights};
 use std::sync::Arc;
 
 pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Result<Known> {
@@ -20,7 +20,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
     let dims = context.dims(x);
     let rank = dims.len();
     match op {
-        Op::Conv { weights, auto_pad, channels: Channels::First, activation, residual } => {
+        Op::Conv { weights, auto_pad, channels: Channels::First } => {
             let shape = cpu::shape(&dims)?;
             let mut geometry = layer(context, *weights)?;
             if *auto_pad != AutoPad::None {
@@ -35,32 +35,25 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
             let weights = context.padded(weights.0, geometry.padding)?;
             let to = [output.batch, output.channels, output.height, output.width];
             let to: Vec<usize> = to.iter().map(|&dim| dim as usize).collect();
-            check_residual(context, inputs, *residual, &to)?;
-            let op = StepOp::Conv { weights, activation: *activation, residual: *residual };
-            context.emit(op, inputs, to)
+            context.emit(conv(weights), inputs, to)
         }
-        Op::Conv { weights, channels: Channels::Last, activation, residual, .. } => {
+        Op::Conv { weights, channels: Channels::Last, .. } => {
             let geometry = layer(context, *weights)?;
             let Some((&last, rows)) = dims.split_last() else {
                 return Err(Error::invalid("input", "rank 1 or more", "rank 0"));
             };
             let mut to = rows.to_vec();
             to.push(geometry.out_channels as usize);
-            check_residual(context, inputs, *residual, &to)?;
             let rows = elements("input rows", rows)?;
             let view = vec![rows, last, 1, 1];
             let output = geometry.output_shape(cpu::shape(&view)?)?;
             if [output.height, output.width] != [1, 1] {
                 return Err(Error::invalid("weights", "a 1x1 kernel", format!("{geometry:?}")));
             }
-            let mut operands = vec![context.view(x, view)?];
             let flat = vec![rows, geometry.out_channels as usize, 1, 1];
-            if let Some(added) = inputs.get(1) {
-                operands.push(context.view(added, flat.clone())?);
-            }
             let weights = context.padded(weights.0, geometry.padding)?;
-            let op = StepOp::Conv { weights, activation: *activation, residual: *residual };
-            let y = context.emit(op, &operands, flat)?;
+            let y = context.view(x, view)?;
+            let y = context.emit(conv(weights), &[y], flat)?;
             context.view(&y, to)
         }
         Op::ConvTranspose { .. } => window::conv_transpose(context, op, inputs),
@@ -346,14 +339,12 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
 /// The fewest and the most inputs of an operator.
 fn arity(op: &Op) -> (usize, usize) {
     match op {
-        Op::Conv { residual: Residual::None, .. } => (1, 1),
         Op::Concat { .. } => (1, usize::MAX),
         Op::ConvTranspose { .. } => (2, 3),
         Op::Slice => (3, 5),
         Op::Pad { .. } => (2, 3),
         Op::ChannelAffine | Op::Range | Op::Where => (3, 3),
-        Op::Conv { .. }
-        | Op::Binary(_)
+        Op::Binary(_)
         | Op::Gather { .. }
         | Op::Resize { .. }
         | Op::Reshape { .. }
@@ -398,20 +389,8 @@ fn layer(context: &Context<'_>, id: WeightsId) -> Result<dsconv::ConvDescriptor>
     Ok(descriptor(weights))
 }
 
-fn check_residual(
-    context: &Context<'_>,
-    inputs: &[Known],
-    residual: Residual,
-    to: &[usize],
-) -> Result<()> {
-    if residual == Residual::None {
-        return Ok(());
-    }
-    let dims = context.dims(&inputs[1]);
-    if dims == to {
-        return Ok(());
-    }
-    Err(Error::invalid("residual", format!("dims {to:?}"), format!("{dims:?}")))
+fn conv(weights: Arc<Weights>) -> StepOp {
+    StepOp::Conv { weights, activation: Activation::Identity, residual: Residual::None }
 }
 
 /// An axis counted from the front.

@@ -1,0 +1,612 @@
+//! The operators of a model as operators of a graph.
+
+use super::data;
+use super::import::Importer;
+use super::node::{Attributes, Converted, Refusal, refuse};
+use super::proto::{NodeProto, data_type};
+use super::{quantized, spatial};
+use crate::Error;
+use crate::graph::{
+    Comparison, Coordinates, Interpolation, Kind, Op, Parts, Rounding, Scalar, ValueId,
+};
+use crate::op::{Binary, PadMode, Reduction, Unary};
+use crate::tensor::{Data, Tensor};
+use dsconv::Activation;
+
+/// A node and what is needed to convert it.
+pub(crate) struct At<'i, 'a> {
+    pub(crate) importer: &'i mut Importer<'a>,
+    pub(crate) node: &'a NodeProto,
+    pub(crate) attributes: &'i Attributes<'a>,
+}
+
+impl At<'_, '_> {
+    /// A required input.
+    pub(crate) fn input(&mut self, index: usize) -> Converted<ValueId> {
+        match self.optional(index)? {
+            Some(value) => Ok(value),
+            None => {
+                let (op, got) = (&self.node.op_type, self.node.input.len());
+                Err(Error::invalid(format!("inputs of {op}"), format!("input {index}"), got).into())
+            }
+        }
+    }
+
+    pub(crate) fn optional(&mut self, index: usize) -> Converted<Option<ValueId>> {
+        match self.node.input.get(index) {
+            Some(name) if !name.is_empty() => Ok(Some(self.importer.value(name)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn inputs(&mut self) -> Converted<Vec<ValueId>> {
+        (0..self.node.input.len()).map(|index| self.input(index)).collect()
+    }
+
+    pub(crate) fn constant(&self, value: ValueId) -> Option<&Tensor> {
+        self.importer.graph.constants.get(&value)
+    }
+
+    /// An input that must be known.
+    pub(crate) fn known(&mut self, index: usize, what: &str) -> Converted<Option<Tensor>> {
+        let Some(value) = self.optional(index)? else { return Ok(None) };
+        match self.constant(value) {
+            Some(tensor) => Ok(Some(tensor.clone())),
+            None => refuse(format!("{what} that the run computes")),
+        }
+    }
+
+    fn known_ints(&mut self, index: usize, what: &str) -> Converted<Option<Vec<i64>>> {
+        match self.known(index, what)? {
+            Some(tensor) => Ok(Some(tensor.integers(what)?.to_vec())),
+            None => Ok(None),
+        }
+    }
+
+    fn known_float(&mut self, index: usize, what: &str) -> Converted<Option<f32>> {
+        match self.known(index, what)? {
+            Some(tensor) => match tensor.floats(what)? {
+                &[value] => Ok(Some(value)),
+                values => Err(Error::invalid(what, "one number", values.len()).into()),
+            },
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn push(&mut self, op: Op, inputs: impl Into<Vec<ValueId>>) -> Converted<ValueId> {
+        Ok(self.importer.push(op, inputs)?)
+    }
+
+    fn binary(&mut self, op: Binary, a: ValueId, b: ValueId) -> Converted<ValueId> {
+        self.push(Op::Binary(op), [a, b])
+    }
+
+    fn opset(&self) -> i64 {
+        self.importer.opset
+    }
+
+    /// Axes, as an attribute or (from that operator set on) as an input.
+    fn axes(&mut self, input_since: i64) -> Converted<Vec<i64>> {
+        if self.opset() < input_since {
+            return Ok(self.attributes.ints("axes")?.unwrap_or_default().to_vec());
+        }
+        Ok(self.known_ints(1, "axes")?.unwrap_or_default())
+    }
+}
+
+/// The values that a node writes, in its outputs' order.
+pub(crate) fn convert<'a>(
+    importer: &mut Importer<'a>,
+    node: &'a NodeProto,
+    attributes: &Attributes<'a>,
+) -> Converted<Vec<ValueId>> {
+    let mut at = At { importer, node, attributes };
+    let op = match node.op_type.as_str() {
+        "Constant" => return constant(&mut at),
+        "Identity" => return at.input(0).map(|x| vec![x]),
+        "Dropout" => {
+            attributes.ignore(&["ratio", "seed", "is_test"]);
+            return at.input(0).map(|x| vec![x]);
+        }
+        "Split" => return split(&mut at),
+        "Conv" => return spatial::conv(&mut at).map(|y| vec![y]),
+        "ConvTranspose" => return spatial::conv_transpose(&mut at).map(|y| vec![y]),
+        "MaxPool" | "AveragePool" => return spatial::pool(&mut at).map(|y| vec![y]),
+        "Gemm" => return spatial::gemm(&mut at).map(|y| vec![y]),
+        "MatMul" => return spatial::matmul(&mut at).map(|y| vec![y]),
+        "QuantizeLinear" => return quantized::quantize(&mut at).map(|y| vec![y]),
+        "DequantizeLinear" => return quantized::dequantize(&mut at).map(|y| vec![y]),
+        "Clip" => clip(&mut at)?,
+        "Sum" | "Min" | "Max" | "Mean" => return variadic(&mut at).map(|y| vec![y]),
+        "BatchNormalization" => return batch_norm(&mut at).map(|y| vec![y]),
+        "InstanceNormalization" => return instance_norm(&mut at).map(|y| vec![y]),
+        "LayerNormalization" => return layer_norm(&mut at).map(|y| vec![y]),
+        "Gelu" | "Mish" | "Swish" | "LogSoftmax" | "ReduceL2" | "ReduceSumSquare" => {
+            return composed(&mut at).map(|y| vec![y]);
+        }
+        "Slice" => return slice(&mut at).map(|y| vec![y]),
+        "Resize" | "Upsample" => return resize(&mut at).map(|y| vec![y]),
+        "Pad" => return pad(&mut at).map(|y| vec![y]),
+        _ => simple(&mut at)?,
+    };
+    // Operators whose inputs are the graph's, in the same order.
+    let count = match op {
+        Op::Unary(_) | Op::Reduce { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => 1,
+        _ => node.input.len(),
+    };
+    let inputs = (0..count).map(|index| at.input(index)).collect::<Converted<Vec<_>>>()?;
+    if inputs.is_empty() {
+        return Err(Error::invalid("inputs", "at least one", 0).into());
+    }
+    at.push(op, inputs).map(|y| vec![y])
+}
+
+fn simple(at: &mut At<'_, '_>) -> Converted<Op> {
+    let attributes = at.attributes;
+    let activation = |activation| Op::Unary(Unary::Activation(activation));
+    let opset = at.opset();
+    Ok(match at.node.op_type.as_str() {
+        "Relu" => activation(Activation::Relu),
+        "Sigmoid" => activation(Activation::Sigmoid),
+        "HardSwish" => activation(Activation::HardSwish),
+        "LeakyRelu" => {
+            activation(Activation::LeakyRelu(attributes.float("alpha")?.unwrap_or(0.01)))
+        }
+        "HardSigmoid" => Op::Unary(Unary::HardSigmoid {
+            alpha: attributes.float("alpha")?.unwrap_or(0.2),
+            beta: attributes.float("beta")?.unwrap_or(0.5),
+        }),
+        "Elu" => Op::Unary(Unary::Elu(attributes.float("alpha")?.unwrap_or(1.0))),
+        "Softplus" => Op::Unary(Unary::Softplus),
+        "Exp" => Op::Unary(Unary::Exp),
+        "Log" => Op::Unary(Unary::Log),
+        "Sqrt" => Op::Unary(Unary::Sqrt),
+        "Reciprocal" => Op::Unary(Unary::Reciprocal),
+        "Neg" => Op::Unary(Unary::Neg),
+        "Abs" => Op::Unary(Unary::Abs),
+        "Tanh" => Op::Unary(Unary::Tanh),
+        "Erf" => Op::Unary(Unary::Erf),
+        "Floor" => Op::Unary(Unary::Floor),
+        "Ceil" => Op::Unary(Unary::Ceil),
+        "Round" => Op::Unary(Unary::Round),
+        "Sin" => Op::Unary(Unary::Sin),
+        "Cos" => Op::Unary(Unary::Cos),
+        "Add" => Op::Binary(Binary::Add),
+        "Sub" => Op::Binary(Binary::Sub),
+        "Mul" => Op::Binary(Binary::Mul),
+        "Div" => Op::Binary(Binary::Div),
+        "Pow" => Op::Binary(Binary::Pow),
+        "PRelu" => Op::Binary(Binary::PRelu),
+        "GlobalAveragePool" => Op::GlobalAverage,
+        "GlobalMaxPool" => Op::GlobalMax,
+        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
+            let (reduction, since) = match at.node.op_type.as_str() {
+                "ReduceMean" => (Reduction::Mean, 18),
+                "ReduceSum" => (Reduction::Sum, 13),
+                "ReduceMax" => (Reduction::Max, 18),
+                _ => (Reduction::Min, 18),
+            };
+            let axes = at.axes(since)?;
+            if axes.is_empty() && at.attributes.flag("noop_with_empty_axes")? {
+                return refuse("noop_with_empty_axes without axes");
+            }
+            Op::Reduce { reduction, axes, keep: attributes.int("keepdims")?.unwrap_or(1) != 0 }
+        }
+        "Softmax" => {
+            let flatten = opset < 13;
+            let default = if flatten { 1 } else { -1 };
+            Op::Softmax { axis: attributes.int("axis")?.unwrap_or(default), flatten }
+        }
+        "Concat" => match attributes.int("axis")? {
+            Some(axis) => Op::Concat { axis },
+            None => return Err(Error::invalid("axis", "an attribute", "none").into()),
+        },
+        "Gather" => Op::Gather { axis: attributes.int("axis")?.unwrap_or(0) },
+        "Reshape" => Op::Reshape { allow_zero: attributes.flag("allowzero")? },
+        "Flatten" => Op::Flatten { axis: attributes.int("axis")?.unwrap_or(1) },
+        "Squeeze" => Op::Squeeze { axes: at.axes(13)? },
+        "Unsqueeze" => Op::Unsqueeze { axes: at.axes(13)? },
+        "Transpose" => {
+            Op::Transpose { permutation: attributes.ints("perm")?.unwrap_or_default().to_vec() }
+        }
+        "Expand" => Op::Expand,
+        "Tile" => Op::Tile,
+        "Shape" => {
+            Op::Shape { start: attributes.int("start")?.unwrap_or(0), end: attributes.int("end")? }
+        }
+        "Size" => Op::Size,
+        "Cast" => Op::Cast { to: cast(attributes)? },
+        "ConstantOfShape" => Op::ConstantOfShape {
+            value: match attributes.tensor("value")? {
+                None => Scalar::Float(0.0),
+                Some(tensor) => match data::tensor(tensor, at.importer.folder)?.data() {
+                    Data::F32(values) if values.len() == 1 => Scalar::Float(values[0]),
+                    Data::I64(values) if values.len() == 1 => Scalar::Integer(values[0]),
+                    _ => return Err(Error::invalid("value", "one number", "more").into()),
+                },
+            },
+        },
+        "Range" => Op::Range,
+        "Equal" => Op::Compare(Comparison::Equal),
+        "Less" => Op::Compare(Comparison::Less),
+        "Greater" => Op::Compare(Comparison::Greater),
+        "LessOrEqual" => Op::Compare(Comparison::LessOrEqual),
+        "GreaterOrEqual" => Op::Compare(Comparison::GreaterOrEqual),
+        "And" => Op::Compare(Comparison::And),
+        "Or" => Op::Compare(Comparison::Or),
+        "Not" => Op::Not,
+        "Where" => Op::Where,
+        "DepthToSpace" => Op::DepthToSpace {
+            block: block(attributes)?,
+            blocks_first: match attributes.string("mode", "DCR")? {
+                "DCR" => true,
+                "CRD" => false,
+                mode => return refuse(format!("mode {mode}")),
+            },
+        },
+        "SpaceToDepth" => Op::SpaceToDepth { block: block(attributes)? },
+        _ => return Err(Refusal::Operator),
+    })
+}
+
+fn block(attributes: &Attributes<'_>) -> Converted<u32> {
+    let size = attributes.int("blocksize")?.unwrap_or(0);
+    u32::try_from(size).map_err(|_| Error::invalid("blocksize", "a positive number", size).into())
+}
+
+fn cast(attributes: &Attributes<'_>) -> Converted<Kind> {
+    attributes.ignore(&["saturate"]);
+    let to = attributes.int("to")?.and_then(|to| i32::try_from(to).ok()).unwrap_or(0);
+    Ok(match to {
+        to if data::is_float(to) => Kind::Float,
+        data_type::BOOL => Kind::Bool,
+        data_type::INT32 | data_type::INT64 => Kind::Integer,
+        to => return refuse(format!("to {}", data_type::name(to))),
+    })
+}
+
+fn constant(at: &mut At<'_, '_>) -> Converted<Vec<ValueId>> {
+    let attributes = at.attributes;
+    if let Some(tensor) = attributes.tensor("value")? {
+        let Some(name) = at.node.output.first() else { return Ok(Vec::new()) };
+        at.importer.bind_tensor(name, tensor)?;
+        return Ok(Vec::new());
+    }
+    let tensor = if let Some(value) = attributes.float("value_float")? {
+        Tensor::scalar(value)
+    } else if let Some(value) = attributes.int("value_int")? {
+        Tensor::i64([], vec![value])?
+    } else if let Some(values) = attributes.floats("value_floats")? {
+        Tensor::f32([values.len()], values.to_vec())?
+    } else if let Some(values) = attributes.ints("value_ints")? {
+        Tensor::list(values)
+    } else {
+        return refuse("a value that is no tensor and no number");
+    };
+    Ok(vec![at.importer.constant(at.importer.node.clone(), tensor)])
+}
+
+fn clip(at: &mut At<'_, '_>) -> Converted<Op> {
+    let (low, high) = if at.opset() < 11 {
+        (at.attributes.float("min")?, at.attributes.float("max")?)
+    } else {
+        (at.known_float(1, "min")?, at.known_float(2, "max")?)
+    };
+    // Infinities would not survive JSON, and the ends of the floats do the same.
+    let finite = |end: Option<f32>, default: f32| end.unwrap_or(default).clamp(f32::MIN, f32::MAX);
+    let (low, high) = (finite(low, f32::MIN), finite(high, f32::MAX));
+    Ok(Op::Unary(Unary::Activation(if low == 0.0 && high == 6.0 {
+        Activation::Relu6
+    } else if low <= high {
+        Activation::Clamp { low, high }
+    } else {
+        // ONNX: the upper end wins.
+        Activation::Clamp { low: high, high }
+    })))
+}
+
+fn variadic(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let op = match at.node.op_type.as_str() {
+        "Min" => Binary::Min,
+        "Max" => Binary::Max,
+        _ => Binary::Add,
+    };
+    let inputs = at.inputs()?;
+    let mut y = at.input(0)?;
+    for &x in &inputs[1..] {
+        y = at.binary(op, y, x)?;
+    }
+    if at.node.op_type == "Mean" {
+        let count = at.importer.scalar(inputs.len() as f32);
+        y = at.binary(Binary::Div, y, count)?;
+    }
+    Ok(y)
+}
+
+fn batch_norm(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    at.attributes.ignore(&["momentum"]);
+    at.attributes.unset("training_mode")?;
+    if at.attributes.int("spatial")?.unwrap_or(1) != 1 {
+        return refuse("spatial = 0");
+    }
+    let epsilon = f64::from(at.attributes.float("epsilon")?.unwrap_or(1e-5));
+    let mut parts = Vec::new();
+    for (index, what) in ["scale", "B", "mean", "var"].into_iter().enumerate() {
+        at.input(index + 1)?;
+        parts.push(at.known(index + 1, what)?.unwrap_or_else(|| Tensor::list([])));
+    }
+    let [scale, shift, mean, variance] =
+        [0, 1, 2, 3].map(|index| parts[index].floats("batch norm").map(<[f32]>::to_vec));
+    let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
+    let count = scale.len();
+    if [shift.len(), mean.len(), variance.len()] != [count; 3] {
+        let got = format!("{}, {}, {}", shift.len(), mean.len(), variance.len());
+        return Err(Error::invalid("B, mean and var", format!("{count} numbers each"), got).into());
+    }
+    let factors: Vec<f64> = scale
+        .iter()
+        .zip(&variance)
+        .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + epsilon).sqrt())
+        .collect();
+    let shifts = factors.iter().zip(shift.iter().zip(&mean));
+    let shifts = shifts.map(|(f, (&b, &mean))| (f64::from(b) - f64::from(mean) * f) as f32);
+    let shifts = Tensor::f32([count], shifts.collect())?;
+    let factors = Tensor::f32([count], factors.iter().map(|&f| f as f32).collect())?;
+    let name = at.importer.node.clone();
+    let factors = at.importer.constant(format!("{name} scale"), factors);
+    let shifts = at.importer.constant(format!("{name} shift"), shifts);
+    let x = at.input(0)?;
+    at.push(Op::ChannelAffine, [x, factors, shifts])
+}
+
+/// `(x - mean) / sqrt(variance + epsilon)`, the mean being what an operator computes.
+fn normalised(at: &mut At<'_, '_>, x: ValueId, mean: &Op, epsilon: f32) -> Converted<ValueId> {
+    let centre = at.push(mean.clone(), [x])?;
+    let centred = at.binary(Binary::Sub, x, centre)?;
+    let squares = at.binary(Binary::Mul, centred, centred)?;
+    let variance = at.push(mean.clone(), [squares])?;
+    let epsilon = at.importer.scalar(epsilon);
+    let variance = at.binary(Binary::Add, variance, epsilon)?;
+    let deviation = at.push(Op::Unary(Unary::Sqrt), [variance])?;
+    at.binary(Binary::Div, centred, deviation)
+}
+
+fn instance_norm(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let epsilon = at.attributes.float("epsilon")?.unwrap_or(1e-5);
+    let (x, scale, shift) = (at.input(0)?, at.input(1)?, at.input(2)?);
+    let y = normalised(at, x, &Op::GlobalAverage, epsilon)?;
+    at.push(Op::ChannelAffine, [y, scale, shift])
+}
+
+fn layer_norm(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    at.attributes.ignore(&["stash_type"]);
+    let epsilon = at.attributes.float("epsilon")?.unwrap_or(1e-5);
+    let axis = at.attributes.int("axis")?.unwrap_or(-1);
+    if !(-8..0).contains(&axis) {
+        return refuse("an axis counted from the front");
+    }
+    let (x, scale) = (at.input(0)?, at.input(1)?);
+    let mean = Op::Reduce { reduction: Reduction::Mean, axes: (axis..0).collect(), keep: true };
+    let y = normalised(at, x, &mean, epsilon)?;
+    let y = at.binary(Binary::Mul, y, scale)?;
+    match at.optional(2)? {
+        Some(shift) => at.binary(Binary::Add, y, shift),
+        None => Ok(y),
+    }
+}
+
+fn composed(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let x = at.input(0)?;
+    let activation = |activation| Op::Unary(Unary::Activation(activation));
+    match at.node.op_type.as_str() {
+        "Swish" => {
+            let alpha = at.attributes.float("alpha")?.unwrap_or(1.0);
+            if alpha == 1.0 {
+                return at.push(activation(Activation::Silu), [x]);
+            }
+            let alpha = at.importer.scalar(alpha);
+            let scaled = at.binary(Binary::Mul, x, alpha)?;
+            let gate = at.push(activation(Activation::Sigmoid), [scaled])?;
+            at.binary(Binary::Mul, x, gate)
+        }
+        "Mish" => {
+            let y = at.push(Op::Unary(Unary::Softplus), [x])?;
+            let y = at.push(Op::Unary(Unary::Tanh), [y])?;
+            at.binary(Binary::Mul, x, y)
+        }
+        "Gelu" => {
+            let half = at.importer.scalar(0.5);
+            let one = at.importer.scalar(1.0);
+            let inner = match at.attributes.string("approximate", "none")? {
+                "none" => {
+                    let factor = at.importer.scalar(std::f32::consts::FRAC_1_SQRT_2);
+                    let y = at.binary(Binary::Mul, x, factor)?;
+                    at.push(Op::Unary(Unary::Erf), [y])?
+                }
+                "tanh" => {
+                    let (cubic, factor) =
+                        (at.importer.scalar(0.044_715), at.importer.scalar(0.797_884_6));
+                    let y = at.binary(Binary::Mul, x, x)?;
+                    let y = at.binary(Binary::Mul, y, x)?;
+                    let y = at.binary(Binary::Mul, y, cubic)?;
+                    let y = at.binary(Binary::Add, y, x)?;
+                    let y = at.binary(Binary::Mul, y, factor)?;
+                    at.push(Op::Unary(Unary::Tanh), [y])?
+                }
+                other => return refuse(format!("approximate = {other}")),
+            };
+            let y = at.binary(Binary::Add, inner, one)?;
+            let y = at.binary(Binary::Mul, x, y)?;
+            at.binary(Binary::Mul, y, half)
+        }
+        "LogSoftmax" => {
+            let flatten = at.opset() < 13;
+            let default = if flatten { 1 } else { -1 };
+            let axis = at.attributes.int("axis")?.unwrap_or(default);
+            let y = at.push(Op::Softmax { axis, flatten }, [x])?;
+            at.push(Op::Unary(Unary::Log), [y])
+        }
+        // ReduceL2, ReduceSumSquare
+        op => {
+            let axes = at.axes(18)?;
+            at.attributes.unset("noop_with_empty_axes")?;
+            let keep = at.attributes.int("keepdims")?.unwrap_or(1) != 0;
+            let squares = at.binary(Binary::Mul, x, x)?;
+            let reduce = Op::Reduce { reduction: Reduction::Sum, axes, keep };
+            let sum = at.push(reduce, [squares])?;
+            if op == "ReduceL2" { at.push(Op::Unary(Unary::Sqrt), [sum]) } else { Ok(sum) }
+        }
+    }
+}
+
+fn split(at: &mut At<'_, '_>) -> Converted<Vec<ValueId>> {
+    let axis = at.attributes.int("axis")?.unwrap_or(0);
+    let lengths = if at.opset() < 13 {
+        at.attributes.ints("split")?.map(<[i64]>::to_vec)
+    } else {
+        at.known_ints(1, "split")?
+    };
+    let count = at.node.output.len();
+    if let Some(outputs) = at.attributes.int("num_outputs")?
+        && outputs != count as i64
+    {
+        return Err(Error::invalid("num_outputs", count.to_string(), outputs).into());
+    }
+    let parts: Vec<Parts> = match lengths {
+        None => (0..count).map(|index| Parts::Equal { index, count }).collect(),
+        Some(lengths) => {
+            let lengths = crate::lower::usizes(&lengths, "split")?;
+            let whole = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+            let whole = whole.filter(|_| lengths.len() == count).ok_or_else(|| {
+                Error::invalid("split", format!("{count} lengths"), format!("{lengths:?}"))
+            })?;
+            let mut start = 0;
+            let part = |&length: &usize| {
+                start += length;
+                Parts::Range { start: start - length, length, whole }
+            };
+            lengths.iter().map(part).collect()
+        }
+    };
+    let x = at.input(0)?;
+    parts.into_iter().map(|part| at.push(Op::Part { axis, part }, [x])).collect()
+}
+
+fn slice(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let x = at.input(0)?;
+    let mut inputs = vec![x];
+    if at.opset() < 10 {
+        for name in ["starts", "ends", "axes"] {
+            match at.attributes.ints(name)? {
+                Some(values) => inputs.push(at.importer.list(values)),
+                None if name == "axes" => {}
+                None => return Err(Error::invalid(name, "an attribute", "none").into()),
+            }
+        }
+        return at.push(Op::Slice, inputs);
+    }
+    inputs.extend([at.input(1)?, at.input(2)?]);
+    let steps = at.optional(4)?;
+    match (at.optional(3)?, steps) {
+        (Some(axes), steps) => {
+            inputs.push(axes);
+            inputs.extend(steps);
+        }
+        (None, None) => {}
+        (None, Some(steps)) => {
+            let Some(starts) = at.constant(inputs[1]).map(Tensor::len) else {
+                return refuse("steps without axes, and starts that are not constant");
+            };
+            inputs.push(at.importer.list((0..starts as i64).collect::<Vec<_>>()));
+            inputs.push(steps);
+        }
+    }
+    at.push(Op::Slice, inputs)
+}
+
+fn pad(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let x = at.input(0)?;
+    let mode = at.attributes.string("mode", "constant")?;
+    let (widths, value) = if at.opset() < 11 {
+        let widths = at.attributes.ints("pads")?.unwrap_or_default();
+        (at.importer.list(widths), at.attributes.float("value")?)
+    } else {
+        (at.input(1)?, at.known_float(2, "constant_value")?)
+    };
+    let mode = match mode {
+        "constant" => PadMode::Constant(value.unwrap_or(0.0).clamp(f32::MIN, f32::MAX)),
+        "edge" => PadMode::Edge,
+        "reflect" => PadMode::Reflect,
+        mode => return refuse(format!("mode {mode}")),
+    };
+    let mut inputs = vec![x, widths];
+    inputs.extend(at.optional(3)?);
+    at.push(Op::Pad { mode }, inputs)
+}
+
+fn resize(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let attributes = at.attributes;
+    let x = at.input(0)?;
+    let mode = attributes.string("mode", "nearest")?;
+    let old = at.opset() < 11 || at.node.op_type == "Upsample";
+    if old {
+        let scales = match attributes.floats("scales")? {
+            Some(scales) => {
+                let scales = Tensor::f32([scales.len()], scales.to_vec())?;
+                at.importer.constant(at.importer.node.clone(), scales)
+            }
+            None => at.input(1)?,
+        };
+        let shrinks = at.constant(scales).is_some_and(|scales| {
+            scales.floats("scales").is_ok_and(|scales| scales.iter().any(|&scale| scale < 1.0))
+        });
+        let interpolation = match mode {
+            "nearest" if !shrinks => Interpolation::Nearest(Rounding::Floor),
+            "linear" | "bilinear" if !shrinks => Interpolation::Linear,
+            mode => return refuse(format!("mode {mode}, shrinking, before opset 11")),
+        };
+        let coordinates = Coordinates::Asymmetric;
+        return at.push(Op::Resize { interpolation, coordinates, axes: Vec::new() }, [x, scales]);
+    }
+    at.attributes.unset("antialias")?;
+    // Of no effect unless tf_crop_and_resize is asked for.
+    attributes.ignore(&["extrapolation_value"]);
+    let rounding = match attributes.string("nearest_mode", "round_prefer_floor")? {
+        "round_prefer_floor" => Rounding::PreferFloor,
+        "round_prefer_ceil" => Rounding::PreferCeil,
+        "floor" => Rounding::Floor,
+        "ceil" => Rounding::Ceil,
+        other => return refuse(format!("nearest_mode {other}")),
+    };
+    let coefficient = attributes.float("cubic_coeff_a")?.unwrap_or(-0.75);
+    let exclude = attributes.flag("exclude_outside")?;
+    let interpolation = match mode {
+        "nearest" => Interpolation::Nearest(rounding),
+        "linear" => Interpolation::Linear,
+        "cubic" if !exclude => Interpolation::Cubic(coefficient),
+        mode => return refuse(format!("mode {mode}, exclude_outside = {exclude}")),
+    };
+    let coordinates = match attributes.string("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => Coordinates::HalfPixel,
+        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+        "asymmetric" => Coordinates::Asymmetric,
+        "align_corners" => Coordinates::AlignCorners,
+        "half_pixel_symmetric" => Coordinates::HalfPixelSymmetric,
+        other => return refuse(format!("coordinate_transformation_mode {other}")),
+    };
+    let policy = attributes.string("keep_aspect_ratio_policy", "stretch")?;
+    if policy != "stretch" {
+        return refuse(format!("keep_aspect_ratio_policy {policy}"));
+    }
+    let axes = attributes.ints("axes")?.unwrap_or_default().to_vec();
+    // An empty tensor stands for a missing one.
+    let given =
+        |at: &At<'_, '_>, value: &ValueId| at.constant(*value).is_none_or(|t| !t.is_empty());
+    let (scales, sizes) = (at.optional(2)?, at.optional(3)?);
+    let (scales, sizes) = (scales.filter(|v| given(at, v)), sizes.filter(|v| given(at, v)));
+    let by = match (scales, sizes) {
+        (Some(by), None) | (None, Some(by)) => by,
+        _ => return Err(Error::invalid("inputs", "scales or sizes", "both or none").into()),
+    };
+    at.push(Op::Resize { interpolation, coordinates, axes }, [x, by])
+}

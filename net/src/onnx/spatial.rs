@@ -1,0 +1,329 @@
+//! Convolutions, matrix products and pools of a model.
+
+use super::convert::At;
+use super::node::{Converted, refuse};
+use crate::Error;
+use crate::graph::{AutoPad, Channels, Op, ValueId};
+use crate::op::{Binary, PoolKind};
+use crate::tensor::Tensor;
+use crate::window::Window;
+use dsconv::{ConvDescriptor, FloatWeights, Weights};
+
+/// What convolutions and pools have in common, with one spatial axis made two.
+struct Geometry {
+    stride: [u32; 2],
+    dilation: [u32; 2],
+    padding: [u32; 4],
+    auto_pad: AutoPad,
+}
+
+fn pairs<'a>(at: &At<'_, 'a>, name: &'a str, axes: usize) -> Converted<[u32; 2]> {
+    if axes == 1 {
+        let [one] = at.attributes.sizes::<1>(name, 1)?;
+        return Ok([1, one]);
+    }
+    at.attributes.sizes::<2>(name, 1)
+}
+
+fn geometry(at: &At<'_, '_>, axes: usize) -> Converted<Geometry> {
+    let (stride, dilation) = (pairs(at, "strides", axes)?, pairs(at, "dilations", axes)?);
+    let padding = if axes == 1 {
+        let [left, right] = at.attributes.sizes::<2>("pads", 0)?;
+        [0, left, 0, right]
+    } else {
+        at.attributes.sizes::<4>("pads", 0)?
+    };
+    let (padding, auto_pad) = match at.attributes.string("auto_pad", "NOTSET")? {
+        "NOTSET" | "" => (padding, AutoPad::None),
+        "VALID" => ([0; 4], AutoPad::None),
+        "SAME_UPPER" => ([0; 4], AutoPad::SameUpper),
+        "SAME_LOWER" => ([0; 4], AutoPad::SameLower),
+        other => return Err(Error::invalid("auto_pad", "a mode of ONNX", other).into()),
+    };
+    Ok(Geometry { stride, dilation, padding, auto_pad })
+}
+
+/// Wraps what needs (N, C, H, W) where the model has (N, C, W).
+fn with_rows(
+    at: &mut At<'_, '_>,
+    axes: usize,
+    x: ValueId,
+    body: impl FnOnce(&mut At<'_, '_>, ValueId) -> Converted<ValueId>,
+) -> Converted<ValueId> {
+    if axes == 2 {
+        return body(at, x);
+    }
+    let x = at.push(Op::Unsqueeze { axes: vec![2] }, [x])?;
+    let y = body(at, x)?;
+    at.push(Op::Squeeze { axes: vec![2] }, [y])
+}
+
+fn size(dim: usize, what: &str) -> Converted<u32> {
+    u32::try_from(dim).map_err(|_| Error::invalid(what, "a number in 32 bits", dim).into())
+}
+
+/// Constant weights of one or two spatial axes: their kernel and number of axes.
+fn kernel(at: &At<'_, '_>, weights: &Tensor) -> Converted<([u32; 2], usize)> {
+    let (kernel, axes) = match weights.dims() {
+        &[_, _, width] => ([1, size(width, "kernel")?], 1),
+        &[_, _, height, width] => ([size(height, "kernel")?, size(width, "kernel")?], 2),
+        dims => return refuse(format!("{} axes", dims.len())),
+    };
+    if let Some(shape) = at.attributes.ints("kernel_shape")?
+        && shape.iter().ne(kernel[2 - axes..]
+            .iter()
+            .map(|&k| i64::from(k))
+            .collect::<Vec<_>>()
+            .iter())
+    {
+        let got = format!("{shape:?}");
+        return Err(Error::invalid("kernel_shape", format!("{kernel:?}"), got).into());
+    }
+    Ok((kernel, axes))
+}
+
+fn groups(at: &At<'_, '_>) -> Converted<u32> {
+    let groups = at.attributes.int("group")?.unwrap_or(1);
+    u32::try_from(groups)
+        .ok()
+        .filter(|&groups| groups > 0)
+        .ok_or_else(|| Error::invalid("group", "a positive number", groups).into())
+}
+
+pub(crate) fn conv(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let (x, source) = (at.input(0)?, at.input(1)?);
+    let Some(tensor) = at.known(1, "weights")? else { return refuse("no weights") };
+    let bias = at.known(2, "bias")?;
+    let (kernel, axes) = kernel(at, &tensor)?;
+    let Geometry { stride, dilation, mut padding, mut auto_pad } = geometry(at, axes)?;
+    let groups = groups(at)?;
+    // Without a stride the padding does not depend on the input's size.
+    if auto_pad != AutoPad::None && stride == [1, 1] {
+        padding = Window { kernel, stride, dilation }.same(auto_pad, [1, 1])?;
+        auto_pad = AutoPad::None;
+    }
+    let per_group = size(tensor.dims()[1], "channels")?;
+    let in_channels = per_group.checked_mul(groups).ok_or_else(|| {
+        Error::invalid("channels", "a number in 32 bits", format!("{per_group} x {groups}"))
+    })?;
+    let descriptor = ConvDescriptor {
+        in_channels,
+        out_channels: size(tensor.dims()[0], "channels")?,
+        kernel,
+        stride,
+        dilation,
+        padding,
+        groups,
+    };
+    let weights = weights(at, descriptor, source, &tensor, bias.as_ref())?;
+    let weights = at.importer.weights(weights);
+    with_rows(at, axes, x, |at, x| {
+        let op = Op::Conv { weights, auto_pad, channels: Channels::First };
+        at.push(op, [x])
+    })
+}
+
+/// Weights from an OIHW tensor: the integers it was made of, or its floats.
+fn weights(
+    at: &At<'_, '_>,
+    descriptor: ConvDescriptor,
+    source: ValueId,
+    tensor: &Tensor,
+    bias: Option<&Tensor>,
+) -> Converted<Weights> {
+    let quantized = at.importer.quantized.get(&source);
+    let name = at.importer.graph.values[source.0].as_str();
+    let recorded = at.importer.metadata.get(format!("dsconv.{name}").as_str()).copied();
+    let integers = match quantized {
+        Some(quantized) => quantized.weights(descriptor, recorded)?,
+        None => None,
+    };
+    let bias = bias.map(|bias| bias.floats("bias").map(<[f32]>::to_vec)).transpose()?;
+    Ok(match (integers, bias) {
+        (Some(weights), Some(bias)) => weights.with_bias(bias)?.into(),
+        (Some(weights), None) => weights.into(),
+        (None, bias) => {
+            let weights = FloatWeights::new(descriptor, tensor.floats("weights")?.to_vec())?;
+            match bias {
+                Some(bias) => weights.with_bias(bias)?.into(),
+                None => weights.into(),
+            }
+        }
+    })
+}
+
+pub(crate) fn conv_transpose(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let (x, source) = (at.input(0)?, at.input(1)?);
+    let Some(tensor) = at.known(1, "weights")? else { return refuse("no weights") };
+    at.known(2, "bias")?;
+    let (_, axes) = kernel(at, &tensor)?;
+    let Geometry { stride, dilation, padding, auto_pad } = geometry(at, axes)?;
+    let groups = groups(at)?;
+    let output_padding = if axes == 1 {
+        let [one] = at.attributes.sizes::<1>("output_padding", 0)?;
+        [0, one]
+    } else {
+        at.attributes.sizes::<2>("output_padding", 0)?
+    };
+    let output_size = match at.attributes.ints("output_shape")? {
+        None => None,
+        Some(_) if axes == 1 => {
+            let [one] = at.attributes.sizes::<1>("output_shape", 1)?;
+            Some([1, one])
+        }
+        Some(_) => Some(at.attributes.sizes::<2>("output_shape", 1)?),
+    };
+    let mut inputs = vec![source];
+    if axes == 1 {
+        inputs[0] = at.push(Op::Unsqueeze { axes: vec![2] }, [source])?;
+    }
+    inputs.extend(at.optional(2)?);
+    with_rows(at, axes, x, |at, x| {
+        inputs.insert(0, x);
+        let op = Op::ConvTranspose {
+            stride,
+            dilation,
+            padding,
+            output_padding,
+            output_size,
+            auto_pad,
+            groups,
+        };
+        at.push(op, inputs)
+    })
+}
+
+pub(crate) fn pool(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let x = at.input(0)?;
+    let (kernel, axes) = match at.attributes.ints("kernel_shape")?.map(<[i64]>::len) {
+        Some(1) => {
+            let [one] = at.attributes.sizes::<1>("kernel_shape", 1)?;
+            ([1, one], 1)
+        }
+        Some(2) => (at.attributes.sizes::<2>("kernel_shape", 1)?, 2),
+        Some(axes) => return refuse(format!("{axes} spatial axes")),
+        None => return Err(Error::invalid("kernel_shape", "an attribute", "none").into()),
+    };
+    let Geometry { stride, dilation, padding, auto_pad } = geometry(at, axes)?;
+    let ceil = at.attributes.flag("ceil_mode")?;
+    let kind = if at.node.op_type == "MaxPool" {
+        at.attributes.ignore(&["storage_order"]);
+        PoolKind::Max
+    } else {
+        PoolKind::Average { count_padding: at.attributes.flag("count_include_pad")? }
+    };
+    with_rows(at, axes, x, |at, x| {
+        at.push(Op::Pool { kind, kernel, stride, dilation, padding, auto_pad, ceil }, [x])
+    })
+}
+
+/// A matrix product with constant weights of `(outputs, inputs)`, as a 1x1 convolution of the last axis.
+fn linear(at: &mut At<'_, '_>, x: ValueId, weights: Weights) -> Converted<ValueId> {
+    let weights = at.importer.weights(weights);
+    let op = Op::Conv { weights, auto_pad: AutoPad::None, channels: Channels::Last };
+    at.push(op, [x])
+}
+
+fn transposed(values: &[f32], rows: usize, columns: usize, factor: f32) -> Vec<f32> {
+    (0..rows * columns).map(|i| factor * values[i % rows * columns + i / rows]).collect()
+}
+
+pub(crate) fn matmul(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let (a, b) = (at.input(0)?, at.input(1)?);
+    let product = |at: &mut At<'_, '_>| at.push(Op::MatMul, [a, b]);
+    if at.constant(a).is_some() {
+        return product(at);
+    }
+    let Some(tensor) = at.constant(b).cloned() else { return product(at) };
+    let &[rows, columns] = tensor.dims() else { return product(at) };
+    let descriptor = ConvDescriptor::new(size(rows, "weights")?, size(columns, "weights")?, [1, 1]);
+    let values = tensor.floats("weights")?;
+    let integers = match at.importer.quantized.get(&b) {
+        Some(quantized) => {
+            let name = at.importer.graph.values[b.0].as_str();
+            let recorded = at.importer.metadata.get(format!("dsconv.{name}").as_str()).copied();
+            quantized.transposed().weights(descriptor, recorded)?
+        }
+        None => None,
+    };
+    let weights = match integers {
+        Some(weights) => weights.into(),
+        None => FloatWeights::new(descriptor, transposed(values, rows, columns, 1.0))?.into(),
+    };
+    linear(at, a, weights)
+}
+
+pub(crate) fn gemm(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let (a, b) = (at.input(0)?, at.input(1)?);
+    let (flip_a, flip_b) = (at.attributes.flag("transA")?, at.attributes.flag("transB")?);
+    let alpha = at.attributes.float("alpha")?.unwrap_or(1.0);
+    let beta = at.attributes.float("beta")?.unwrap_or(1.0);
+    let c = at.optional(2)?;
+    let turn = |at: &mut At<'_, '_>, x: ValueId, flip: bool| {
+        if flip { at.push(Op::Transpose { permutation: vec![1, 0] }, [x]) } else { Ok(x) }
+    };
+    let a = turn(at, a, flip_a)?;
+    let constant = if at.constant(a).is_some() { None } else { at.constant(b).cloned() };
+    let mut added = c;
+    let y = if let Some(tensor) = constant {
+        let &[rows, columns] = tensor.dims() else {
+            let got = format!("{:?}", tensor.dims());
+            return Err(Error::invalid("B", "a matrix", got).into());
+        };
+        let (inputs, outputs) = if flip_b { (columns, rows) } else { (rows, columns) };
+        let descriptor =
+            ConvDescriptor::new(size(inputs, "weights")?, size(outputs, "weights")?, [1, 1]);
+        // A bias of one number per output becomes the convolution's.
+        let bias = c
+            .and_then(|c| at.constant(c))
+            .filter(|c| c.len() == outputs && c.dims().last() == Some(&outputs));
+        let bias = bias.and_then(|c| c.floats("C").ok().map(<[f32]>::to_vec));
+        let bias = bias.map(|c| c.into_iter().map(|c| beta * c).collect::<Vec<_>>());
+        if bias.is_some() {
+            added = None;
+        }
+        let name = at.importer.graph.values[b.0].as_str();
+        let recorded = at.importer.metadata.get(format!("dsconv.{name}").as_str()).copied();
+        let integers = match at.importer.quantized.get(&b) {
+            Some(quantized) if alpha == 1.0 && flip_b => quantized.weights(descriptor, recorded)?,
+            _ => None,
+        };
+        let weights: Weights = match (integers, bias) {
+            (Some(weights), Some(bias)) => weights.with_bias(bias)?.into(),
+            (Some(weights), None) => weights.into(),
+            (None, bias) => {
+                let values = tensor.floats("B")?;
+                let values = if flip_b {
+                    values.iter().map(|&b| alpha * b).collect()
+                } else {
+                    transposed(values, rows, columns, alpha)
+                };
+                let weights = FloatWeights::new(descriptor, values)?;
+                match bias {
+                    Some(bias) => weights.with_bias(bias)?.into(),
+                    None => weights.into(),
+                }
+            }
+        };
+        linear(at, a, weights)?
+    } else {
+        let b = turn(at, b, flip_b)?;
+        let y = at.push(Op::MatMul, [a, b])?;
+        scaled(at, y, alpha)?
+    };
+    match added {
+        None => Ok(y),
+        Some(c) => {
+            let c = scaled(at, c, beta)?;
+            at.push(Op::Binary(Binary::Add), [y, c])
+        }
+    }
+}
+
+fn scaled(at: &mut At<'_, '_>, x: ValueId, factor: f32) -> Converted<ValueId> {
+    if factor == 1.0 {
+        return Ok(x);
+    }
+    let factor = at.importer.scalar(factor);
+    at.push(Op::Binary(Binary::Mul), [x, factor])
+}

@@ -1,0 +1,24 @@
+//! Every operator on random small graphs, against ONNX Runtime.
+
+mod common;
+
+#[test]
+fn operators_give_what_onnx_runtime_gives() {
+    if common::skipped() {
+        return;
+    }
+    let folder = common::run_script("operators.py", &[]);
+    let cases = common::cases(&folder);
+    let (mut failures, mut worst) = (Vec::new(), 0.0f64);
+    for case in &cases {
+        let graph = dsconv_net::onnx::read(&case.model).and_then(common::stored);
+        match graph.and_then(|graph| common::error_of(&graph, case)) {
+            Ok(error) if error <= 1e-4 => worst = worst.max(error),
+            result => {
+                failures.push(format!("{} ({}): {result:?}", case.name, case.model.display()))
+            }
+        }
+    }
+    println!("{} cases, the worst relative error {worst:.1e}", cases.len());
+    assert!(failures.is_empty(), "{} of {}: {failures:#?}", failures.len(), cases.len());
+}

@@ -1,0 +1,47 @@
+"""Writes cases: a model, random inputs, and ONNX Runtime's outputs."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+
+class Writer:
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.cases = []
+        self.seed = int(os.environ.get("DSCONV_SEED", random.randrange(1 << 32)))
+        print(f"DSCONV_SEED={self.seed}")
+        self.rng = np.random.default_rng(self.seed)
+
+    def array(self, name, values):
+        values = np.asarray(values, order="C")
+        assert values.dtype == np.float32, f"{name}: {values.dtype}"
+        file = self.folder / f"{name}.bin"
+        file.write_bytes(values.tobytes())
+        return {"dims": list(values.shape), "file": str(file)}
+
+    def add(self, name, model, inputs, path=None):
+        """Runs the model (a ModelProto; or a file, by path) on inputs by name."""
+        index = f"{len(self.cases):04}"
+        if path is None:
+            path = self.folder / f"{index}.onnx"
+            onnx.save(model, path)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, inputs)
+        order = [i.name for i in session.get_inputs()]
+        self.cases.append({
+            "name": name,
+            "model": str(path),
+            "inputs": [self.array(f"{index}-in{i}", inputs[n]) for i, n in enumerate(order)],
+            "outputs": [self.array(f"{index}-out{i}", y) for i, y in enumerate(outputs)],
+        })
+
+    def close(self):
+        (self.folder / "cases.json").write_text(json.dumps(self.cases))
