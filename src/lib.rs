@@ -71,7 +71,7 @@ pub use quantize::{Method, Quantizer, signal_to_noise_db};
 pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};
 #[cfg(feature = "storage")]
-pub use storage::LayerFile;
+pub use storage::{FloatTensor, LayerFile};
 pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
 #[cfg(all(doctest, feature = "gpu", feature = "storage"))]

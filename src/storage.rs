@@ -11,14 +11,15 @@
 //! | `NAME.bias` | F32, (O) | bias |
 //!
 //! The metadata holds `format` = `dsconv`, `version` = `1` and `layers`: a JSON list, in the layers'
-//! order, of their names, geometry and bit format. Other keys are the writer's own.
+//! order, of their names, geometry and bit format; and where the writer has further tensors, F32 under names of
+//! its own, `tensors`: a JSON list of those names. Other keys are the writer's own.
 
 use crate::{
     BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights, pack,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 const VERSION: &str = "1";
 
@@ -27,8 +28,19 @@ const VERSION: &str = "1";
 pub struct LayerFile {
     /// Names and weights.
     pub layers: Vec<(String, Weights)>,
-    /// Further metadata; the keys `format`, `version` and `layers` are taken.
+    /// Further metadata; the keys `format`, `version`, `layers` and `tensors` are taken.
     pub metadata: HashMap<String, String>,
+    /// Further tensors of the writer's, by name.
+    pub tensors: BTreeMap<String, FloatTensor>,
+}
+
+/// A tensor of floats in a [`LayerFile`], row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatTensor {
+    /// The dims, outermost first.
+    pub shape: Vec<usize>,
+    /// As many as the dims say.
+    pub values: Vec<f32>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -85,16 +97,26 @@ impl LayerFile {
                 layer_tensors(weights).into_iter().map(|(part, t)| (format!("{name}.{part}"), t)),
             );
         }
+        for (name, FloatTensor { shape, values }) in &self.tensors {
+            if tensors.iter().any(|(other, _)| other == name) {
+                return Err(Error::invalid("tensor name", "a name that no layer uses", name));
+            }
+            tensors.push((name.clone(), f32_tensor(shape.clone(), values)));
+        }
         let broken = |e: &dyn std::fmt::Display| format_error("layer file", e);
         let mut metadata = self.metadata.clone();
         let layers = serde_json::to_string(&entries).map_err(|e| broken(&e))?;
-        for (key, value) in [("format", "dsconv"), ("version", VERSION), ("layers", &layers)] {
-            if metadata.insert(key.into(), value.into()).is_some() {
-                return Err(Error::invalid(
-                    "metadata",
-                    "keys other than format, version, layers",
-                    key,
-                ));
+        let names: Vec<_> = self.tensors.keys().collect();
+        let names = serde_json::to_string(&names).map_err(|e| broken(&e))?;
+        let keys =
+            [("format", "dsconv"), ("version", VERSION), ("layers", &layers), ("tensors", &names)];
+        for (key, value) in keys {
+            if metadata.contains_key(key) {
+                let expected = "keys other than format, version, layers, tensors";
+                return Err(Error::invalid("metadata", expected, key));
+            }
+            if key != "tensors" || !self.tensors.is_empty() {
+                metadata.insert(key.into(), value.into());
             }
         }
         let views = tensors.iter().map(|(name, tensor)| {
@@ -124,6 +146,7 @@ impl LayerFile {
                 .ok_or_else(|| format_error(file, format!("metadata has no {key:?}")))
         };
         let (format, version, layers) = (take("format")?, take("version")?, take("layers")?);
+        let names = take("tensors").unwrap_or_else(|_| "[]".into());
         if format != "dsconv" || version != VERSION {
             let message = format!(
                 "expected format dsconv, version {VERSION}, got {format}, version {version}"
@@ -139,7 +162,20 @@ impl LayerFile {
                 weights.map_err(|e| format_error(file, format!("layer {:?}: {e}", entry.name)))?;
             Ok((entry.name, weights))
         };
-        Ok(Self { layers: entries.into_iter().map(layer).collect::<Result<_>>()?, metadata })
+        let layers = entries.into_iter().map(layer).collect::<Result<_>>()?;
+        let names: Vec<String> = serde_json::from_str(&names)
+            .map_err(|e| format_error(file, format!("metadata \"tensors\": {e}")))?;
+        let further = |name: String| {
+            let tensor = tensors.tensor(&name);
+            let tensor = tensor.map_err(|e| format_error(file, format!("tensor {name:?}: {e}")))?;
+            if tensor.dtype() != Dtype::F32 {
+                return Err(Error::invalid(name, "F32", format!("{:?}", tensor.dtype())));
+            }
+            let values = f32_values(tensor.data());
+            Ok((name, FloatTensor { shape: tensor.shape().to_vec(), values }))
+        };
+        let tensors = names.into_iter().map(further).collect::<Result<_>>()?;
+        Ok(Self { layers, metadata, tensors })
     }
 }
 
@@ -156,6 +192,10 @@ struct Tensor {
 fn f32_tensor(shape: Vec<usize>, values: &[f32]) -> Tensor {
     let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     Tensor { dtype: Dtype::F32, shape, bytes }
+}
+
+fn f32_values(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
 }
 
 fn entry(name: &str, weights: &Weights) -> Entry {
@@ -278,8 +318,7 @@ impl Reader<'_> {
 
     fn f32(&self, part: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let bytes = self.bytes(part, Dtype::F32, Some(shape))?;
-        let (values, _) = bytes.as_chunks::<4>();
-        Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        Ok(f32_values(bytes))
     }
 
     fn optional(&self, part: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {

@@ -1,11 +1,11 @@
 //! A network whatever the shape of its input: operators in ONNX's semantics.
 
 use crate::op::{Binary, PadMode, PoolKind, Reduction, Unary};
-use crate::tensor::Tensor;
+use crate::tensor::{MAX_RANK, Tensor};
 use crate::{Error, Result};
 use dsconv::Weights;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Nodes in an order they can run in, with what they learned.
@@ -423,6 +423,60 @@ impl Graph {
         }
         self.weights[id.0] = Arc::new(weights);
         Ok(())
+    }
+}
+
+impl Graph {
+    /// Checks that every value has one origin, which comes before its readers, and that all ids exist.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let mut origin = vec![false; self.values.len()];
+        let mut define = |id: ValueId| match origin.get_mut(id.0) {
+            Some(defined) if !*defined => {
+                *defined = true;
+                Ok(())
+            }
+            Some(_) => Err(Error::invalid(format!("value {}", id.0), "one origin", "two")),
+            None => Err(Error::invalid("value", format!("below {}", self.values.len()), id.0)),
+        };
+        for input in &self.inputs {
+            if input.dims.len() > MAX_RANK {
+                let expected = format!("rank 0..={MAX_RANK}");
+                return Err(Error::invalid(
+                    format!("input {:?}", input.name),
+                    expected,
+                    input.dims.len(),
+                ));
+            }
+            define(input.value)?;
+        }
+        self.constants.keys().try_for_each(|&id| define(id))?;
+        let mut defined: HashSet<ValueId> = self.constants.keys().copied().collect();
+        defined.extend(self.inputs.iter().map(|input| input.value));
+        let known = |defined: &HashSet<ValueId>, what: &str, id: ValueId| {
+            if defined.contains(&id) {
+                return Ok(());
+            }
+            Err(Error::invalid(what, "a value with an origin before it", format!("value {}", id.0)))
+        };
+        for node in &self.nodes {
+            let name = format!("input of node {:?}", node.name);
+            node.inputs.iter().try_for_each(|&id| known(&defined, &name, id))?;
+            if let Op::Conv { weights, .. } = node.op
+                && weights.0 >= self.weights.len()
+            {
+                let field = format!("weights of node {:?}", node.name);
+                return Err(Error::invalid(
+                    field,
+                    format!("below {}", self.weights.len()),
+                    weights.0,
+                ));
+            }
+            define(node.output)?;
+            defined.insert(node.output);
+        }
+        self.outputs.iter().try_for_each(|output| {
+            known(&defined, &format!("output {:?}", output.name), output.value)
+        })
     }
 }
 

@@ -7,6 +7,9 @@ use crate::specialise::{Context, Known};
 use crate::tensor::elements;
 use crate::{Error, Result};
 
+/// The longest axis that is resampled: its table is made in full.
+const LONGEST: usize = 1 << 20;
+
 pub(crate) fn resize(
     context: &mut Context<'_>,
     interpolation: Interpolation,
@@ -36,15 +39,20 @@ pub(crate) fn resize(
             (Some(factors), _) => {
                 let factor = factors[index];
                 let size = (factor * dims[axis] as f32).floor();
-                if !(size >= 1.0 && size < (1u32 << 24) as f32) {
-                    return Err(Error::invalid("scale", "a size of 1 to 2^24", factor));
+                if !(size >= 1.0 && size <= LONGEST as f32) {
+                    return Err(Error::invalid(
+                        "scale",
+                        format!("a size of 1 to {LONGEST}"),
+                        factor,
+                    ));
                 }
                 (size as usize, factor)
             }
             (None, sizes) => {
                 let size = integers(sizes, "sizes")?[index];
-                let fits = usize::try_from(size).ok().filter(|&size| (1..1 << 24).contains(&size));
-                let fits = fits.ok_or_else(|| Error::invalid("size", "1 to 2^24", size))?;
+                let fits = usize::try_from(size).ok().filter(|&size| (1..=LONGEST).contains(&size));
+                let fits =
+                    fits.ok_or_else(|| Error::invalid("size", format!("1 to {LONGEST}"), size))?;
                 (fits, fits as f32 / dims[axis] as f32)
             }
         };

@@ -78,14 +78,16 @@ impl Graph {
     }
 }
 
-/// The result of a node that reads constants only, where it can be told without much work.
-pub(crate) fn constant(graph: &Graph, node: &Node) -> Result<Option<Tensor>> {
-    let mut builder = Builder::default();
+/// The result of a node that reads constants only, where it can be told without much work. `folded` counts that
+/// over all nodes of a graph.
+pub(crate) fn constant(graph: &Graph, node: &Node, folded: &mut usize) -> Result<Option<Tensor>> {
+    let mut builder = Builder { folded: *folded, ..Builder::default() };
     for id in &node.inputs {
         let Some(tensor) = graph.constants.get(id) else { return Ok(None) };
         builder.constant(graph, *id, tensor)?;
     }
     let known = builder.node(graph, node).map_err(|e| e.in_node(&node.name, node.op.name()))?;
+    *folded = builder.folded;
     Ok(match known {
         Known::Integer(tensor) => Some(tensor),
         Known::Float(id) => {
@@ -243,14 +245,15 @@ impl Context<'_> {
     }
 
     fn integers(
-        &self,
+        &mut self,
         op: &StepOp,
         inputs: &[Known],
         dims: Vec<usize>,
         count: usize,
     ) -> Result<Known> {
-        if count > MAX_INTEGERS {
-            let expected = format!("at most {MAX_INTEGERS} integers");
+        self.builder.folded = self.builder.folded.saturating_add(count);
+        if count > MAX_INTEGERS || self.builder.folded > FOLDING_BUDGET {
+            let expected = format!("at most {MAX_INTEGERS} integers, {FOLDING_BUDGET} in all");
             return Err(Error::invalid("output", expected, format!("{dims:?}")));
         }
         let operands: Option<Vec<Operand<'_, i64>>> = inputs

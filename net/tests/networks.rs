@@ -13,20 +13,21 @@ fn networks_from_packages_give_what_onnx_runtime_gives() {
     let mut failures = Vec::new();
     for case in common::cases(&folder) {
         let start = Instant::now();
-        let result = dsconv_net::onnx::read(&case.model).and_then(|graph| {
-            let convolutions = graph.convolutions().count();
-            let dims: Vec<&[usize]> =
-                case.inputs.iter().map(|input| input.dims.as_slice()).collect();
-            let program = graph.specialise(&dims)?;
-            println!(
-                "{}: {} nodes, {convolutions} convolutions, {} steps: {:?}",
-                case.name,
-                graph.nodes().len(),
-                program.steps().len(),
-                common::kinds(&program)
-            );
-            common::error_of(&graph, &case)
-        });
+        let result =
+            dsconv_net::onnx::read(&case.model).and_then(common::stored).and_then(|graph| {
+                let convolutions = graph.convolutions().count();
+                let dims: Vec<&[usize]> =
+                    case.inputs.iter().map(|input| input.dims.as_slice()).collect();
+                let program = graph.specialise(&dims)?;
+                println!(
+                    "{}: {} nodes, {convolutions} convolutions, {} steps: {:?}",
+                    case.name,
+                    graph.nodes().len(),
+                    program.steps().len(),
+                    common::kinds(&program)
+                );
+                common::error_of(&graph, &case)
+            });
         println!("{}: {result:?} in {:.1?}", case.name, start.elapsed());
         match result {
             Ok(error) if error <= 1e-3 => {}

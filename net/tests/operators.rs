@@ -11,7 +11,7 @@ fn operators_give_what_onnx_runtime_gives() {
     let cases = common::cases(&folder);
     let (mut failures, mut worst) = (Vec::new(), 0.0f64);
     for case in &cases {
-        let graph = dsconv_net::onnx::read(&case.model);
+        let graph = dsconv_net::onnx::read(&case.model).and_then(common::stored);
         match graph.and_then(|graph| common::error_of(&graph, case)) {
             Ok(error) if error <= 1e-4 => worst = worst.max(error),
             result => {

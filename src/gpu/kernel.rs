@@ -113,18 +113,21 @@ impl Kernel {
     /// Whether this kernel can put out such blocks: a workgroup must hold whole ones.
     fn emits(self, problem: &Problem, int8: &Int8Output) -> bool {
         let (tile, blocks) = (self.tile_outputs(), int8.blocks);
+        if tile == 0 || int8.check(&problem.descriptor).is_err() {
+            return false;
+        }
         let last = blocks.range(blocks.count - 1);
         let outputs = problem.descriptor.outputs_per_group();
-        let whole = problem.descriptor.groups == 1 || outputs % blocks.size == 0;
-        match blocks.count {
-            _ if tile == 0 || !whole => false,
-            1 => blocks.channels <= tile,
-            _ => {
-                blocks.size % 8 == 0
-                    && tile % blocks.size == 0
-                    && last.end - last.start <= blocks.size
+        let whole = problem.descriptor.groups == 1 || outputs.is_multiple_of(blocks.size);
+        whole
+            && match blocks.count {
+                1 => blocks.channels <= tile,
+                _ => {
+                    blocks.size.is_multiple_of(8)
+                        && tile.is_multiple_of(blocks.size)
+                        && last.end - last.start <= blocks.size
+                }
             }
-        }
     }
 
     /// Channels of a step of the main loop, for kernels that have a form without tails.

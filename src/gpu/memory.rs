@@ -98,7 +98,10 @@ pub(crate) fn row_blocks(problem: &Problem) -> Blocks {
 }
 
 /// Checks that a storage buffer of that size can be made and bound.
-pub(crate) fn check_buffer(limits: &wgpu::Limits, what: &str, needed: u64) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Limit`] names the limit.
+pub fn check_buffer(limits: &wgpu::Limits, what: &str, needed: u64) -> Result<()> {
     let of = [
         ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
         ("max_buffer_size", limits.max_buffer_size),

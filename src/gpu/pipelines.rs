@@ -151,7 +151,13 @@ impl Pipelines {
             .to_lowercase()
     }
 
-    pub(crate) fn limits(&self) -> &wgpu::Limits {
+    /// The cache behind the pipelines, where the backend has one: for pipelines of the host's own.
+    pub fn cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.inner.cache.as_ref()
+    }
+
+    /// The limits that the device was made with.
+    pub fn limits(&self) -> &wgpu::Limits {
         &self.inner.limits
     }
 

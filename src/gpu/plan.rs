@@ -224,8 +224,12 @@ fn bind<'a>(
     Ok(wgpu::BufferBinding { buffer: slice.buffer(), offset: slice.offset(), size })
 }
 
-/// Workgroups in two dimensions, for counts beyond the limit of one.
-fn grid(count: u32, limits: &wgpu::Limits) -> Result<[u32; 2]> {
+/// Workgroups in two dimensions, for counts beyond the limit of one. The product may be a little more than the
+/// count: a kernel numbers its workgroups `x + y * num_workgroups.x` and skips those past the end.
+///
+/// # Errors
+/// [`Error::Limit`] for a count beyond the square of the limit.
+pub fn grid(count: u32, limits: &wgpu::Limits) -> Result<[u32; 2]> {
     let limit = limits.max_compute_workgroups_per_dimension;
     let rows = count.div_ceil(limit);
     if rows > limit {

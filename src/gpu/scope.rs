@@ -1,11 +1,15 @@
 use crate::{Error, Result};
 use std::task::{Context, Poll, Waker};
 
-/// Runs `make` inside error scopes of the device and turns what they catch into an error.
+/// Runs `make` inside error scopes of the device and turns what they catch into an error: for hosts that make
+/// resources of their own beside the library's. `what` names it in the error.
 ///
 /// Natively the scopes answer at once. In a browser they answer later, and this can't wait: there a
 /// refusal shows in the browser's console, and as an error when the result is downloaded.
-pub(crate) fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+///
+/// # Errors
+/// [`Error::DeviceLost`], [`Error::OutOfMemory`], or [`Error::Gpu`] with what wgpu reports.
+pub fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Result<T> {
     let filters = [
         wgpu::ErrorFilter::Internal,
         wgpu::ErrorFilter::OutOfMemory,

@@ -64,6 +64,7 @@ pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
         refused: HashSet::new(),
         quantized: HashMap::new(),
         node: String::new(),
+        folded: 0,
     };
     importer.import(graph)
 }
@@ -83,6 +84,8 @@ pub(crate) struct Importer<'a> {
     pub(crate) quantized: HashMap<ValueId, Quantized>,
     /// The name of the node being converted.
     pub(crate) node: String,
+    /// Elements that folding has read and written.
+    folded: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -259,7 +262,7 @@ impl<'a> Importer<'a> {
     pub(crate) fn push(&mut self, op: Op, inputs: impl Into<Vec<ValueId>>) -> Result<ValueId> {
         let output = self.fresh(self.node.clone());
         let node = Node { name: self.node.clone(), op, inputs: inputs.into(), output };
-        match specialise::constant(&self.graph, &node)? {
+        match specialise::constant(&self.graph, &node, &mut self.folded)? {
             Some(tensor) => {
                 self.graph.constants.insert(output, tensor);
             }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use dsconv_net::program::{Program, Source};
+use dsconv_net::{Graph, Model};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -168,8 +169,16 @@ pub(crate) fn kinds(program: &Program) -> BTreeMap<String, usize> {
     kinds
 }
 
+/// A graph that went through a model file, which must be the same.
+pub(crate) fn stored(graph: Graph) -> dsconv_net::Result<Graph> {
+    let model = Model::from(graph);
+    let back = Model::from_bytes(&model.to_bytes()?)?;
+    assert!(back == model, "a model file gave back something else");
+    Ok(back.graph)
+}
+
 /// Runs a graph on a case's inputs and returns the worst relative error of its outputs.
-pub(crate) fn error_of(graph: &dsconv_net::Graph, case: &Case) -> dsconv_net::Result<f64> {
+pub(crate) fn error_of(graph: &Graph, case: &Case) -> dsconv_net::Result<f64> {
     let dims: Vec<&[usize]> = case.inputs.iter().map(|input| input.dims.as_slice()).collect();
     let program = graph.specialise(&dims)?;
     check(&program);

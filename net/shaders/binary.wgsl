@@ -1,0 +1,77 @@
+// A function of two tensors that broadcast. One thread per element.
+
+struct Params {
+    // Outermost first: extent, and steps in elements of a and b, 0 where it repeats.
+    axes: array<vec4<u32>, 6>,
+    rank: u32,
+    count: u32,
+    function: u32, // code in src/gpu/geometry.rs
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    if index >= params.count {
+        return;
+    }
+    var rest = index;
+    var at_a = 0u;
+    var at_b = 0u;
+    for (var i = params.rank; i > 0u; i--) {
+        let axis = params.axes[i - 1u];
+        let place = rest % axis.x;
+        rest /= axis.x;
+        at_a += place * axis.y;
+        at_b += place * axis.z;
+    }
+    y[index] = apply(a[at_a], b[at_b]);
+}
+
+fn apply(a: f32, b: f32) -> f32 {
+    switch params.function {
+        case 0u: { return a + b; }
+        case 1u: { return a - b; }
+        case 2u: { return a * b; }
+        case 3u: { return a / b; }
+        case 4u: { return power(a, b); }
+        case 5u: { return min(a, b); }
+        case 6u: { return max(a, b); }
+        default: { return select(b * a, a, a > 0.0); }
+    }
+}
+
+// WGSL's pow takes no negative base, and is not exact for squares.
+fn power(a: f32, b: f32) -> f32 {
+    if b == 2.0 {
+        return a * a;
+    }
+    if b == 1.0 {
+        return a;
+    }
+    if b == 0.0 {
+        return 1.0;
+    }
+    if a == 0.0 {
+        return select(1.0 / abs(a), 0.0, b > 0.0);
+    }
+    let magnitude = pow(abs(a), b);
+    if a > 0.0 {
+        return magnitude;
+    }
+    let whole = round(b);
+    if whole != b {
+        return bitcast<f32>(0x7fc00000u + params.unused); // NaN; not a constant, which WGSL refuses
+    }
+    let odd = floor(b * 0.5) * 2.0 != b;
+    return select(magnitude, -magnitude, odd);
+}

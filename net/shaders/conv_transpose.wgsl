@@ -1,0 +1,82 @@
+// A transposed convolution of (N, C, H, W), by what each output gathers. One thread per output.
+
+struct Params {
+    count: u32,
+    channels: u32, // input channels per group
+    outputs: u32, // output channels per group
+    groups: u32,
+    height: i32,
+    width: i32,
+    output_height: u32,
+    output_width: u32,
+    kernel_y: i32,
+    kernel_x: i32,
+    stride_y: i32,
+    stride_x: i32,
+    dilation_y: i32,
+    dilation_x: i32,
+    top: i32,
+    left: i32,
+    bias: u32, // whether there is one
+    unused_0: u32,
+    unused_1: u32,
+    unused_2: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+// (channels * groups, outputs, kernel_y, kernel_x)
+@group(0) @binding(2) var<storage, read> weights: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    if index >= params.count {
+        return;
+    }
+    let column = i32(index % params.output_width);
+    var rest = index / params.output_width;
+    let row = i32(rest % params.output_height);
+    rest /= params.output_height;
+    let all_outputs = params.outputs * params.groups;
+    let output = rest % all_outputs;
+    let image = rest / all_outputs;
+    let first_channel = output / params.outputs * params.channels;
+    let taps = u32(params.kernel_y * params.kernel_x);
+    let plane = u32(params.height * params.width);
+
+    var sum = 0.0;
+    for (var ky = 0; ky < params.kernel_y; ky++) {
+        let far_y = row + params.top - ky * params.dilation_y;
+        let at_y = far_y / params.stride_y;
+        if far_y < 0 || at_y * params.stride_y != far_y || at_y >= params.height {
+            continue;
+        }
+        for (var kx = 0; kx < params.kernel_x; kx++) {
+            let far_x = column + params.left - kx * params.dilation_x;
+            let at_x = far_x / params.stride_x;
+            if far_x < 0 || at_x * params.stride_x != far_x || at_x >= params.width {
+                continue;
+            }
+            var at = (image * params.channels * params.groups + first_channel) * plane
+                + u32(at_y * params.width + at_x);
+            var weight = (first_channel * params.outputs + output % params.outputs) * taps
+                + u32(ky * params.kernel_x + kx);
+            for (var c = 0u; c < params.channels; c++) {
+                sum = fma(x[at], weights[weight], sum);
+                at += plane;
+                weight += params.outputs * taps;
+            }
+        }
+    }
+    if params.bias != 0u {
+        sum += bias[output];
+    }
+    y[index] = sum;
+}

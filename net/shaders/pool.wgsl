@@ -1,0 +1,72 @@
+// A window over (N, C, H, W): its largest element or the mean. One thread per output.
+
+struct Params {
+    count: u32,
+    kind: u32, // 0: largest, 1: mean of what is inside, 2: mean with padding
+    height: i32,
+    width: i32,
+    output_height: u32,
+    output_width: u32,
+    kernel_y: i32,
+    kernel_x: i32,
+    stride_y: i32,
+    stride_x: i32,
+    dilation_y: i32,
+    dilation_x: i32,
+    top: i32,
+    left: i32,
+    bottom: i32,
+    right: i32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    if index >= params.count {
+        return;
+    }
+    let column = i32(index % params.output_width);
+    let rest = index / params.output_width;
+    let row = i32(rest % params.output_height);
+    let plane = i32(rest / params.output_height) * params.height * params.width;
+    let first_y = row * params.stride_y - params.top;
+    let first_x = column * params.stride_x - params.left;
+
+    var largest = -3.4028234e38;
+    var sum = 0.0;
+    var inside = 0;
+    var padded = 0;
+    for (var ky = 0; ky < params.kernel_y; ky++) {
+        let at_y = first_y + ky * params.dilation_y;
+        if at_y >= params.height + params.bottom {
+            break;
+        }
+        for (var kx = 0; kx < params.kernel_x; kx++) {
+            let at_x = first_x + kx * params.dilation_x;
+            if at_x >= params.width + params.right {
+                break;
+            }
+            padded++;
+            if at_y >= 0 && at_y < params.height && at_x >= 0 && at_x < params.width {
+                let value = x[plane + at_y * params.width + at_x];
+                // The first counts even if it is -infinity.
+                largest = select(max(largest, value), value, inside == 0);
+                sum += value;
+                inside++;
+            }
+        }
+    }
+    switch params.kind {
+        case 0u: { y[index] = largest; }
+        case 1u: { y[index] = sum / f32(inside); }
+        default: { y[index] = sum / f32(padded); }
+    }
+}

@@ -1,0 +1,74 @@
+// Mean, sum, largest or smallest over some axes. As many lanes as the host sees fit share an output: their parts
+// meet in workgroup memory.
+
+struct Params {
+    // Of the output, then of the elements that meet in one, outermost first: extent, step in x.
+    kept: array<vec4<u32>, 6>,
+    reduced: array<vec4<u32>, 6>,
+    kept_rank: u32,
+    reduced_rank: u32,
+    count: u32, // outputs
+    length: u32, // elements that meet in one
+    lanes: u32, // per output: a power of two, at most 64
+    kind: u32, // 0: sum, 1: largest, 2: smallest
+    divisor: f32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+var<workgroup> parts: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = ((workgroup.x + workgroup.y * grid.x) * 64u + lane) / params.lanes;
+    let first = lane % params.lanes;
+    var part = 0.0;
+    if index < params.count {
+        var start = 0u;
+        var rest = index;
+        for (var i = params.kept_rank; i > 0u; i--) {
+            let axis = params.kept[i - 1u];
+            start += rest % axis.x * axis.y;
+            rest /= axis.x;
+        }
+        if params.kind != 0u {
+            part = x[start];
+        }
+        for (var element = first; element < params.length; element += params.lanes) {
+            var at = start;
+            rest = element;
+            for (var i = params.reduced_rank; i > 0u; i--) {
+                let axis = params.reduced[i - 1u];
+                at += rest % axis.x * axis.y;
+                rest /= axis.x;
+            }
+            part = join(part, x[at]);
+        }
+    }
+    parts[lane] = part;
+    workgroupBarrier();
+    for (var half = params.lanes / 2u; half > 0u; half /= 2u) {
+        if first < half {
+            parts[lane] = join(parts[lane], parts[lane + half]);
+        }
+        workgroupBarrier();
+    }
+    if first == 0u && index < params.count {
+        y[index] = parts[lane] / params.divisor;
+    }
+}
+
+fn join(a: f32, b: f32) -> f32 {
+    switch params.kind {
+        case 0u: { return a + b; }
+        case 1u: { return max(a, b); }
+        default: { return min(a, b); }
+    }
+}

@@ -1,0 +1,100 @@
+// A function of every element. One thread per element.
+
+struct Params {
+    count: u32,
+    function: u32, // Function::code in src/gpu/geometry.rs
+    a: f32,
+    b: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    if index < params.count {
+        y[index] = apply(x[index]);
+    }
+}
+
+fn apply(x: f32) -> f32 {
+    switch params.function {
+        case 1u: { return clamp(x, params.a, params.b); }
+        case 2u: { return select(params.a * x, x, x > 0.0); }
+        case 3u: { return x * sigmoid(x); }
+        case 4u: { return x * clamp(x + 3.0, 0.0, 6.0) * (1.0 / 6.0); }
+        case 5u: { return sigmoid(x); }
+        case 6u: { return clamp(params.a * x + params.b, 0.0, 1.0); }
+        case 7u: { return select(params.a * exp_minus_1(min(x, 0.0)), x, x > 0.0); }
+        case 8u: { return max(x, 0.0) + log_1_plus(exp(-abs(x))); }
+        case 9u: { return exp(x); }
+        case 10u: { return log(x); }
+        case 11u: { return sqrt(x); }
+        case 12u: { return 1.0 / x; }
+        case 13u: { return -x; }
+        case 14u: { return abs(x); }
+        case 15u: { return hyperbolic_tangent(x); }
+        case 16u: { return error_function(x); }
+        case 17u: { return floor(x); }
+        case 18u: { return ceil(x); }
+        case 19u: { return round(x); }
+        case 20u: { return sine(x, 0); }
+        case 21u: { return sine(x, 1); }
+        default: { return x; }
+    }
+}
+
+// The exponent is bounded: WGSL does not promise what an infinite quotient gives.
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(min(-x, 80.0)));
+}
+
+// exp(x) - 1 without cancellation: near 0 the series.
+fn exp_minus_1(x: f32) -> f32 {
+    let series = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0))))));
+    return select(exp(x) - 1.0, series, abs(x) < 0.3);
+}
+
+// ln(1 + x) for x in 0..=1: by 2 atanh(x / (2 + x)), whose series converges within 1/3.
+fn log_1_plus(x: f32) -> f32 {
+    let s = x / (2.0 + x);
+    let q = s * s;
+    return 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0)))))));
+}
+
+// By exp(-2|x|), which can't overflow.
+fn hyperbolic_tangent(x: f32) -> f32 {
+    let less_1 = exp_minus_1(-2.0 * abs(x));
+    return sign(x) * (-less_1 / (2.0 + less_1));
+}
+
+// Near 0 the Taylor series, else Abramowitz and Stegun 7.1.26 (within 1.5e-7).
+fn error_function(x: f32) -> f32 {
+    let q = x * x;
+    let series = 1.1283791671 * x * (1.0 + q * (-1.0 / 3.0 + q * (1.0 / 10.0 + q * (-1.0 / 42.0
+        + q * (1.0 / 216.0 + q * (-1.0 / 1320.0 + q * (1.0 / 9360.0 + q * (-1.0 / 75600.0))))))));
+    let t = 1.0 / (1.0 + 0.3275911 * min(abs(x), 10.0));
+    let tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return select(sign(x) * (1.0 - tail * exp(-min(q, 80.0))), series, abs(x) < 0.75);
+}
+
+// sin(x + turns * pi / 2): WGSL's own is bound to 2^-11 only. The argument is brought into +-pi/4 in three parts of pi/2
+// whose products with some thousands of quarter turns are exact.
+fn sine(x: f32, turns: i32) -> f32 {
+    let quarters = round(x * 0.63661977);
+    var r = fma(quarters, -1.5703125, x);
+    r = fma(quarters, -4.8351288e-4, r);
+    r = fma(quarters, -3.1385570e-7, r);
+    let q = r * r;
+    let sin_r = r + r * q * (-1.6666655e-1 + q * (8.3321609e-3 + q * -1.9515296e-4));
+    let cos_r = 1.0 - 0.5 * q + q * q * (4.1666646e-2 + q * (-1.3887316e-3 + q * 2.4433157e-5));
+    let quarter = (i32(clamp(quarters, -1e9, 1e9)) + turns) & 3;
+    let value = select(sin_r, cos_r, (quarter & 1) == 1);
+    return select(value, -value, quarter >= 2);
+}

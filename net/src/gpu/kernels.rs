@@ -1,0 +1,215 @@
+//! The kernels besides convolutions: one WGSL file each, and their pipelines.
+
+use dsconv::Result;
+use dsconv::gpu::{Pipelines, checked, grid, upload};
+use std::collections::HashMap;
+
+/// An algorithm: one WGSL file in `shaders/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kernel {
+    Binary,
+    ConvTranspose,
+    Copy,
+    MatMul,
+    Pool,
+    Reduce,
+    Resize,
+    Softmax,
+    Unary,
+}
+
+impl Kernel {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::ConvTranspose => "conv_transpose",
+            Self::Copy => "copy",
+            Self::MatMul => "matmul",
+            Self::Pool => "pool",
+            Self::Reduce => "reduce",
+            Self::Resize => "resize",
+            Self::Softmax => "softmax",
+            Self::Unary => "unary",
+        }
+    }
+
+    pub(crate) const fn wgsl(self) -> &'static str {
+        match self {
+            Self::Binary => include_str!("../../shaders/binary.wgsl"),
+            Self::ConvTranspose => include_str!("../../shaders/conv_transpose.wgsl"),
+            Self::Copy => include_str!("../../shaders/copy.wgsl"),
+            Self::MatMul => include_str!("../../shaders/matmul.wgsl"),
+            Self::Pool => include_str!("../../shaders/pool.wgsl"),
+            Self::Reduce => include_str!("../../shaders/reduce.wgsl"),
+            Self::Resize => include_str!("../../shaders/resize.wgsl"),
+            Self::Softmax => include_str!("../../shaders/softmax.wgsl"),
+            Self::Unary => include_str!("../../shaders/unary.wgsl"),
+        }
+    }
+}
+
+/// A kernel with its geometry, before it is bound to tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Dispatch {
+    pub(crate) kernel: Kernel,
+    /// The words of the kernel's `Params`.
+    pub(crate) params: Vec<u32>,
+    /// Places, indices or taps; may be empty.
+    pub(crate) table: Vec<u32>,
+    pub(crate) workgroups: u32,
+}
+
+impl Dispatch {
+    /// Device memory besides the tensors, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        4 * (self.params.len() + self.table.len()) as u64
+    }
+}
+
+/// A kernel bound to tensors.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 2],
+}
+
+impl Bound {
+    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+}
+
+/// What all kernels share: one layout of bindings, and the pipelines compiled so far.
+#[derive(Debug)]
+pub(crate) struct Kernels {
+    bind_group_layout: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
+    /// Bound where a kernel reads fewer tensors than there are bindings.
+    nothing: wgpu::Buffer,
+    pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
+}
+
+/// Bytes of [`Kernels::nothing`].
+pub(crate) const NOTHING: u64 = 16;
+
+/// Bindings that read tensors.
+const READS: usize = 3;
+
+impl Kernels {
+    pub(crate) fn new(device: &wgpu::Device) -> Result<Self> {
+        let buffer = |binding, ty| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+        let entries = [
+            buffer(0, wgpu::BufferBindingType::Uniform),
+            buffer(1, storage(true)),
+            buffer(2, storage(true)),
+            buffer(3, storage(true)),
+            buffer(4, storage(false)),
+        ];
+        let usage = wgpu::BufferUsages::STORAGE;
+        let nothing = upload(device, "dsconv-net nothing", usage, &[0u8; NOTHING as usize])?;
+        checked(device, "the bind group layout", || {
+            let bind_group_layout =
+                device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: Some("dsconv-net"),
+                    entries: &entries,
+                });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some("dsconv-net"),
+                bind_group_layouts: &[Some(&bind_group_layout)],
+                immediate_size: 0,
+            });
+            Self { bind_group_layout, pipeline_layout, nothing, pipelines: HashMap::new() }
+        })
+    }
+
+    pub(crate) fn compiled(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    /// The pipeline of a kernel, compiled at its first use.
+    fn get(&mut self, pipelines: &Pipelines, kernel: Kernel) -> Result<wgpu::ComputePipeline> {
+        if let Some(pipeline) = self.pipelines.get(&kernel) {
+            return Ok(pipeline.clone());
+        }
+        let device = pipelines.device();
+        let label = format!("dsconv-net {}", kernel.name());
+        let pipeline = checked(device, &label, || {
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(kernel.wgsl().into()),
+            });
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&self.pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    // Every lane writes its place before any reads it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: pipelines.cache(),
+            })
+        })?;
+        self.pipelines.insert(kernel, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Binds a kernel to the tensors that it reads and writes. A third tensor takes the table's place.
+    pub(crate) fn bind(
+        &mut self,
+        pipelines: &Pipelines,
+        dispatch: &Dispatch,
+        reads: &[wgpu::BufferSlice<'_>],
+        write: wgpu::BufferSlice<'_>,
+    ) -> Result<Bound> {
+        let device = pipelines.device();
+        let grid = grid(dispatch.workgroups, pipelines.limits())?;
+        let pipeline = self.get(pipelines, dispatch.kernel)?;
+        let label = dispatch.kernel.name();
+        let uniform = upload(device, label, wgpu::BufferUsages::UNIFORM, &dispatch.params)?;
+        let table = match dispatch.table.is_empty() {
+            true => None,
+            false => Some(upload(device, label, wgpu::BufferUsages::STORAGE, &dispatch.table)?),
+        };
+        let mut resources = [const { None }; READS];
+        for (resource, slice) in resources.iter_mut().zip(reads) {
+            *resource = Some(binding(*slice));
+        }
+        if let Some(table) = &table {
+            resources[READS - 1] = Some(table.as_entire_binding());
+        }
+        let entry = |binding, resource| wgpu::BindGroupEntry { binding, resource };
+        let reads = resources
+            .into_iter()
+            .map(|resource| resource.unwrap_or_else(|| self.nothing.as_entire_binding()));
+        let mut entries = vec![entry(0, uniform.as_entire_binding())];
+        entries.extend((1..).zip(reads).map(|(at, resource)| entry(at, resource)));
+        entries.push(entry(1 + READS as u32, binding(write)));
+        let bind_group = checked(device, "a bind group", || {
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(label),
+                layout: &self.bind_group_layout,
+                entries: &entries,
+            })
+        })?;
+        Ok(Bound { pipeline, bind_group, grid })
+    }
+}
+
+fn binding(slice: wgpu::BufferSlice<'_>) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer: slice.buffer(),
+        offset: slice.offset(),
+        size: wgpu::BufferSize::new(slice.size()),
+    })
+}

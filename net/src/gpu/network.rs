@@ -1,0 +1,173 @@
+use super::kernels::{Kernels, NOTHING};
+use super::plan::{Layout, NetworkPlan};
+use super::schedule::{Conv, Schedule, Work};
+use crate::{Program, Result};
+use dsconv::Weights;
+use dsconv::gpu::{Layer, LayerOptions, MemoryUse, Pipelines, check_buffer, upload};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+/// What convolutions with DSConv weights take as input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activations {
+    /// Floats.
+    #[default]
+    F32,
+    /// int8 mantissas with a scale per block, made on the GPU; straight from the convolution before, without a float
+    /// tensor in between, where nothing else reads it. Layers of fewer than four channels per group keep floats.
+    Int8,
+}
+
+/// How a network runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NetworkOptions {
+    /// What convolutions with DSConv weights take as input.
+    pub activations: Activations,
+}
+
+/// A model in device memory: weights and constants, shared by the plans of all input shapes.
+///
+/// They are uploaded by the first plan that needs them, and known by their `Arc`s: programs of one
+/// [`Graph`](crate::Graph) share them. What no program holds any longer goes at the next plan.
+#[derive(Debug)]
+pub struct Network {
+    pub(super) pipelines: Pipelines,
+    pub(super) kernels: Kernels,
+    options: NetworkOptions,
+    /// By the address of the weights, which stays taken as long as the weak reference lives.
+    layers: HashMap<usize, (Weak<Weights>, Vec<(LayerOptions, Arc<Layer>)>)>,
+    constants: HashMap<usize, (Weak<Vec<f32>>, wgpu::Buffer)>,
+}
+
+/// Bytes of device memory, by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkMemory {
+    /// Weights of convolutions. They belong to the network.
+    pub weights: u64,
+    /// Other tensors known beforehand. They belong to the network.
+    pub constants: u64,
+    /// Inputs, outputs and all tensors between them. They belong to the plan.
+    pub tensors: u64,
+    /// Geometry. It belongs to the plan.
+    pub parameters: u64,
+}
+
+impl NetworkMemory {
+    /// The sum.
+    pub const fn total(&self) -> u64 {
+        self.weights + self.constants + self.tensors + self.parameters
+    }
+}
+
+impl Network {
+    /// A network without weights yet, on the device of those pipelines.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn new(pipelines: &Pipelines, options: NetworkOptions) -> Result<Self> {
+        Ok(Self {
+            pipelines: pipelines.clone(),
+            kernels: Kernels::new(pipelines.device())?,
+            options,
+            layers: HashMap::new(),
+            constants: HashMap::new(),
+        })
+    }
+
+    /// The options.
+    pub fn options(&self) -> NetworkOptions {
+        self.options
+    }
+
+    /// How many pipelines have been compiled so far, besides those of convolutions
+    /// ([`Pipelines::compiled`]).
+    pub fn compiled(&self) -> usize {
+        self.kernels.compiled()
+    }
+
+    /// What a plan of this program will take, and the weights and constants that it needs.
+    ///
+    /// # Errors
+    /// A tensor over the device's limits.
+    pub fn memory_use(&self, program: &Program) -> Result<NetworkMemory> {
+        let schedule = self.schedule(program)?;
+        let layout = Layout::new(&schedule, self.pipelines.limits())?;
+        Ok(memory_use(&schedule, &layout))
+    }
+
+    /// Prepares a program: all that can fail fails here. Uploads are part of the device's next submission.
+    ///
+    /// # Errors
+    /// [`Error::Node`](crate::Error::Node) names the step; inside of it, what is over a limit of the device or what it
+    /// reports.
+    pub fn plan(&mut self, program: &Program) -> Result<NetworkPlan> {
+        self.layers.retain(|_, (weights, _)| weights.strong_count() > 0);
+        self.constants.retain(|_, (values, _)| values.strong_count() > 0);
+        let schedule = self.schedule(program)?;
+        let layout = Layout::new(&schedule, self.pipelines.limits())?;
+        let memory = memory_use(&schedule, &layout);
+        NetworkPlan::new(self, program, &schedule, &layout, memory)
+    }
+
+    fn schedule(&self, program: &Program) -> Result<Schedule> {
+        let int8 = self.options.activations == Activations::Int8;
+        Schedule::new(program, int8, self.pipelines.capabilities())
+    }
+
+    /// The layer of a convolution, uploaded at its first use.
+    pub(super) fn layer(&mut self, conv: &Conv) -> Result<Arc<Layer>> {
+        let address = Arc::as_ptr(&conv.weights) as usize;
+        let (_, layers) = self
+            .layers
+            .entry(address)
+            .or_insert_with(|| (Arc::downgrade(&conv.weights), Vec::new()));
+        if let Some((_, layer)) = layers.iter().find(|(options, _)| *options == conv.options) {
+            return Ok(layer.clone());
+        }
+        let layer = Arc::new(Layer::new(&self.pipelines, &*conv.weights, conv.options)?);
+        layers.push((conv.options, layer.clone()));
+        Ok(layer)
+    }
+
+    /// The buffer of a constant, uploaded at its first use.
+    pub(super) fn constant(&mut self, values: &Arc<Vec<f32>>) -> Result<wgpu::Buffer> {
+        let address = Arc::as_ptr(values) as usize;
+        if let Some((_, buffer)) = self.constants.get(&address) {
+            return Ok(buffer.clone());
+        }
+        check_buffer(self.pipelines.limits(), "a constant", 4 * values.len() as u64)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let buffer = upload(self.pipelines.device(), "dsconv-net constant", usage, values)?;
+        self.constants.insert(address, (Arc::downgrade(values), buffer.clone()));
+        Ok(buffer)
+    }
+}
+
+fn memory_use(schedule: &Schedule, layout: &Layout) -> NetworkMemory {
+    let mut memory =
+        NetworkMemory { parameters: NOTHING, tensors: layout.bytes(), ..NetworkMemory::default() };
+    let mut layers: Vec<(*const Weights, LayerOptions)> = Vec::new();
+    for task in &schedule.tasks {
+        match &task.work {
+            Work::Other(dispatch) => memory.parameters += dispatch.bytes(),
+            Work::Conv(conv) | Work::Quantize(conv) => {
+                let of_layer = MemoryUse::of_layer(&*conv.weights);
+                let layer = (Arc::as_ptr(&conv.weights), conv.options);
+                if !layers.contains(&layer) {
+                    memory.weights += of_layer.total();
+                    layers.push(layer);
+                }
+                let plan = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options);
+                memory.parameters += plan.map_or(0, |plan| plan.uniform);
+            }
+        }
+    }
+    let used = schedule.tasks.iter().flat_map(|task| &task.reads).chain(&schedule.outputs);
+    let mut constants = HashSet::new();
+    for values in used.filter_map(|&slot| schedule.slots[slot].constant.as_ref()) {
+        if constants.insert(Arc::as_ptr(values)) {
+            memory.constants += 4 * values.len() as u64;
+        }
+    }
+    memory
+}

@@ -1,0 +1,305 @@
+//! Whole programs.
+
+use super::{
+    Builder, gpu, open, random, random_inputs, run_on_cpu, run_on_gpu, run_poisoned, worst,
+};
+use crate::cpu;
+use crate::gpu::{Activations, Network, NetworkOptions};
+use crate::op::{Binary, PoolKind, Reduction, Unary};
+use crate::program::{Pool, Program, StepOp, TensorId};
+use dsconv::{
+    Activation, ActivationScale, ConvDescriptor, FloatWeights, Int8Activations, Quantizer,
+    Residual, Shape, Weights, reference,
+};
+use fastrand::Rng;
+use std::sync::Arc;
+
+const INT8: NetworkOptions = NetworkOptions { activations: Activations::Int8 };
+
+fn float_weights(rng: &mut Rng, descriptor: ConvDescriptor) -> Arc<Weights> {
+    let values = random(rng, descriptor.weight_count());
+    let weights = FloatWeights::new(descriptor, values).unwrap();
+    let bias = random(rng, descriptor.out_channels as usize);
+    Arc::new(Weights::Float(weights.with_bias(bias).unwrap()))
+}
+
+fn packed_weights(rng: &mut Rng, descriptor: ConvDescriptor, block: u32) -> Arc<Weights> {
+    let values = random(rng, descriptor.weight_count());
+    let weights = Quantizer::new(4, block).unwrap().weights(&descriptor, &values).unwrap();
+    let bias = random(rng, descriptor.out_channels as usize);
+    Arc::new(Weights::DsConv(weights.with_bias(bias).unwrap()))
+}
+
+impl Builder {
+    /// A convolution of an image; `second` is a residual behind the activation.
+    fn conv(
+        &mut self,
+        weights: &Arc<Weights>,
+        x: TensorId,
+        activation: Activation,
+        second: Option<TensorId>,
+    ) -> TensorId {
+        let input = cpu::shape(&self.dims(x)).unwrap();
+        let y = crate::graph::descriptor(weights).output_shape(input).unwrap();
+        let dims = [y.batch, y.channels, y.height, y.width].map(|dim| dim as usize);
+        let residual = if second.is_some() { Residual::AfterActivation } else { Residual::None };
+        let op = StepOp::Conv { weights: weights.clone(), activation, residual };
+        let inputs: Vec<_> = [x].into_iter().chain(second).collect();
+        self.step(op, &inputs, &dims)
+    }
+
+    fn unary(&mut self, function: Unary, x: TensorId) -> TensorId {
+        let dims = self.dims(x);
+        self.step(StepOp::Unary(function), &[x], &dims)
+    }
+
+    fn binary(&mut self, function: Binary, a: TensorId, b: TensorId) -> TensorId {
+        let dims = crate::tensor::broadcast(&self.dims(a), &self.dims(b)).unwrap();
+        self.step(StepOp::Binary(function), &[a, b], &dims)
+    }
+}
+
+/// A chain of steps that read one or two of the last few tensors, all (1, 8, 6, 7); elements stay around 1.
+fn random_program(rng: &mut Rng, steps: usize) -> Program {
+    let dims = [1, 8, 6, 7];
+    let mut builder = Builder::default();
+    let mut tensors = vec![builder.input(&dims), builder.input(&dims)];
+    let values = random(rng, 8 * 6 * 7);
+    tensors.push(builder.constant(&dims, values));
+    let weights = [3, 1].map(|kernel| {
+        let descriptor = ConvDescriptor::new(8, 8, [kernel; 2]).with_padding([(kernel - 1) / 2; 4]);
+        float_weights(rng, descriptor)
+    });
+    for _ in 0..steps {
+        let recent = tensors.len().saturating_sub(6);
+        let mut pick = || tensors[rng.usize(recent..tensors.len())];
+        let (a, b) = (pick(), pick());
+        let made = match rng.u8(0..7) {
+            0 => builder.binary(Binary::Add, a, b),
+            1 => builder.binary(Binary::Max, a, b),
+            2 => builder.conv(&weights[rng.usize(0..2)], a, Activation::Relu6, Some(b)),
+            3 => builder.step(StepOp::Softmax { axis: rng.usize(0..4) }, &[a], &dims),
+            4 => {
+                let view = builder.view(a, &[8, 42]);
+                let permutation = StepOp::Transpose { permutation: vec![1, 0] };
+                let turned = builder.step(permutation, &[view], &[42, 8]);
+                builder.view(turned, &dims)
+            }
+            5 => {
+                let wide = builder.step(StepOp::Concat { axis: 1 }, &[a, b], &[1, 16, 6, 7]);
+                let start = vec![0, rng.usize(0..=8), 0, 0];
+                builder.step(StepOp::Slice { start, step: vec![1; 4] }, &[wide], &dims)
+            }
+            _ => builder.unary(Unary::Tanh, a),
+        };
+        tensors.push(builder.unary(Unary::Tanh, made));
+    }
+    let mut program = builder.output(&[tensors[tensors.len() - 1], tensors[1], tensors[2]]);
+    // Only what an output needs is a program's step: give the outputs what nothing reads.
+    let read: Vec<TensorId> = program.steps.iter().flat_map(|step| step.inputs.clone()).collect();
+    for step in &program.steps {
+        let view = |id: &TensorId| program.storage(*id) == step.output;
+        if !read.iter().any(view) && !program.outputs.iter().any(view) {
+            program.outputs.push(step.output);
+        }
+    }
+    program
+}
+
+#[test]
+fn random_networks() {
+    let Some(gpu) = gpu() else { return };
+    let seed = fastrand::u64(..);
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..12 {
+        let program = random_program(&mut rng, 20);
+        let inputs = random_inputs(&mut rng, &program);
+        let on_gpu = run_on_gpu(gpu, &program, &inputs, NetworkOptions::default());
+        let on_cpu = run_on_cpu(&program, &inputs);
+        assert_eq!(on_gpu.len(), on_cpu.len());
+        for (a, b) in on_gpu.iter().zip(&on_cpu) {
+            // Convolutions sum 72 products of up to 1, and errors pass through up to 20 steps.
+            assert!(worst(a, b) < 1e-4, "{:e}, seed {seed}", worst(a, b));
+        }
+    }
+}
+
+/// Images through convolutions with residuals and pooling to scores.
+fn classifier(rng: &mut Rng) -> impl Fn(usize) -> Program + use<> {
+    let same = |inputs, outputs, kernel: u32| {
+        ConvDescriptor::new(inputs, outputs, [kernel; 2]).with_padding([(kernel - 1) / 2; 4])
+    };
+    let stem = float_weights(rng, same(3, 16, 3));
+    let blocks: Vec<_> = (0..6).map(|_| packed_weights(rng, same(16, 16, 3), 8)).collect();
+    let head: Arc<Vec<f32>> = Arc::new(random(rng, 160));
+    move |batch| {
+        let mut builder = Builder::default();
+        let x = builder.input(&[batch, 3, 20, 20]);
+        let mut y = builder.conv(&stem, x, Activation::Relu6, None);
+        for pair in blocks.chunks(2) {
+            let middle = builder.conv(&pair[0], y, Activation::Relu, None);
+            y = builder.conv(&pair[1], middle, Activation::Sigmoid, Some(y));
+        }
+        let pool = Pool {
+            kind: PoolKind::Max,
+            kernel: [2, 2],
+            stride: [2, 2],
+            dilation: [1, 1],
+            padding: [0; 4],
+        };
+        let y = builder.step(StepOp::Pool(pool), &[y], &[batch, 16, 10, 10]);
+        let mean = StepOp::Reduce { reduction: Reduction::Mean, axes: vec![2, 3] };
+        let y = builder.step(mean, &[y], &[batch, 16, 1, 1]);
+        let y = builder.view(y, &[batch, 16]);
+        let head = builder.value(&[16, 10], crate::program::Source::Constant(head.clone()));
+        let y = builder.step(StepOp::MatMul, &[y, head], &[batch, 10]);
+        let y = builder.step(StepOp::Softmax { axis: 1 }, &[y], &[batch, 10]);
+        builder.output(&[y])
+    }
+}
+
+#[test]
+fn plans_of_several_batches_share_one_network() {
+    let Some(gpu) = gpu() else { return };
+    let mut rng = Rng::new();
+    let program = classifier(&mut rng);
+    let mut network = Network::new(&gpu.1, NetworkOptions::default()).unwrap();
+    let plans: Vec<_> = [1, 3, 2]
+        .map(|batch| (program(batch), network.plan(&program(batch)).unwrap()))
+        .into_iter()
+        .collect();
+    for (program, plan) in plans.iter().rev().chain(&plans) {
+        let inputs = random_inputs(&mut rng, program);
+        let on_cpu = run_on_cpu(program, &inputs);
+        let on_gpu = run_poisoned(&gpu.0, plan, &inputs);
+        assert!(worst(&on_gpu[0], &on_cpu[0]) < 1e-4, "{:e}", worst(&on_gpu[0], &on_cpu[0]));
+        let all: usize = program.values().iter().map(|value| 4 * value.elements()).sum();
+        let memory = plan.memory_use();
+        // Three tensors of the largest size are needed at a time, out of ten.
+        assert!(2 * memory.tensors < all as u64, "{} of {all}", memory.tensors);
+        let weights = plans[0].1.memory_use().weights;
+        assert_eq!(memory.weights, weights);
+    }
+}
+
+#[test]
+fn memory_is_told_beforehand() {
+    // A device of its own: other tests allocate too.
+    let Some((gpu, pipelines)) = open() else { return };
+    let allocated = || {
+        gpu.queue.submit([]);
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        gpu.device
+            .generate_allocator_report()
+            .map(|report| report.allocations.iter().map(|allocation| allocation.size).sum::<u64>())
+    };
+    let mut rng = Rng::new();
+    let program = classifier(&mut rng);
+    for options in [NetworkOptions::default(), INT8] {
+        // Pipelines first, and what drivers keep for themselves.
+        let mut network = Network::new(&pipelines, options).unwrap();
+        let first = network.plan(&program(1)).unwrap();
+        run_poisoned(&gpu, &first, &random_inputs(&mut rng, &program(1)));
+        drop((first, network));
+        let Some(before) = allocated() else { return };
+        let mut network = Network::new(&pipelines, options).unwrap();
+        let told = network.memory_use(&program(16)).unwrap();
+        let plan = network.plan(&program(16)).unwrap();
+        assert_eq!(plan.memory_use(), told);
+        let made = allocated().unwrap() - before;
+        let ratio = made as f64 / told.total() as f64;
+        assert!((0.99..1.01).contains(&ratio), "{made} bytes, told {told:?}");
+    }
+}
+
+#[test]
+fn integer_activations_pass_from_layer_to_layer() {
+    let Some(gpu) = gpu() else { return };
+    let mut rng = Rng::new();
+    let input = Shape::new(2, 24, 9, 7);
+    let weights = [
+        packed_weights(&mut rng, ConvDescriptor::new(24, 40, [3, 3]).with_padding([1; 4]), 16),
+        packed_weights(&mut rng, ConvDescriptor::new(40, 32, [1, 1]), 8),
+        packed_weights(&mut rng, ConvDescriptor::new(32, 12, [3, 3]).with_stride([2, 2]), 16),
+    ];
+    let activations = [Activation::Silu, Activation::Relu, Activation::Identity];
+    let mut builder = Builder::default();
+    let x = builder.input(&[2, 24, 9, 7]);
+    let y = weights
+        .iter()
+        .zip(activations)
+        .fold(x, |x, (weights, activation)| builder.conv(weights, x, activation, None));
+    let program = builder.output(&[y]);
+    let inputs = random_inputs(&mut rng, &program);
+
+    let mut network = Network::new(&gpu.1, INT8).unwrap();
+    let plan = network.plan(&program).unwrap();
+    // One quantisation, then convolutions only.
+    assert_eq!(plan.dispatches(), 4);
+    let on_gpu = run_poisoned(&gpu.0, &plan, &inputs);
+
+    let (mut shape, mut values, mut magnitude) = (input, inputs[0].clone(), 0.0);
+    for (weights, activation) in weights.iter().zip(activations) {
+        let Weights::DsConv(weights) = weights.as_ref() else { unreachable!("packed above") };
+        let scale = ActivationScale::PowerOfTwo;
+        let (descriptor, format) = (weights.descriptor(), weights.format());
+        let x = Int8Activations::quantize(descriptor, format, shape, &values, scale).unwrap();
+        let y = reference::convolve_int8(weights, &x).unwrap();
+        let y = y.with_epilogue(activation, Residual::None, &[]).unwrap();
+        (shape, magnitude) = (y.shape, y.magnitude);
+        values = y.values.iter().map(|&y| y as f32).collect();
+    }
+    // A float sum that rounds differently may move a mantissa by one, 1/127 of a block's largest at most: rare,
+    // and one of hundreds of products.
+    let errors: Vec<f64> =
+        on_gpu[0].iter().zip(&values).map(|(a, b)| f64::from((a - b).abs()) / magnitude).collect();
+    let mut sorted = errors.clone();
+    sorted.sort_by(f64::total_cmp);
+    assert!(sorted[sorted.len() / 2] < 4e-6, "median {:e}", sorted[sorted.len() / 2]);
+    assert!(sorted[sorted.len() - 1] < 2e-3, "worst {:e}", sorted[sorted.len() - 1]);
+}
+
+#[test]
+fn integer_activations_are_shared_and_floats_kept_where_read() {
+    let Some(gpu) = gpu() else { return };
+    let mut rng = Rng::new();
+    let one = ConvDescriptor::new(16, 16, [1, 1]);
+    let [a, b, c] = [16, 16, 8].map(|block| packed_weights(&mut rng, one, block));
+    let mut builder = Builder::default();
+    let x = builder.input(&[1, 16, 5, 5]);
+    let first = builder.conv(&a, x, Activation::Identity, None);
+    // Two readers with the same blocks share; a third has others, and an addition reads the floats.
+    let left = builder.conv(&a, first, Activation::Identity, None);
+    let right = builder.conv(&b, first, Activation::Identity, Some(first));
+    let other = builder.conv(&c, first, Activation::Identity, None);
+    let sum = builder.binary(Binary::Add, left, right);
+    let sum = builder.binary(Binary::Add, sum, other);
+    let program = builder.output(&[sum]);
+    let inputs = random_inputs(&mut rng, &program);
+    let mut network = Network::new(&gpu.1, INT8).unwrap();
+    let plan = network.plan(&program).unwrap();
+    // x, and `first` in blocks of 16 and of 8: three quantisations, four convolutions, two sums.
+    assert_eq!(plan.dispatches(), 9);
+    let on_gpu = run_poisoned(&gpu.0, &plan, &inputs);
+    let floats = run_on_cpu(&program, &inputs);
+    let largest = floats[0].iter().fold(0.0f64, |m, y| m.max(f64::from(y.abs())));
+    let error = worst(&on_gpu[0], &floats[0]) / largest;
+    assert!(error < 0.05 && error > 0.0, "{error}");
+}
+
+#[test]
+fn inputs_are_checked() {
+    let Some(gpu) = gpu() else { return };
+    let mut builder = Builder::default();
+    let x = builder.input(&[2, 3]);
+    let y = builder.unary(Unary::Neg, x);
+    let program = builder.output(&[y, x]);
+    let mut network = Network::new(&gpu.1, NetworkOptions::default()).unwrap();
+    let plan = network.plan(&program).unwrap();
+    let run = |inputs: &[&[f32]]| pollster::block_on(plan.run(&gpu.0.queue, inputs));
+    let missing = run(&[]).unwrap_err().to_string();
+    assert_eq!(missing, "inputs: expected 1, got 0");
+    let short = run(&[&[1.0]]).unwrap_err().to_string();
+    assert_eq!(short, "input \"t0\": expected 6 elements, [2, 3], got 1");
+    assert_eq!(run(&[&[1.0; 6]]).unwrap(), [[-1.0; 6], [1.0; 6]]);
+}

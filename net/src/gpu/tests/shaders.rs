@@ -1,0 +1,76 @@
+//! The shaders without a GPU.
+
+use super::super::geometry::dispatches;
+use super::super::kernels::{Dispatch, Kernel};
+use crate::op::{Binary, PoolKind, Reduction, Unary};
+use crate::program::{ConvTranspose, Pool, StepOp, Taps};
+
+/// One dispatch of every kernel.
+fn every() -> Vec<Dispatch> {
+    let x: &[usize] = &[1, 1, 4, 4];
+    let pool = Pool {
+        kind: PoolKind::Max,
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: [0; 4],
+    };
+    let conv = ConvTranspose {
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: [0, 0],
+        groups: 1,
+    };
+    let taps = Taps { axis: 3, count: 1, indices: vec![0; 4], weights: vec![1.0; 4] };
+    let weights: &[usize] = &[1, 1, 1, 1];
+    let cases = [
+        (StepOp::Unary(Unary::Exp), vec![x], x),
+        (StepOp::Binary(Binary::Add), vec![x, x], x),
+        (StepOp::Pool(pool), vec![x], x),
+        (StepOp::Reduce { reduction: Reduction::Sum, axes: vec![3] }, vec![x], &[1, 1, 4, 1]),
+        (StepOp::Softmax { axis: 3 }, vec![x], x),
+        (StepOp::Expand, vec![x], x),
+        (StepOp::Resize { axes: vec![taps] }, vec![x], x),
+        (StepOp::MatMul, vec![x, x], x),
+        (StepOp::ConvTranspose(conv), vec![x, weights], x),
+    ];
+    let one = |(op, inputs, dims): (StepOp, Vec<&[usize]>, &[usize])| {
+        dispatches(&op, &inputs, dims).unwrap().remove(0).0
+    };
+    cases.into_iter().map(one).collect()
+}
+
+#[test]
+fn shaders_are_valid_and_take_what_the_host_gives() {
+    let every = every();
+    let kernels: std::collections::HashSet<Kernel> = every.iter().map(|d| d.kernel).collect();
+    assert_eq!(kernels.len(), 9);
+    for dispatch in every {
+        let (name, wgsl) = (dispatch.kernel.name(), dispatch.kernel.wgsl());
+        let module = naga::front::wgsl::parse_str(wgsl)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(wgsl, name)));
+        naga::valid::Validator::new(
+            naga::valid::ValidationFlags::all(),
+            naga::valid::Capabilities::empty(),
+        )
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(wgsl, name)));
+        let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
+        let naga::TypeInner::Struct { span, .. } = params.unwrap().1.inner else {
+            panic!("{name}")
+        };
+        assert_eq!(span as usize, 4 * dispatch.params.len(), "{name}");
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = variable.binding else { continue };
+            let storage = |access| naga::AddressSpace::Storage { access };
+            let space = match binding.binding {
+                0 => naga::AddressSpace::Uniform,
+                1..=3 => storage(naga::StorageAccess::LOAD),
+                4 => storage(naga::StorageAccess::LOAD | naga::StorageAccess::STORE),
+                other => panic!("{name}: binding {other}"),
+            };
+            assert_eq!((binding.group, variable.space), (0, space), "{name} {:?}", variable.name);
+        }
+    }
+}
