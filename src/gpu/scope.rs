@@ -1,10 +1,24 @@
-use crate::{Error, Result};
-use std::task::{Context, Poll, Waker};
+use crate::Result;
+#[cfg(not(target_arch = "wasm32"))]
+use {
+    crate::Error,
+    std::task::{Context, Poll, Waker},
+};
+
+/// Only runs `make`: in a browser error scopes answer later, and this can't wait. A refusal goes to the
+/// host's error scopes, or else to the console, and the download of the result fails.
+#[cfg(target_arch = "wasm32")]
+#[expect(clippy::unnecessary_wraps, reason = "natively it can fail")]
+pub(crate) fn checked<T>(
+    _device: &wgpu::Device,
+    _what: &str,
+    make: impl FnOnce() -> T,
+) -> Result<T> {
+    Ok(make())
+}
 
 /// Runs `make` inside error scopes of the device and turns what they catch into an error.
-///
-/// Natively the scopes answer at once. In a browser they answer later, and this can't wait: there a
-/// refusal shows in the browser's console, and as an error when the result is downloaded.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Result<T> {
     let filters = [
         wgpu::ErrorFilter::Internal,
@@ -34,6 +48,7 @@ pub(crate) fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() 
 
 /// Whether the device is lost. wgpu tells it only to a callback, which is the host's; but a lost
 /// device makes no buffer that can be written.
+#[cfg(not(target_arch = "wasm32"))]
 fn is_lost(device: &wgpu::Device) -> bool {
     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("dsconv probe"),
