@@ -79,6 +79,10 @@ impl Pipelines {
         self.cache_data().map_or(Ok(()), |data| crate::file::write(path, &data))
     }
 
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
+    )]
     fn make(device: &wgpu::Device, cache_data: Option<&[u8]>) -> Result<Self> {
         let limits = device.limits();
         super::device::check_limits(&limits)?;
