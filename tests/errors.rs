@@ -142,7 +142,8 @@ fn bad_weights_and_shapes_are_refused() {
 /// Kernels can be asked about descriptors that nobody validated.
 #[test]
 fn kernels_judge_invalid_descriptors_without_a_panic() {
-    let capabilities = Capabilities { subgroup_size: None, software: false };
+    let capabilities =
+        Capabilities { subgroup_size: None, packed_dot_product: true, software: false };
     for groups in [0, 3, u32::MAX] {
         for format in [BlockFormat::new(2, 1), BlockFormat::new(8, u32::MAX)] {
             for partition in [Partition::Fixed, Partition::Even] {

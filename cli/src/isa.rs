@@ -97,7 +97,7 @@ fn shader(variant: &Variant) -> Shader {
 
 /// Whether a GPU would be given this variant for an ordinary layer, or for the kind it is for.
 fn chosen(variant: &Variant) -> bool {
-    let gpu = Capabilities { subgroup_size: Some(32), software: false };
+    let gpu = Capabilities { subgroup_size: Some(32), packed_dot_product: true, software: false };
     let dense = ConvDescriptor::new(64, 64, [3, 3]);
     let depthwise = ConvDescriptor::new(64, 64, [3, 3]).with_groups(64);
     let narrow = ConvDescriptor::new(64, 4, [3, 3]);

@@ -21,7 +21,11 @@ pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// The subgroup size, where the device has subgroups of one size only and the feature is on.
+    ///
+    /// Never in a browser: there wgpu can't ask for the feature.
     pub subgroup_size: Option<u32>,
+    /// Whether the shading language has `dot4I8Packed`. Elsewhere shaders bring one of their own.
+    pub packed_dot_product: bool,
     /// Whether the device is a processor that plays a GPU.
     pub software: bool,
 }
@@ -34,9 +38,18 @@ impl Capabilities {
             && info.subgroup_min_size == info.subgroup_max_size;
         Self {
             subgroup_size: subgroups.then_some(info.subgroup_min_size),
+            packed_dot_product: packed_dot_product(),
             software: info.device_type == wgpu::DeviceType::Cpu,
         }
     }
+}
+
+/// Natively naga translates it for every device; in a browser it is a language feature, not the device's.
+fn packed_dot_product() -> bool {
+    cfg!(not(target_arch = "wasm32"))
+        || wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+            .wgsl_language_features()
+            .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
 }
 
 /// Checks that kernels can run at all under these limits.

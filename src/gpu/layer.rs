@@ -4,7 +4,7 @@ use super::pack::{pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
-use super::transfer::{download, upload};
+use super::transfer::{Scratch, download, upload};
 use crate::error::check_length;
 use crate::{
     Activation, ActivationScale, ConvDescriptor, Error, Layout, Residual, Result, Shape, WeightsRef,
@@ -144,6 +144,15 @@ impl Layer {
         }
     }
 
+    /// Frees the layer's memory when what was submitted is done; its plans can't be submitted any more. A
+    /// browser frees it otherwise when it collects garbage, so maybe never.
+    pub fn destroy(self) {
+        self.weights.destroy();
+        if let Some(shifts) = self.shifts {
+            shifts.destroy();
+        }
+    }
+
     /// Prepares the convolution of one input shape between tensors of the host: all that can fail
     /// fails here. Output and input must lie in different buffers, as WebGPU demands.
     ///
@@ -219,24 +228,25 @@ impl Layer {
                     mapped_at_creation: false,
                 })
             })
+            .map(Scratch)
         };
-        let x = upload(device, "dsconv input", storage, x)?;
+        let x = Scratch(upload(device, "dsconv input", storage, x)?);
         let residual = match residual.is_empty() {
             true => None,
-            false => Some(upload(device, "dsconv residual", storage, residual)?),
+            false => Some(Scratch(upload(device, "dsconv residual", storage, residual)?)),
         };
         let y = buffer("dsconv output", memory.output)?;
-        let (quantization, x) = match self.options.input_format {
-            ActivationFormat::F32 => (None, x),
+        let quantization = match self.options.input_format {
+            ActivationFormat::F32 => None,
             ActivationFormat::Int8 => {
                 let integers = buffer("dsconv integer activations", memory.input)?;
                 let scale = ActivationScale::default();
                 let plan = self.plan_quantization(input, scale, x.slice(..), integers.slice(..))?;
-                (Some(plan), integers)
+                Some((plan, integers))
             }
         };
         let tensors = Tensors {
-            input: x.slice(..),
+            input: quantization.as_ref().map_or(&x, |(_, integers)| integers).slice(..),
             residual: residual.as_ref().map(|residual| residual.slice(..)),
             output: y.slice(..),
         };
@@ -245,11 +255,15 @@ impl Layer {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
                 label: Some("dsconv run"),
             });
-            for plan in quantization.iter().chain([&plan]) {
+            for plan in quantization.iter().map(|(plan, _)| plan).chain([&plan]) {
                 plan.encode(&mut encoder);
             }
             queue.submit([encoder.finish()]);
         })?;
+        plan.destroy();
+        if let Some((plan, _)) = quantization {
+            plan.destroy();
+        }
         download(device, queue, y.slice(..)).await
     }
 }

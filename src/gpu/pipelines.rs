@@ -2,7 +2,7 @@ use super::device::Capabilities;
 use super::kernel::{Kernel, Variant};
 use super::scope::checked;
 use super::transfer::upload;
-use crate::{Error, Result};
+use crate::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +57,9 @@ impl Pipelines {
     pub fn with_cache_file(device: &wgpu::Device, path: &std::path::Path) -> Result<Self> {
         match crate::file::read(path) {
             Ok(data) => Self::with_cache(device, &data),
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(crate::Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
                 Self::new(device)
             }
             Err(error) => {
@@ -77,6 +79,10 @@ impl Pipelines {
         self.cache_data().map_or(Ok(()), |data| crate::file::write(path, &data))
     }
 
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
+    )]
     fn make(device: &wgpu::Device, cache_data: Option<&[u8]>) -> Result<Self> {
         let limits = device.limits();
         super::device::check_limits(&limits)?;
@@ -180,9 +186,9 @@ impl Pipelines {
         let label = format!("dsconv {variant}");
         let pipeline = checked(device, &label, || {
             let mut modules = lock(&self.inner.modules);
-            let module = modules
-                .entry(variant.kernel)
-                .or_insert_with(|| super::trusted::shader_module(device, variant.kernel));
+            let module = modules.entry(variant.kernel).or_insert_with(|| {
+                super::trusted::shader_module(device, variant.kernel, self.capabilities())
+            });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
                 layout: Some(&self.inner.pipeline_layout),

@@ -25,6 +25,7 @@ pub struct Tensors<'a> {
 #[derive(Debug)]
 pub struct Plan {
     pipeline: wgpu::ComputePipeline,
+    uniform: wgpu::Buffer,
     bind_group: wgpu::BindGroup,
     grid: [u32; 2],
     output: Shape,
@@ -160,7 +161,7 @@ impl Plan {
                 entries: &entries,
             })
         })?;
-        Ok(Self { pipeline, bind_group, grid, output, memory })
+        Ok(Self { pipeline, uniform, bind_group, grid, output, memory })
     }
 
     /// Records the convolution into a compute pass of its own. Allocates nothing, submits nothing.
@@ -177,6 +178,12 @@ impl Plan {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+
+    /// Frees the plan's own memory when what was submitted is done. Commands that are recorded but not
+    /// submitted become invalid. A browser frees it otherwise when it collects garbage, so maybe never.
+    pub fn destroy(self) {
+        self.uniform.destroy();
     }
 
     /// The shape of the output.

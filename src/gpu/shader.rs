@@ -7,6 +7,7 @@ const QUANTIZE: &str = include_str!("../../shaders/quantize.wgsl");
 const TILES: &str = include_str!("../../shaders/tiles.wgsl");
 const GEMM: &str = include_str!("../../shaders/gemm.wgsl");
 const SUBGROUP: &str = include_str!("../../shaders/subgroup.wgsl");
+const PACKED_DOT: &str = include_str!("../../shaders/packed_dot.wgsl");
 
 impl Kernel {
     /// The WGSL of this kernel: its file, then the shared ones (so that line numbers in messages stay
@@ -30,6 +31,20 @@ impl Kernel {
             }
         };
         parts.join("\n")
+    }
+
+    /// [`wgsl`](Self::wgsl) for a browser, with or without the language feature
+    /// `packed_4x8_integer_dot_product`. Browsers want features enabled that naga refuses to hear of.
+    pub fn browser_wgsl(self, packed_dot_product: bool) -> String {
+        let mut wgsl = self.wgsl();
+        if wgsl.contains("@builtin(subgroup") {
+            // On the first line, so that line numbers stay.
+            wgsl.insert_str(0, "enable subgroups; ");
+        }
+        if !packed_dot_product && wgsl.contains("dot4I8Packed(") {
+            wgsl = format!("{wgsl}\n{PACKED_DOT}");
+        }
+        wgsl
     }
 }
 

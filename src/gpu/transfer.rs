@@ -1,6 +1,24 @@
 use super::scope::checked;
 use crate::{Error, Result};
 
+/// A buffer that is freed with this, when what was submitted is done. A browser frees the others when it
+/// collects garbage, so maybe never.
+pub(crate) struct Scratch(pub(crate) wgpu::Buffer);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.0.destroy();
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.0
+    }
+}
+
 /// A new buffer that holds `values`. The copy is part of the device's next submission.
 ///
 /// # Errors
@@ -43,12 +61,12 @@ pub async fn download(
 ) -> Result<Vec<f32>> {
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
     let staging = checked(device, "the download", || {
-        let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        let staging = Scratch(device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("dsconv download"),
             size: slice.size(),
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
-        });
+        }));
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
             label: Some("dsconv download"),
         });

@@ -1,6 +1,7 @@
 //! The crate's unsafe calls: what wgpu takes on trust.
 #![expect(unsafe_code, reason = "wgpu has no safe form of these two; each says why it holds")]
 
+use super::device::Capabilities;
 use super::kernel::Kernel;
 
 /// A cache for the device's new pipelines, where the device has the feature.
@@ -19,10 +20,18 @@ pub(crate) fn pipeline_cache(
 
 /// A kernel's module without wgpu's checks of indices and loops at run time, which would double the
 /// instructions of the integer kernels on AMD chips. (In a browser they stay.)
-pub(crate) fn shader_module(device: &wgpu::Device, kernel: Kernel) -> wgpu::ShaderModule {
+pub(crate) fn shader_module(
+    device: &wgpu::Device,
+    kernel: Kernel,
+    capabilities: &Capabilities,
+) -> wgpu::ShaderModule {
+    let wgsl = match cfg!(target_arch = "wasm32") {
+        true => kernel.browser_wgsl(capabilities.packed_dot_product),
+        false => kernel.wgsl(),
+    };
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(kernel.name()),
-        source: wgpu::ShaderSource::Wgsl(kernel.wgsl().into()),
+        source: wgpu::ShaderSource::Wgsl(wgsl.into()),
     };
     // SAFETY: every index is in range and every loop ends, whatever the tensors hold. Indices are made of
     // invocation numbers and of `Params`, never of tensor data. `Plan` makes `Params` from a validated

@@ -1,0 +1,163 @@
+use crate::error::to_js;
+use crate::layer::Layer;
+use dsconv::gpu::{Pipelines, WANTED_FEATURES, wanted_limits};
+use dsconv::{Error, Result};
+use futures_intrusive::channel::shared::oneshot_channel;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{future_to_promise, spawn_local};
+
+/// A WebGPU device with its compiled pipelines.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Device {
+    pub(crate) shared: Rc<Shared>,
+}
+
+/// What a device and its layers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) pipelines: Pipelines,
+    /// Why the device is lost, once it is.
+    lost: Arc<OnceLock<String>>,
+}
+
+#[wasm_bindgen]
+impl Device {
+    /// Opens a device; `power_preference` as in WebGPU. `on_lost` is called with the reason when the
+    /// device goes away.
+    pub async fn open(
+        power_preference: Option<String>,
+        on_lost: js_sys::Function,
+    ) -> Result<Self, JsValue> {
+        open(power_preference.as_deref(), on_lost).await.map_err(|error| to_js(&error))
+    }
+
+    /// The adapter's description, which browsers often leave empty.
+    #[wasm_bindgen(getter)]
+    pub fn name(&self) -> String {
+        self.shared.device.adapter_info().name
+    }
+
+    /// Whether the browser says that a processor plays the GPU.
+    #[wasm_bindgen(getter)]
+    pub fn software(&self) -> bool {
+        self.shared.pipelines.capabilities().software
+    }
+
+    /// Whether the browser has `dot4I8Packed`.
+    #[wasm_bindgen(getter, js_name = packedDotProduct)]
+    pub fn packed_dot_product(&self) -> bool {
+        self.shared.pipelines.capabilities().packed_dot_product
+    }
+
+    /// A promise of a layer. `spec` is a `spec::LayerSpec` in JSON.
+    pub fn layer(&self, spec: String, tensors: crate::layer::LayerTensors) -> js_sys::Promise {
+        let shared = self.shared.clone();
+        future_to_promise(async move {
+            let layer = Layer::make(shared, &spec, &tensors).await;
+            layer.map(JsValue::from).map_err(|error| to_js(&error))
+        })
+    }
+
+    /// Gives up the device and all of its memory.
+    pub fn destroy(&self) {
+        self.shared.device.destroy();
+    }
+}
+
+async fn open(power_preference: Option<&str>, on_lost: js_sys::Function) -> Result<Device> {
+    let power_preference = match power_preference {
+        None => wgpu::PowerPreference::None,
+        Some("low-power") => wgpu::PowerPreference::LowPower,
+        Some("high-performance") => wgpu::PowerPreference::HighPerformance,
+        Some(other) => {
+            return Err(Error::Invalid {
+                field: "powerPreference".into(),
+                expected: "\"low-power\" or \"high-performance\"".into(),
+                got: format!("{other:?}"),
+            });
+        }
+    };
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+    let adapter = instance
+        .request_adapter(&options)
+        .await
+        .map_err(|error| Error::NoAdapter(error.to_string()))?;
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("dsconv"),
+        required_features: adapter.features() & WANTED_FEATURES,
+        required_limits: wanted_limits(&adapter),
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
+        Error::Gpu { what: "to open a device".into(), message: error.to_string() }
+    })?;
+    let lost = Arc::new(OnceLock::new());
+    // wgpu wants a callback that could go to another thread, which a JavaScript function can't.
+    let (sender, receiver) = oneshot_channel();
+    let reason = lost.clone();
+    device.set_device_lost_callback(move |_, message| {
+        let message = if message.is_empty() { "destroyed".to_string() } else { message };
+        // A device is lost once, and the receiver waits for it.
+        let _ = reason.set(message.clone());
+        let _ = sender.send(message);
+    });
+    spawn_local(async move {
+        if let Some(message) = receiver.receive().await {
+            // What the page throws in its own callback is the page's.
+            let _ = on_lost.call1(&JsValue::NULL, &message.into());
+        }
+    });
+    let pipelines = Pipelines::new(&device)?;
+    Ok(Device { shared: Rc::new(Shared { device, queue, pipelines, lost }) })
+}
+
+impl Shared {
+    /// Runs a future whose calls to the GPU all come before its first wait, and adds what the GPU
+    /// refuses of them: in a browser that is known later than the calls return.
+    pub(crate) async fn caught<T>(
+        &self,
+        what: &str,
+        future: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if let Some(reason) = self.lost.get() {
+            return Err(Error::DeviceLost(reason.clone()));
+        }
+        let filters = [
+            wgpu::ErrorFilter::Internal,
+            wgpu::ErrorFilter::OutOfMemory,
+            wgpu::ErrorFilter::Validation,
+        ];
+        let mut future = pin!(future);
+        let mut scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let first =
+            std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+        // Scopes close in the reverse order of their opening.
+        scopes.reverse();
+        let answers = scopes.map(wgpu::ErrorScopeGuard::pop);
+        let result = match first {
+            Poll::Ready(result) => result,
+            Poll::Pending => future.await,
+        };
+        for answer in answers {
+            match answer.await {
+                None => {}
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    return Err(Error::OutOfMemory(what.into()));
+                }
+                Some(error) => {
+                    return Err(Error::Gpu { what: what.into(), message: error.to_string() });
+                }
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,14 @@
+//! The WebAssembly side of the npm package `dsconv`; `ts/` is the other side, which users see.
+//!
+//! Empty on other targets. Geometry and options come as JSON, tensors as typed arrays. Errors are
+//! JavaScript `Error`s with a `code`.
+
+#![cfg(target_arch = "wasm32")]
+
+mod device;
+mod error;
+mod layer;
+mod spec;
+
+pub use device::Device;
+pub use layer::Layer;

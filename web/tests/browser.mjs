@@ -1,0 +1,251 @@
+// The package in a real browser: BROWSER=chromium (the default) or firefox, at BROWSER_PATH if not where Debian has it.
+import assert from "node:assert/strict";
+import { readFile, readdir } from "node:fs/promises";
+import { createServer } from "node:http";
+import { basename, extname, join, normalize } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import puppeteer from "puppeteer-core";
+
+const web = fileURLToPath(new URL("..", import.meta.url));
+const root = join(web, "..");
+const name = process.env.BROWSER ?? "chromium";
+
+const BROWSERS = {
+  chromium: {
+    browser: "chrome",
+    executablePath: "/usr/bin/chromium",
+    args: ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+    withoutWebGpu: { args: ["--no-sandbox", "--disable-features=WebGPU,WebGPUService"] },
+    // What the message without WebGPU must name.
+    enable: "chrome://flags/#enable-unsafe-webgpu",
+    features: ["subgroups"],
+  },
+  firefox: {
+    browser: "firefox",
+    executablePath: "/usr/bin/firefox-esr",
+    extraPrefsFirefox: { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true },
+    withoutWebGpu: { extraPrefsFirefox: { "dom.webgpu.enabled": false } },
+    enable: "dom.webgpu.enabled",
+    features: ["shader-f16"],
+  },
+};
+const { withoutWebGpu, enable, features, ...settings } = BROWSERS[name];
+if (process.env.BROWSER_PATH) settings.executablePath = process.env.BROWSER_PATH;
+
+let browser;
+let server;
+let address;
+
+const FOLDERS = { dist: join(web, "dist"), page: join(web, "tests/page"), golden: join(root, "cli/tests/golden") };
+const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
+
+async function answer(request, response) {
+  const [, folder, ...path] = normalize(new URL(request.url, "http://localhost").pathname).split("/");
+  try {
+    const empty = folder === "";
+    const body = empty ? "<!doctype html><title>dsconv</title>" : await readFile(join(FOLDERS[folder], ...path));
+    response.writeHead(200, { "content-type": empty ? "text/html" : (TYPES[extname(request.url)] ?? "application/octet-stream") });
+    response.end(body);
+  } catch {
+    response.writeHead(404).end();
+  }
+}
+
+const launch = (more = {}) => puppeteer.launch({ headless: true, ...settings, ...more });
+
+before(async () => {
+  server = createServer(answer).listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  address = `http://localhost:${server.address().port}/`;
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  server?.close();
+});
+
+/**
+ * Calls a function of page/golden.js in a page of its own. `script` runs before it; what the page throws or logs as
+ * an error fails the test, unless it is `expected`.
+ */
+async function inPage(call, { argument, script, expected, of = browser } = {}) {
+  const page = await of.newPage();
+  const problems = [];
+  page.on("pageerror", (error) => problems.push(String(error)));
+  page.on("console", (message) => {
+    if (["error", "warn"].includes(message.type())) problems.push(message.text());
+  });
+  try {
+    await page.goto(address);
+    // Before the package is loaded, and in the page's own world.
+    if (script) await page.evaluate(script);
+    const run = async (call, argument) => (await import("/page/golden.js"))[call](argument);
+    const result = await page.evaluate(`(${run})(${JSON.stringify(call)}, ${JSON.stringify(argument) ?? "undefined"})`);
+    assert.deepEqual(problems.filter((problem) => !expected?.test(problem) && !/favicon/.test(problem)), []);
+    return result;
+  } finally {
+    await page.close();
+  }
+}
+
+async function goldenNames() {
+  const names = (await readdir(FOLDERS.golden)).filter((file) => extname(file) === ".safetensors").sort();
+  assert.ok(names.length >= 32, `golden cases: ${names.length}`);
+  return names;
+}
+
+function checkGolden(result, cases, t) {
+  t.diagnostic(`${result.cases} cases, ${result.runs} runs, worst error ${result.worst.toExponential(1)}`);
+  assert.deepEqual(result.failures, []);
+  assert.equal(result.cases, cases);
+  // Each case has two partitions, and at least six runs of each.
+  assert.ok(result.runs >= 12 * cases, `${result.runs} runs`);
+  assert.ok(result.worst > 0);
+}
+
+test("golden cases on every kernel", async (t) => {
+  const names = await goldenNames();
+  const result = await inPage("runGolden", { argument: names });
+  t.diagnostic(`packed dot product: ${result.packedDotProduct}`);
+  checkGolden(result, names.length, t);
+});
+
+/** The built-ins of the language feature must be gone, or declared by the shader itself. */
+const noPackedDot = () => {
+  const { get } = Object.getOwnPropertyDescriptor(GPU.prototype, "wgslLanguageFeatures");
+  Object.defineProperty(GPU.prototype, "wgslLanguageFeatures", {
+    get() {
+      return new Set([...get.call(this)].filter((feature) => feature !== "packed_4x8_integer_dot_product"));
+    },
+  });
+  const { createShaderModule } = GPUDevice.prototype;
+  GPUDevice.prototype.createShaderModule = function (descriptor) {
+    for (const [, builtIn] of descriptor.code.matchAll(/\b(dot4[IU]8Packed|(?:un)?pack4x[IU]8(?:Clamp)?)\(/g)) {
+      if (!descriptor.code.includes(`fn ${builtIn}(`)) throw new Error(`${builtIn} is used without the feature`);
+    }
+    return createShaderModule.call(this, descriptor);
+  };
+};
+
+/** An adapter without a feature, which refuses it as a real one would. */
+const withoutFeature = (removed) => {
+  const { get } = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, "features");
+  Object.defineProperty(GPUAdapter.prototype, "features", {
+    get() {
+      return new Set([...get.call(this)].filter((feature) => feature !== removed));
+    },
+  });
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = function (descriptor) {
+    if ([...(descriptor?.requiredFeatures ?? [])].includes(removed)) {
+      return Promise.reject(new TypeError(`the adapter has no ${removed}`));
+    }
+    return requestDevice.call(this, descriptor);
+  };
+};
+
+test("golden cases without packed_4x8_integer_dot_product", async (t) => {
+  const names = await goldenNames();
+  const result = await inPage("runGolden", { argument: names, script: `(${noPackedDot})()` });
+  assert.equal(result.packedDotProduct, false);
+  checkGolden(result, names.length, t);
+});
+
+for (const feature of ["subgroups", "shader-f16"]) {
+  test(`golden cases without ${feature}`, async (t) => {
+    const names = await goldenNames();
+    const result = await inPage("runGolden", { argument: names, script: `(${withoutFeature})("${feature}")` });
+    checkGolden(result, names.length, t);
+  });
+}
+
+test("every variant is compiled by the browser", async (t) => {
+  // As tests/compilers.rs wrote them; ./test of web has run it.
+  const list = await readFile(join(root, "target/tmp/tint/list.txt"), "utf8");
+  const shaders = await Promise.all(
+    list.split("\n").filter(Boolean).map(async (line) => {
+      const [path, ...overrides] = line.split("\t");
+      const constants = Object.fromEntries(
+        overrides.map((text) => text.split("=")).map(([key, value]) => [key, Number(value)]),
+      );
+      return { name: basename(path), code: await readFile(path, "utf8"), constants };
+    }),
+  );
+  const compile = async (shaders) => {
+    const adapter = await navigator.gpu.requestAdapter();
+    const features = ["subgroups", "shader-f16"].filter((feature) => adapter.features.has(feature));
+    const device = await adapter.requestDevice({ requiredFeatures: features });
+    const problems = [];
+    let compiled = 0;
+    for (const { name, code, constants } of shaders) {
+      if (/^enable subgroups/.test(code) && !features.includes("subgroups")) continue;
+      device.pushErrorScope("validation");
+      const module = device.createShaderModule({ code });
+      const { messages } = await module.getCompilationInfo();
+      await device
+        .createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main", constants } })
+        .catch((error) => problems.push(`${name}: ${error.message}`));
+      const error = await device.popErrorScope();
+      problems.push(...messages.map((m) => `${name}:${m.lineNum}:${m.linePos}: ${m.message}`));
+      if (error) problems.push(`${name}: ${error.message}`);
+      compiled += 1;
+    }
+    return { features, compiled, problems };
+  };
+  const page = await browser.newPage();
+  await page.goto(address);
+  const result = await page.evaluate(`(${compile})(${JSON.stringify(shaders)})`);
+  await page.close();
+  t.diagnostic(`${result.compiled} of ${shaders.length} shaders, with ${result.features.join(", ")}`);
+  assert.deepEqual(result.problems, []);
+  assert.deepEqual(result.features, features);
+  const skipped = features.includes("subgroups")
+    ? 0
+    : shaders.filter(({ code }) => /^enable subgroups/.test(code)).length;
+  assert.equal(result.compiled, shaders.length - skipped);
+});
+
+test("memory stays flat over 50 layers and runs", async (t) => {
+  const { during, after: left, created } = await inPage("memoryOverRuns", { argument: 50 });
+  assert.equal(left.length, 50);
+  t.diagnostic(`${during[0]} bytes with a layer, ${left.at(-1)} without, ${created} buffers made`);
+  assert.deepEqual(left, Array(50).fill(0));
+  assert.deepEqual(during, Array(50).fill(during[0]));
+});
+
+test("a lost device is an error, and a new one gives the same", async () => {
+  const { codes, message, same } = await inPage("deviceLost");
+  assert.deepEqual(
+    codes,
+    ["running", "run", "layer", "disposed"].map((what) => `${what}: DeviceLostError device-lost`),
+  );
+  assert.equal(message, "string");
+  assert.ok(same);
+});
+
+test("bad input is an error that names the field", async () => {
+  const { count, wrong } = await inPage("badInput");
+  assert.deepEqual(wrong, []);
+  assert.ok(count > 20);
+});
+
+test("without WebGPU the error says what to enable", async () => {
+  const without = await launch(withoutWebGpu);
+  try {
+    const error = await inPage("openFails", { of: without });
+    assert.equal(error?.name, "NoWebGpuError", JSON.stringify(error));
+    assert.equal(error.code, "no-webgpu");
+    assert.match(error.message, new RegExp(enable.replaceAll(".", "\\.")));
+  } finally {
+    await without.close();
+  }
+});
+
+test("without an adapter too", async () => {
+  const script = "GPU.prototype.requestAdapter = () => Promise.resolve(null)";
+  const error = await inPage("openFails", { script });
+  assert.equal(error?.name, "NoWebGpuError", JSON.stringify(error));
+  assert.match(error.message, /no adapter/);
+});
