@@ -6,8 +6,9 @@ use super::node::{Attributes, Refusal};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
 use super::quantized::{Gathered, Quantized};
 use crate::graph::{Graph, Input, Node, Op, Output, ValueId, WeightsId};
+use crate::specialise::{self, Folding};
 use crate::tensor::{MAX_RANK, Tensor};
-use crate::{Error, Result, Unsupported, fold, specialise};
+use crate::{Error, Result, Unsupported, fold};
 use dsconv::Weights;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -65,7 +66,7 @@ pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
         quantized: HashMap::new(),
         gathered: HashMap::new(),
         node: String::new(),
-        folded: 0,
+        folding: Folding::default(),
     };
     importer.import(graph)
 }
@@ -87,8 +88,7 @@ pub(crate) struct Importer<'a> {
     pub(crate) gathered: HashMap<ValueId, Gathered>,
     /// The name of the node being converted.
     pub(crate) node: String,
-    /// Elements that folding has read and written.
-    folded: usize,
+    folding: Folding,
 }
 
 impl<'a> Importer<'a> {
@@ -228,9 +228,17 @@ impl<'a> Importer<'a> {
                 "none",
             )
         })?;
-        let value = self.constant(name, data::tensor(tensor, self.folder)?);
+        let tensor = data::tensor(tensor, self.folder)?;
+        self.allow(tensor.len());
+        let value = self.constant(name, tensor);
         self.names.insert(name, value);
         Ok(value)
+    }
+
+    /// Lets folding do more, for a constant of so many elements that the model really holds.
+    pub(crate) fn allow(&mut self, elements: usize) {
+        let allowed = &mut self.folding.allowed;
+        *allowed = allowed.saturating_add(specialise::allowance(elements));
     }
 
     fn fresh(&mut self, name: String) -> ValueId {
@@ -272,7 +280,7 @@ impl<'a> Importer<'a> {
     pub(crate) fn push(&mut self, op: Op, inputs: impl Into<Vec<ValueId>>) -> Result<ValueId> {
         let output = self.fresh(self.node.clone());
         let node = Node { name: self.node.clone(), op, inputs: inputs.into(), output };
-        match specialise::constant(&self.graph, &node, &mut self.folded)? {
+        match specialise::constant(&self.graph, &node, &mut self.folding)? {
             Some(tensor) => {
                 self.graph.constants.insert(output, tensor);
             }

@@ -251,6 +251,7 @@ fn constant(
 ) -> Converted<Result<Quantized, Tensor>> {
     let dims = data::dims(proto)?;
     let values = data::integers(proto, at.importer.folder)?;
+    at.importer.allow(values.len());
     let zero = match at.node.input.get(2).filter(|name| !name.is_empty()) {
         None => vec![0; scale.len()],
         Some(_) => {
