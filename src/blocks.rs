@@ -66,7 +66,11 @@ impl BlockFormat {
 
     /// The blocks that this format makes of the channels of a valid descriptor.
     pub(crate) fn blocks(&self, descriptor: &ConvDescriptor) -> Blocks {
-        let channels = descriptor.channels_per_group();
+        self.blocks_of(descriptor.channels_per_group())
+    }
+
+    /// The blocks that this format makes of a row of channels: the input channels of one group.
+    pub fn blocks_of(&self, channels: u32) -> Blocks {
         // At least one, so that a descriptor that was not validated ends in an error and no panic.
         let count = channels.div_ceil(self.block_size).max(1);
         let size = match self.partition {

@@ -4,7 +4,10 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Writes beside the path, then renames: a reader sees the old file or the new one, never half of it.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// A failure of the file system.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let error = |source| Error::Io { path: path.into(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
@@ -23,6 +26,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Reads a whole file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// A failure of the file system.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
 }

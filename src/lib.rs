@@ -51,7 +51,7 @@ mod blocks;
 mod epilogue;
 mod error;
 #[cfg(all(any(feature = "gpu", feature = "storage"), not(target_arch = "wasm32")))]
-mod file;
+pub mod file;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 #[cfg(feature = "storage")]

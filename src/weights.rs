@@ -297,6 +297,17 @@ impl DsConvWeights {
         }
     }
 
+    /// The same weights without a channel distribution shift: folded into alpha, KDS bias and bias, for formats and
+    /// programs that know none. Exact but for the rounding to f32.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if folding leaves the range of f32.
+    pub fn fold_cds(&self) -> Result<Self> {
+        let FoldedShifts { alpha, kds_bias, bias } = self.folded_shifts()?;
+        let (descriptor, format, q) = (self.descriptor, self.format, self.q.clone());
+        Ok(Self { descriptor, format, q, alpha, kds_bias, cds: None, bias })
+    }
+
     /// Alpha, KDS bias and bias with the channel distribution shift folded in, which is exact but for
     /// the rounding to f32: both readings are linear in them. The kernels know no CDS.
     pub(crate) fn folded_shifts(&self) -> Result<FoldedShifts> {

@@ -48,6 +48,9 @@ pub struct Input {
 pub struct Output {
     /// Its name.
     pub name: String,
+    /// The dims that the model declares, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dims: Option<Vec<Option<usize>>>,
     pub(crate) value: ValueId,
 }
 

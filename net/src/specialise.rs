@@ -9,8 +9,14 @@ use dsconv::Weights;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Elements that folding may read and write in all; what would pass it stays a step.
-const FOLDING_BUDGET: usize = 1 << 27;
+/// Elements that folding may read and write in all, apart from what the model's own constants allow; what would pass
+/// it stays a step.
+const FOLDING_BUDGET: usize = 1 << 24;
+
+/// The budget that a constant of so many elements adds: a model may be large, but not out of nothing.
+pub(crate) const fn allowance(elements: usize) -> usize {
+    elements.saturating_mul(4)
+}
 
 /// The most integers of a tensor of shape arithmetic.
 const MAX_INTEGERS: usize = 1 << 22;
@@ -24,7 +30,9 @@ impl Graph {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));
         }
-        let mut builder = Builder::default();
+        let constants = self.constants.values().map(|tensor| allowance(tensor.len()));
+        let budget = constants.fold(FOLDING_BUDGET, usize::saturating_add);
+        let mut builder = Builder { budget, ..Builder::default() };
         for (index, (input, &dims)) in self.inputs.iter().zip(inputs).enumerate() {
             let fits = input.dims.len() == dims.len()
                 && input.dims.iter().zip(dims).all(|(want, dim)| want.is_none_or(|w| w == *dim));
@@ -78,16 +86,21 @@ impl Graph {
     }
 }
 
-/// The result of a node that reads constants only, where it can be told without much work. `folded` counts that
+/// The result of a node that reads constants only, where it can be told without much work. `folding` counts that
 /// over all nodes of a graph.
-pub(crate) fn constant(graph: &Graph, node: &Node, folded: &mut usize) -> Result<Option<Tensor>> {
-    let mut builder = Builder { folded: *folded, ..Builder::default() };
+pub(crate) fn constant(
+    graph: &Graph,
+    node: &Node,
+    folding: &mut Folding,
+) -> Result<Option<Tensor>> {
+    let budget = FOLDING_BUDGET.saturating_add(folding.allowed);
+    let mut builder = Builder { folded: folding.done, budget, ..Builder::default() };
     for id in &node.inputs {
         let Some(tensor) = graph.constants.get(id) else { return Ok(None) };
         builder.constant(graph, *id, tensor)?;
     }
     let known = builder.node(graph, node).map_err(|e| e.in_node(&node.name, node.op.name()))?;
-    *folded = builder.folded;
+    folding.done = builder.folded;
     Ok(match known {
         Known::Integer(tensor) => Some(tensor),
         Known::Float(id) => {
@@ -100,6 +113,13 @@ pub(crate) fn constant(graph: &Graph, node: &Node, folded: &mut usize) -> Result
             }
         }
     })
+}
+
+/// How much was folded while a graph was made, in elements, and what its constants allow.
+#[derive(Default)]
+pub(crate) struct Folding {
+    done: usize,
+    pub(crate) allowed: usize,
 }
 
 /// What is known of a value while a program is built.
@@ -117,6 +137,7 @@ pub(crate) struct Builder {
     pub(crate) program: Program,
     known: HashMap<ValueId, Known>,
     folded: usize,
+    budget: usize,
     /// Weights whose padding follows from the input's size.
     padded: HashMap<(usize, [u32; 4]), Arc<Weights>>,
 }
@@ -252,8 +273,9 @@ impl Context<'_> {
         count: usize,
     ) -> Result<Known> {
         self.builder.folded = self.builder.folded.saturating_add(count);
-        if count > MAX_INTEGERS || self.builder.folded > FOLDING_BUDGET {
-            let expected = format!("at most {MAX_INTEGERS} integers, {FOLDING_BUDGET} in all");
+        if count > MAX_INTEGERS || self.builder.folded > self.builder.budget {
+            let expected =
+                format!("at most {MAX_INTEGERS} integers, {} in all", self.builder.budget);
             return Err(Error::invalid("output", expected, format!("{dims:?}")));
         }
         let operands: Option<Vec<Operand<'_, i64>>> = inputs
@@ -312,7 +334,7 @@ impl Context<'_> {
             StepOp::Conv { .. } | StepOp::ConvTranspose(_) | StepOp::Pool(_) | StepOp::MatMul
         );
         let work = operands.iter().map(|x| x.values.len()).sum::<usize>() + count;
-        if heavy || count == 0 || self.builder.folded + work > FOLDING_BUDGET {
+        if heavy || count == 0 || self.builder.folded.saturating_add(work) > self.builder.budget {
             return Ok(None);
         }
         let values = cpu::evaluate(op, &operands, dims)?;

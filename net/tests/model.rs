@@ -69,7 +69,8 @@ fn damaged_files_end_in_errors() {
     let run = |model: Model| {
         let Ok(program) = model.graph.specialise(&[&[1, 5, 4, 4]]) else { return };
         // Damage may have made it huge; running what is small must not panic either.
-        if program.values().iter().map(|value| value.elements()).sum::<usize>() < 10_000 {
+        if program.values().iter().map(dsconv_net::program::Value::elements).sum::<usize>() < 10_000
+        {
             let _ = dsconv_net::cpu::run(&program, &[&[0.5; 80]]);
         }
     };

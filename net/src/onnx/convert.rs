@@ -4,6 +4,7 @@ use super::data;
 use super::import::Importer;
 use super::node::{Attributes, Converted, Refusal, refuse};
 use super::proto::{NodeProto, data_type};
+use super::quantized::{Gathered, Quantized};
 use super::{quantized, spatial};
 use crate::Error;
 use crate::graph::{
@@ -138,7 +139,43 @@ pub(crate) fn convert<'a>(
     if inputs.is_empty() {
         return Err(Error::invalid("inputs", "at least one", 0).into());
     }
-    at.push(op, inputs).map(|y| vec![y])
+    let y = at.push(op.clone(), inputs.clone())?;
+    let name = node.output.first().map_or("", String::as_str);
+    note_quantized(at.importer, name, &op, &inputs, y);
+    Ok(vec![y])
+}
+
+/// Keeps track of integers and their shifts through the nodes that this crate's export writes.
+fn note_quantized(
+    importer: &mut Importer<'_>,
+    name: &str,
+    op: &Op,
+    inputs: &[ValueId],
+    y: ValueId,
+) {
+    let quantized = |id: &ValueId| importer.quantized.get(id);
+    let gathered = |id: &ValueId| importer.gathered.get(id);
+    let found = match (op, inputs) {
+        (Op::Transpose { permutation }, [x]) if permutation[..] == [1, 0] => {
+            quantized(x).and_then(Quantized::turned)
+        }
+        (Op::Binary(binary @ (Binary::Add | Binary::Mul)), [a, b]) => {
+            let pair = quantized(a).zip(gathered(b));
+            pair.and_then(|(q, shifts)| q.with_gathered(shifts, *binary == Binary::Add))
+        }
+        (Op::Gather { axis }, [x, indices]) => {
+            let constants = &importer.graph.constants;
+            let pair = constants.get(x).zip(constants.get(indices));
+            if let Some(found) = pair.and_then(|(x, of)| Gathered::new(x, of, *axis)) {
+                importer.gathered.insert(y, found);
+            }
+            None
+        }
+        _ => None,
+    };
+    if let Some(found) = found {
+        importer.note_quantized(y, name, found);
+    }
 }
 
 fn simple(at: &mut At<'_, '_>) -> Converted<Op> {

@@ -4,10 +4,11 @@ use super::convert;
 use super::data::{self, Folder};
 use super::node::{Attributes, Refusal};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
-use super::quantized::Quantized;
+use super::quantized::{Gathered, Quantized};
 use crate::graph::{Graph, Input, Node, Op, Output, ValueId, WeightsId};
+use crate::specialise::{self, Folding};
 use crate::tensor::{MAX_RANK, Tensor};
-use crate::{Error, Result, Unsupported, fold, specialise};
+use crate::{Error, Result, Unsupported, fold};
 use dsconv::Weights;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -63,8 +64,9 @@ pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
         names: HashMap::new(),
         refused: HashSet::new(),
         quantized: HashMap::new(),
+        gathered: HashMap::new(),
         node: String::new(),
-        folded: 0,
+        folding: Folding::default(),
     };
     importer.import(graph)
 }
@@ -74,7 +76,7 @@ pub(crate) struct Importer<'a> {
     pub(crate) graph: Graph,
     pub(crate) folder: Folder<'a>,
     pub(crate) opset: i64,
-    pub(crate) metadata: HashMap<&'a str, &'a str>,
+    metadata: HashMap<&'a str, &'a str>,
     /// Constants that nobody has read as floats or integers yet.
     tensors: HashMap<&'a str, &'a TensorProto>,
     names: HashMap<&'a str, ValueId>,
@@ -82,10 +84,11 @@ pub(crate) struct Importer<'a> {
     refused: HashSet<ValueId>,
     /// Constants that are integers times scales.
     pub(crate) quantized: HashMap<ValueId, Quantized>,
+    /// Constants that are shifts of blocks, spread over channels.
+    pub(crate) gathered: HashMap<ValueId, Gathered>,
     /// The name of the node being converted.
     pub(crate) node: String,
-    /// Elements that folding has read and written.
-    folded: usize,
+    folding: Folding,
 }
 
 impl<'a> Importer<'a> {
@@ -110,7 +113,8 @@ impl<'a> Importer<'a> {
         }
         for info in &proto.output {
             let value = self.value(&info.name)?;
-            self.graph.outputs.push(Output { name: info.name.clone(), value });
+            let (name, dims) = (info.name.clone(), declared(info));
+            self.graph.outputs.push(Output { name, dims, value });
         }
         if self.graph.outputs.is_empty() {
             return Err(Error::format("ONNX model", "the graph has no output"));
@@ -131,15 +135,13 @@ impl<'a> Importer<'a> {
             let got = data_type::name(tensor.elem_type);
             return Err(Error::invalid(field(), "floats", got));
         }
-        let shape = tensor.shape.as_ref();
-        let shape = shape.ok_or_else(|| Error::invalid(field(), "a known rank", "no shape"))?;
-        if shape.dim.len() > MAX_RANK {
-            return Err(Error::invalid(field(), format!("rank 0..={MAX_RANK}"), shape.dim.len()));
+        let dims = declared(info);
+        let dims = dims.ok_or_else(|| Error::invalid(field(), "a known rank", "no shape"))?;
+        if dims.len() > MAX_RANK {
+            return Err(Error::invalid(field(), format!("rank 0..={MAX_RANK}"), dims.len()));
         }
-        let dims =
-            shape.dim.iter().map(|dim| usize::try_from(dim.dim_value).ok().filter(|&dim| dim > 0));
         let value = self.fresh(info.name.clone());
-        let input = Input { name: info.name.clone(), dims: dims.collect(), value };
+        let input = Input { name: info.name.clone(), dims, value };
         self.graph.inputs.push(input);
         self.bind(&info.name, value)
     }
@@ -226,9 +228,17 @@ impl<'a> Importer<'a> {
                 "none",
             )
         })?;
-        let value = self.constant(name, data::tensor(tensor, self.folder)?);
+        let tensor = data::tensor(tensor, self.folder)?;
+        self.allow(tensor.len());
+        let value = self.constant(name, tensor);
         self.names.insert(name, value);
         Ok(value)
+    }
+
+    /// Lets folding do more, for a constant of so many elements that the model really holds.
+    pub(crate) fn allow(&mut self, elements: usize) {
+        let allowed = &mut self.folding.allowed;
+        *allowed = allowed.saturating_add(specialise::allowance(elements));
     }
 
     fn fresh(&mut self, name: String) -> ValueId {
@@ -258,11 +268,19 @@ impl<'a> Importer<'a> {
         WeightsId(self.graph.weights.len() - 1)
     }
 
+    /// Remembers the integers of a constant, by the name it has in the model.
+    pub(crate) fn note_quantized(&mut self, value: ValueId, name: &str, mut quantized: Quantized) {
+        let recorded = self.metadata.get(format!("dsconv.{name}").as_str());
+        let recorded = recorded.and_then(|text| serde_json::from_str(text).ok());
+        quantized.recorded = recorded.or(quantized.recorded);
+        self.quantized.insert(value, quantized);
+    }
+
     /// A node, or its result where that is known.
     pub(crate) fn push(&mut self, op: Op, inputs: impl Into<Vec<ValueId>>) -> Result<ValueId> {
         let output = self.fresh(self.node.clone());
         let node = Node { name: self.node.clone(), op, inputs: inputs.into(), output };
-        match specialise::constant(&self.graph, &node, &mut self.folded)? {
+        match specialise::constant(&self.graph, &node, &mut self.folding)? {
             Some(tensor) => {
                 self.graph.constants.insert(output, tensor);
             }
@@ -270,6 +288,13 @@ impl<'a> Importer<'a> {
         }
         Ok(output)
     }
+}
+
+/// The dims that a model declares for an input or output.
+fn declared(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    let shape = info.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?;
+    let dim = |value: i64| usize::try_from(value).ok().filter(|&dim| dim > 0);
+    Some(shape.dim.iter().map(|dim_proto| dim(dim_proto.dim_value)).collect())
 }
 
 fn duplicate(name: &str) -> Error {

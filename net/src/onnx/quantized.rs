@@ -24,11 +24,63 @@ pub(crate) struct Quantized {
     scale: Vec<f32>,
     /// As the scale.
     zero: Vec<i32>,
+    /// Whether a Transpose exchanged the axes of the matrix since.
+    turned: bool,
+    /// Factors and summands of blocks that ONNX's own blocks can't express.
+    gathered: Gathered,
+    /// The format that this crate recorded when it wrote them.
+    pub(crate) recorded: Option<BlockFormat>,
+}
+
+/// Shifts per block, spread over the channels by a Gather along axis 1 with each channel's block.
+#[derive(Clone, Default)]
+pub(crate) struct Gathered {
+    blocks: Vec<usize>,
+    alpha: Option<Vec<f32>>,
+    kds_bias: Option<Vec<f32>>,
+}
+
+impl Gathered {
+    /// What a Gather of these constants spreads, if it can be that.
+    pub(crate) fn new(tensor: &Tensor, indices: &Tensor, axis: i64) -> Option<Self> {
+        let values = tensor.floats("shifts").ok()?.to_vec();
+        let count = *tensor.dims().get(1)?;
+        let indices = (axis == 1 && indices.dims().len() == 1).then_some(indices)?;
+        let blocks =
+            indices.integers("blocks").ok()?.iter().map(|&block| usize::try_from(block).ok());
+        let blocks: Vec<usize> = blocks.collect::<Option<_>>()?;
+        let whole = blocks.first() == Some(&0) && blocks.last().map(|last| last + 1) == Some(count);
+        let rising = blocks.windows(2).all(|pair| pair[0] <= pair[1] && pair[1] <= pair[0] + 1);
+        (whole && rising).then_some(Self { blocks, alpha: Some(values), kds_bias: None })
+    }
 }
 
 impl Quantized {
+    /// A matrix behind a Transpose.
+    pub(crate) fn turned(&self) -> Option<Self> {
+        (self.dims.len() == 2).then(|| Self { turned: !self.turned, ..self.clone() })
+    }
+
+    /// Times (or plus) shifts that a Gather spread over the channels.
+    pub(crate) fn with_gathered(&self, shifts: &Gathered, add: bool) -> Option<Self> {
+        let mut gathered = self.gathered.clone();
+        if self.turned || !(gathered.blocks.is_empty() || gathered.blocks == shifts.blocks) {
+            return None;
+        }
+        gathered.blocks.clone_from(&shifts.blocks);
+        let plain = self.scale.len() == 1 && self.zero[0] == 0 && self.scale[0] == 1.0;
+        if add && gathered.kds_bias.is_none() && self.zero.iter().all(|&zero| zero == 0) {
+            gathered.kds_bias.clone_from(&shifts.alpha);
+        } else if !add && plain && gathered.alpha.is_none() && gathered.kds_bias.is_none() {
+            gathered.alpha.clone_from(&shifts.alpha);
+        } else {
+            return None;
+        }
+        Some(Self { gathered, ..self.clone() })
+    }
+
     /// A matrix with its axes exchanged.
-    pub(crate) fn transposed(&self) -> Self {
+    fn transposed(&self) -> Self {
         let &[rows, columns] = self.dims.as_slice() else { return self.clone() };
         fn turn<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
             (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
@@ -43,42 +95,79 @@ impl Quantized {
         };
         let q = turn(&self.q, rows, columns);
         let axis = 1 - self.axis;
-        Self { dims: vec![columns, rows], q, axis, block: self.block, scale, zero }
+        let (dims, gathered) = (vec![columns, rows], Gathered::default());
+        Self {
+            dims,
+            q,
+            axis,
+            block: self.block,
+            scale,
+            zero,
+            turned: false,
+            gathered,
+            recorded: self.recorded,
+        }
     }
 
     /// The same as DSConv weights of an OIHW kernel (or a matrix of outputs and inputs): a scale per output and block
     /// of input channels is alpha, a zero point is a KDS bias. None where the scales are cut otherwise.
-    pub(crate) fn weights(
-        &self,
-        descriptor: ConvDescriptor,
-        recorded: Option<&str>,
-    ) -> Converted<Option<DsConvWeights>> {
+    pub(crate) fn weights(&self, descriptor: ConvDescriptor) -> Converted<Option<DsConvWeights>> {
+        if self.turned {
+            return match self.gathered.blocks.is_empty() {
+                true => self.transposed().weights(descriptor),
+                false => Ok(None),
+            };
+        }
         let channels = descriptor.channels_per_group() as usize;
-        let (outputs, taps) = (descriptor.out_channels as usize, descriptor.taps() as usize);
+        let taps = descriptor.taps() as usize;
         let block = match self.block {
             Some(block) if self.axis == 1 => block,
             None if self.scale.len() == 1 || self.axis == 0 => channels,
             _ => return Ok(None),
         };
-        // What this crate wrote says how wide the integers were.
-        let bits = recorded.and_then(|bits| bits.parse().ok());
-        let bits = bits.filter(|bits| (2..=8).contains(bits)).unwrap_or(2).max(width(&self.q));
-        let block = u32::try_from(block).unwrap_or(u32::MAX).min(descriptor.channels_per_group());
-        let format = BlockFormat::new(bits, block)?.with_partition(Partition::Fixed);
-        let blocks = channels.div_ceil(block as usize);
+        let Gathered { blocks, alpha: factors, kds_bias: summands } = &self.gathered;
+        let of = |channel: usize| blocks.get(channel).map_or(channel / block, |&block| block);
+        let Some(format) = self.format(descriptor, of)? else { return Ok(None) };
+        let q: Vec<i32> = self.q.iter().map(|&q| i32::from(q)).collect();
+        let count = of(channels - 1) + 1;
         let at = |shift: usize| match self.block {
             Some(_) => shift,
             None if self.scale.len() == 1 => 0,
-            None => shift / (blocks * taps),
+            None => shift / (count * taps),
         };
-        let shifts = outputs * blocks * taps;
-        let alpha: Vec<f32> = (0..shifts).map(|shift| self.scale[at(shift)]).collect();
-        let kds_bias: Vec<f32> =
-            (0..shifts).map(|shift| -self.scale[at(shift)] * self.zero[at(shift)] as f32).collect();
-        let q: Vec<i32> = self.q.iter().map(|&q| i32::from(q)).collect();
+        let shifts = descriptor.out_channels as usize * count * taps;
+        let zeros = (0..shifts).map(|shift| -self.scale[at(shift)] * self.zero[at(shift)] as f32);
+        let kds_bias = summands.clone().unwrap_or_else(|| zeros.collect());
+        let alpha = factors
+            .clone()
+            .unwrap_or_else(|| (0..shifts).map(|shift| self.scale[at(shift)]).collect());
         let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
-        let plain = kds_bias.iter().all(|&bias| bias == 0.0);
+        let plain = summands.is_none() && self.zero.iter().all(|&zero| zero == 0);
         Ok(Some(if plain { weights } else { weights.with_kds_bias(kds_bias)? }))
+    }
+
+    /// The bit format: what this crate recorded, where it fits the integers and the blocks, or else the narrowest.
+    fn format(
+        &self,
+        descriptor: ConvDescriptor,
+        of: impl Fn(usize) -> usize,
+    ) -> Converted<Option<BlockFormat>> {
+        let channels = descriptor.channels_per_group() as usize;
+        let width = width(&self.q);
+        let recorded = self.recorded.filter(|format| (width..=8).contains(&format.bits()));
+        let first = (0..channels).take_while(|&channel| of(channel) == 0).count();
+        let first = u32::try_from(first).unwrap_or(u32::MAX);
+        let bits = recorded.map_or(width, |format| format.bits());
+        let narrowest = BlockFormat::new(bits, first.max(1))?;
+        let candidates =
+            [recorded, Some(narrowest), Some(narrowest.with_partition(Partition::Even))];
+        Ok(candidates.into_iter().flatten().find(|format| {
+            // A recorded size may be 0: nobody checked it yet.
+            format.block_size() > 0 && {
+                let blocks = format.blocks_of(descriptor.channels_per_group());
+                (0..channels).all(|channel| blocks.of(channel as u32) as usize == of(channel))
+            }
+        }))
     }
 
     fn floats(&self) -> Vec<f32> {
@@ -120,7 +209,8 @@ pub(crate) fn dequantize(at: &mut At<'_, '_>) -> Converted<ValueId> {
         let name = at.node.output.first().cloned().unwrap_or_default();
         let value = at.importer.constant(name, Tensor::f32(dims, floats)?);
         if let Ok(quantized) = quantized {
-            at.importer.quantized.insert(value, quantized);
+            let name = at.node.output.first().map_or("", String::as_str);
+            at.importer.note_quantized(value, name, quantized);
         }
         return Ok(value);
     }
@@ -161,6 +251,7 @@ fn constant(
 ) -> Converted<Result<Quantized, Tensor>> {
     let dims = data::dims(proto)?;
     let values = data::integers(proto, at.importer.folder)?;
+    at.importer.allow(values.len());
     let zero = match at.node.input.get(2).filter(|name| !name.is_empty()) {
         None => vec![0; scale.len()],
         Some(_) => {
@@ -214,7 +305,8 @@ fn constant(
     };
     let zero = zero.into_iter().map(shifted).collect::<Result<_, _>>()?;
     let block = (block > 0).then_some(block);
-    Ok(Ok(Quantized { dims, q, axis, block, scale, zero }))
+    let (turned, gathered) = (false, Gathered::default());
+    Ok(Ok(Quantized { dims, q, axis, block, scale, zero, turned, gathered, recorded: None }))
 }
 
 pub(crate) fn quantize(at: &mut At<'_, '_>) -> Converted<ValueId> {

@@ -132,10 +132,8 @@ fn weights(
     bias: Option<&Tensor>,
 ) -> Converted<Weights> {
     let quantized = at.importer.quantized.get(&source);
-    let name = at.importer.graph.values[source.0].as_str();
-    let recorded = at.importer.metadata.get(format!("dsconv.{name}").as_str()).copied();
     let integers = match quantized {
-        Some(quantized) => quantized.weights(descriptor, recorded)?,
+        Some(quantized) => quantized.weights(descriptor)?,
         None => None,
     };
     let bias = bias.map(|bias| bias.floats("bias").map(<[f32]>::to_vec)).transpose()?;
@@ -239,11 +237,10 @@ pub(crate) fn matmul(at: &mut At<'_, '_>) -> Converted<ValueId> {
     let descriptor = ConvDescriptor::new(size(rows, "weights")?, size(columns, "weights")?, [1, 1]);
     let values = tensor.floats("weights")?;
     let integers = match at.importer.quantized.get(&b) {
-        Some(quantized) => {
-            let name = at.importer.graph.values[b.0].as_str();
-            let recorded = at.importer.metadata.get(format!("dsconv.{name}").as_str()).copied();
-            quantized.transposed().weights(descriptor, recorded)?
-        }
+        Some(quantized) => match quantized.turned() {
+            Some(turned) => turned.weights(descriptor)?,
+            None => None,
+        },
         None => None,
     };
     let weights = match integers {
@@ -282,10 +279,8 @@ pub(crate) fn gemm(at: &mut At<'_, '_>) -> Converted<ValueId> {
         if bias.is_some() {
             added = None;
         }
-        let name = at.importer.graph.values[b.0].as_str();
-        let recorded = at.importer.metadata.get(format!("dsconv.{name}").as_str()).copied();
         let integers = match at.importer.quantized.get(&b) {
-            Some(quantized) if alpha == 1.0 && flip_b => quantized.weights(descriptor, recorded)?,
+            Some(quantized) if alpha == 1.0 && flip_b => quantized.weights(descriptor)?,
             _ => None,
         };
         let weights: Weights = match (integers, bias) {

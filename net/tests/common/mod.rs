@@ -4,13 +4,13 @@
 
 use dsconv_net::program::{Program, Source};
 use dsconv_net::{Graph, Model};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A model, its inputs and what ONNX Runtime makes of them.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) model: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct Case {
 }
 
 /// Floats in a file.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub(crate) struct Array {
     pub(crate) dims: Vec<usize>,
     pub(crate) file: PathBuf,
@@ -79,22 +79,27 @@ fn python() -> PathBuf {
 
 /// Runs a script, which writes its files into a fresh folder; returns that folder.
 pub(crate) fn run_script(script: &str, arguments: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{script}-{}", arguments.join("-").replace('/', "_")));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    run_script_in(script, &folder, arguments);
+    folder
+}
+
+/// Runs a script on a folder.
+pub(crate) fn run_script_in(script: &str, folder: &Path, arguments: &[&str]) {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let python = {
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         python()
     };
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("{script}-{}", arguments.join("-").replace('/', "_")));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
     let mut command = Command::new(python);
-    command.arg(scripts().join(script)).arg(&folder).args(arguments);
+    command.arg(scripts().join(script)).arg(folder).args(arguments);
     let output = command.output().unwrap();
     print!("{}", String::from_utf8_lossy(&output.stdout));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
-    folder
 }
 
 /// The cases that a script made.

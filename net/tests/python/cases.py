@@ -35,6 +35,11 @@ class Writer:
         options.log_severity_level = 3
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         outputs = session.run(None, inputs)
+        if model is not None:
+            # ONNX wants the outputs' ranks declared.
+            for info, y in zip(model.graph.output, outputs):
+                info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, onnx.TensorProto.FLOAT, [None] * y.ndim))
+            onnx.save(model, path)
         order = [i.name for i in session.get_inputs()]
         self.cases.append({
             "name": name,

@@ -306,7 +306,7 @@ def folding():
     for value in (0.0, 1.0):
         pad = node("Pad", ["x", "p", "pv"], ["q"])
         constants = weights | {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "pv": np.array(value, F)}
-        graph("fold pad", [pad, node("Conv", ["q", "w", "wb"], ["y"], strides=[2, 2])], {"x": x}, constants, ["y"])
+        graph(f"fold pad {value}", [pad, node("Conv", ["q", "w", "wb"], ["y"], strides=[2, 2])], {"x": x}, constants, ["y"])
     # Matrix products and their bias.
     m = {"w": floats(c, o), "b": floats(o)}
     graph("fold bias", [node("MatMul", ["x", "w"], ["a"]), node("Add", ["b", "a"], ["n"]), node("Relu", ["n"], ["y"])], {"x": floats(2, 3, c)}, m, ["y"])
