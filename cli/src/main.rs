@@ -1,14 +1,21 @@
 //! The command `dsconv`.
 
 mod bench;
+mod classify;
+mod compare;
 mod demo;
 mod device;
 mod devices;
 mod display;
 mod golden;
+mod inspect;
 mod isa;
 mod layers;
+mod network;
+mod picture;
+mod quantize;
 mod radv;
+mod run;
 mod timing;
 mod verify;
 
@@ -27,8 +34,40 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run EfficientNet-Lite0's dense convolutions with 4-bit weights: memory, error and time of each.
+    /// Classify four pictures with a carried 4-bit EfficientNet-Lite0, beside the same network in f32.
     Demo(OnDevice),
+    /// Quantise a network: ONNX in, a model file with DSConv weights out.
+    Quantize {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: Box<quantize::Options>,
+    },
+    /// Say what is on pictures.
+    Classify {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: classify::Options,
+    },
+    /// Run a network on tensors or a picture.
+    Run {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: run::Options,
+    },
+    /// List a network's convolutions: bits, bytes.
+    Inspect(inspect::Options),
+    /// Compare a quantised network with its floats, layer by layer, on the CPU reference.
+    Compare(compare::Options),
+    /// Write a network as ONNX, with DSConv weights as blocked DequantizeLinear.
+    Export {
+        /// A model file.
+        model: PathBuf,
+        /// The file to write, *.onnx.
+        output: PathBuf,
+    },
     /// Measure convolutions: f32, DSConv weights with float activations, and with int8 activations.
     Bench {
         #[command(flatten)]
@@ -66,7 +105,7 @@ fn main() -> ExitCode {
     // wgpu's own warnings are about drivers; ours are for the user.
     let filter = env_logger::Env::default().default_filter_or("error,dsconv=warn");
     env_logger::Builder::from_env(filter).format_timestamp(None).init();
-    match run(Cli::parse()) {
+    match command(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("dsconv: {error:#}");
@@ -75,9 +114,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or_else(|| Command::Demo(OnDevice::default())) {
         Command::Demo(on) => demo::run(on.device.unwrap_or_default()),
+        Command::Quantize { on, options } => {
+            quantize::run(&on.device.unwrap_or_default(), &options)
+        }
+        Command::Classify { on, options } => {
+            classify::run(&on.device.unwrap_or_default(), &options)
+        }
+        Command::Run { on, options } => run::run(&on.device.unwrap_or_default(), &options),
+        Command::Inspect(options) => inspect::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Export { model, output } => inspect::export(&model, &output),
         Command::Bench { on, options } => bench::run(&on.device.unwrap_or_default(), &options),
         Command::Isa(options) => isa::run(&options),
         Command::IsaChild => radv::child().map(|()| ExitCode::SUCCESS),

@@ -1,0 +1,212 @@
+//! `dsconv quantize`: an ONNX file becomes a model file with DSConv weights.
+
+use crate::device::{Device, DeviceChoice};
+use crate::display::{bytes, progress};
+use crate::{inspect, network, picture};
+use anyhow::{Context, ensure};
+use dsconv::gpu::{Layer, LayerOptions};
+use dsconv::{Method, Shape, Weights};
+use dsconv_net::{Model, QuantizeOptions, Target};
+use indicatif::ProgressBar;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The network: ONNX, or a model file with float weights.
+    input: PathBuf,
+    /// The model file to write, *.safetensors.
+    output: PathBuf,
+    /// Bits of a weight, 2 to 8.
+    #[arg(long, default_value_t = 4)]
+    bits: u8,
+    /// Input channels that share a scale.
+    #[arg(long, default_value_t = 32)]
+    block: u32,
+    /// How integers and scales are found.
+    #[arg(long, default_value = "min-mse")]
+    method: MethodName,
+    /// Layers that stay floats, with * and ?; can be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    keep_float: Vec<String>,
+    /// Bits of the layers of that name, with * and ?; can be repeated.
+    #[arg(long, value_name = "PATTERN=BITS", value_parser = layer_bits)]
+    layer: Vec<(String, u8)>,
+    /// Pictures to fit the channel distribution shift on, no labels needed: 10 do.
+    #[arg(long, value_name = "FOLDER")]
+    calibrate: Option<PathBuf>,
+    /// Choose each layer's bits so that all weights take at most this, as 2MB or 900KiB. Needs --calibrate.
+    #[arg(long, value_name = "SIZE", requires = "calibrate", value_parser = size)]
+    target_size: Option<u64>,
+    /// Choose each layer's bits so that its output has this signal to noise, in dB. Needs --calibrate.
+    #[arg(long, value_name = "DB", requires = "calibrate", conflicts_with = "target_size")]
+    target_snr: Option<f64>,
+    /// Names of the classes, one a line, to keep in the model file.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum MethodName {
+    SignedExtreme,
+    AbsMax,
+    MinMse,
+}
+
+fn layer_bits(text: &str) -> Result<(String, u8), String> {
+    let wrong = || format!("expected PATTERN=BITS, as head*=8, got {text:?}");
+    let (pattern, bits) = text.rsplit_once('=').ok_or_else(wrong)?;
+    Ok((pattern.into(), bits.parse().map_err(|_| wrong())?))
+}
+
+/// Bytes from a number with a unit.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a size, as 2MB, 900KiB or 1500000, got {text:?}");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Ok((number * unit) as u64)
+}
+
+pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+    ensure!(
+        options.output.extension().is_some_and(|e| e == "safetensors"),
+        "{}: expected a name that ends in .safetensors",
+        options.output.display()
+    );
+    let mut model = network::read(&options.input)?;
+    if let Some(path) = &options.labels {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        model.labels = Some(text.lines().map(String::from).collect());
+    }
+    let mut how = QuantizeOptions {
+        bits: options.bits,
+        block: options.block,
+        method: match options.method {
+            MethodName::SignedExtreme => Method::SignedExtreme,
+            MethodName::AbsMax => Method::AbsMax,
+            MethodName::MinMse => Method::MinMse,
+        },
+        keep_float: options.keep_float.clone(),
+        overrides: options.layer.clone(),
+    };
+    // What the network takes goes into the file, where it is a picture; others need none.
+    if model.preprocessing.is_none() {
+        model.preprocessing = network::preprocessing(&model).ok();
+    }
+    let quantized = match &options.calibrate {
+        None => {
+            with_bar("quantising", |report| Ok(dsconv_net::quantize(&model.graph, &how, report)?))?
+        }
+        Some(folder) => {
+            let input = network::preprocessing(&model)?;
+            let read = |path: PathBuf| Ok(vec![picture::input(&picture::read(&path)?, &input)?]);
+            let paths = network::pictures_in(folder)?;
+            let samples: Vec<_> = paths.into_iter().map(read).collect::<anyhow::Result<_>>()?;
+            let dims = network::picture_dims(&input);
+            let dims = [dims.as_slice()];
+            let device = network::open(choice)?;
+            let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match &device {
+                None => dsconv_net::on_cpu(weights, shape, x),
+                Some(device) => on_gpu(device, weights, shape, x),
+            };
+            let target = match (options.target_size, options.target_snr) {
+                (Some(size), _) => Some(Target::Bytes(size)),
+                (_, Some(snr)) => Some(Target::Snr(snr)),
+                _ => None,
+            };
+            if let Some(target) = target {
+                // A few pictures tell the widths' errors apart.
+                let few = &samples[..samples.len().min(2)];
+                let widths = with_bar("choosing bits", |report| {
+                    let graph = &model.graph;
+                    Ok(dsconv_net::allocate(
+                        graph,
+                        &how,
+                        target,
+                        few,
+                        &dims,
+                        &mut convolve,
+                        report,
+                    )?)
+                })?;
+                // What the user named goes first.
+                how.overrides.extend(widths);
+            }
+            let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
+            let calibrated = with_bar("calibrating", |report| {
+                let (floats, samples) = (&model.graph, &samples);
+                Ok(dsconv_net::calibrate(floats, &plain, samples, &dims, &mut convolve, report)?)
+            })?;
+            if let Some(device) = &device {
+                device.save_cache()?;
+            }
+            calibrated
+        }
+    };
+    let layers = dsconv_net::report(&model.graph, &quantized);
+    let written = Model { graph: quantized, ..model };
+    written.write(&options.output)?;
+    let size = std::fs::metadata(&options.output).map_or(0, |file| file.len());
+    match options.json {
+        true => println!("{}", serde_json::to_string(&inspect::rows(&layers))?),
+        false => {
+            println!("{}", inspect::layer_table(&layers));
+            println!("Wrote {}, {}.", options.output.display(), bytes(size));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn on_gpu(
+    device: &Device,
+    weights: &Weights,
+    shape: Shape,
+    x: &[f32],
+) -> dsconv_net::Result<Vec<f32>> {
+    let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
+    Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
+}
+
+/// Shows what a long work reports.
+fn with_bar<T>(
+    what: &str,
+    work: impl FnOnce(&mut dyn FnMut(usize, usize, &str)) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let bar: ProgressBar = progress(1)?;
+    let result = work(&mut |number, count, name| {
+        bar.set_length(count as u64);
+        bar.set_position(number as u64);
+        bar.set_message(format!("{what} {name}"));
+    });
+    bar.finish_and_clear();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("2MB"), Ok(2_000_000));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("77"), Ok(77));
+        for wrong in ["", "MB", "2GBit", "-1"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(layer_bits("a=b=8"), Ok(("a=b".into(), 8)));
+        assert!(layer_bits("head").is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! `dsconv run`: a network on tensors or on a picture.
+
+use crate::device::DeviceChoice;
+use crate::display::{bytes, table};
+use crate::network::{self, Runner};
+use crate::picture;
+use crate::timing::ms;
+use anyhow::{Context, bail, ensure};
+use dsconv::{FloatTensor, LayerFile};
+use dsconv_net::gpu::{Activations, NetworkOptions};
+use safetensors::{Dtype, SafeTensors};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// A model file (*.safetensors), or an ONNX file.
+    model: PathBuf,
+    /// A picture, or a safetensors file with a float tensor for each of the network's inputs, by name.
+    #[arg(long)]
+    input: PathBuf,
+    /// Where to write the outputs, as safetensors.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Integer activations too, where weights are integers.
+    #[arg(long)]
+    int8: bool,
+}
+
+/// Dims and elements.
+type Tensor = (Vec<usize>, Vec<f32>);
+
+pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+    let model = network::read(&options.model)?;
+    let inputs = match options.input.extension().is_some_and(|e| e == "safetensors") {
+        true => {
+            let names = model.graph.inputs().iter().map(|input| input.name.as_str());
+            tensors(&options.input, names)?
+        }
+        false => {
+            let how = network::preprocessing(&model)?;
+            let values = picture::input(&picture::read(&options.input)?, &how)?;
+            vec![(network::picture_dims(&how), values)]
+        }
+    };
+    let device = network::open(choice)?;
+    let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
+    let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
+    let activations = if options.int8 { Activations::Int8 } else { Activations::F32 };
+    let runner = Runner::new(&model.graph, &dims, device.as_ref(), NetworkOptions { activations })?;
+    // The first run compiles; the second is what runs take.
+    let (_, first) = runner.run(&values)?;
+    let (outputs, time) = runner.run(&values)?;
+    if let Some(device) = &device {
+        device.save_cache()?;
+    }
+    let program = runner.program();
+    let mut out = table(&["output", "dims", "min", "mean", "max"]);
+    let mut file = LayerFile::default();
+    for ((&id, output), values) in program.outputs().iter().zip(model.graph.outputs()).zip(outputs)
+    {
+        let dims = &program.value(id).dims;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
+        let fold = |f: fn(f32, f32) -> f32, first| values.iter().copied().fold(first, f);
+        out.add_row([
+            output.name.clone(),
+            format!("{dims:?}"),
+            format!("{:.4}", fold(f32::min, f32::INFINITY)),
+            format!("{mean:.4}"),
+            format!("{:.4}", fold(f32::max, f32::NEG_INFINITY)),
+        ]);
+        file.tensors.insert(output.name.clone(), FloatTensor { shape: dims.clone(), values });
+    }
+    println!("on {}", network::describe(device.as_ref()));
+    println!("{out}");
+    print!("{:.1} ms, the first run {:.1} ms", ms(time), ms(first));
+    match runner.memory() {
+        Some(memory) => println!(
+            "; device memory {}, {} of it weights",
+            bytes(memory.total()),
+            bytes(memory.weights)
+        ),
+        None => println!(),
+    }
+    if let Some(path) = &options.output {
+        file.save(path)?;
+        println!("Wrote {}.", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The named float tensors of a file.
+fn tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Vec<Tensor>> {
+    let data = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let file = SafeTensors::deserialize(&data).with_context(|| path.display().to_string())?;
+    let tensor = |name: &str| -> anyhow::Result<Tensor> {
+        let Ok(tensor) = file.tensor(name) else {
+            let mut there = file.names();
+            there.sort_unstable();
+            bail!("no tensor {name:?}, which the network's input is called; there are {there:?}");
+        };
+        ensure!(
+            tensor.dtype() == Dtype::F32,
+            "tensor {name:?}: expected F32, got {:?}",
+            tensor.dtype()
+        );
+        let (values, _) = tensor.data().as_chunks::<4>();
+        let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        Ok((tensor.shape().to_vec(), values))
+    };
+    names.map(|name| tensor(name).with_context(|| path.display().to_string())).collect()
+}
