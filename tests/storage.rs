@@ -1,8 +1,8 @@
 //! Layer files: exact round trips, and hostile bytes.
 
 use dsconv::{
-    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, LayerFile, Partition,
-    Quantizer, Weights,
+    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatTensor, FloatWeights, LayerFile,
+    Partition, Quantizer, Weights,
 };
 use proptest::prelude::*;
 
@@ -12,6 +12,10 @@ fn sample(seed: u64) -> LayerFile {
     let mut floats = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.f32() - 0.5).collect() };
     let mut file = LayerFile::default();
     file.metadata.insert("notice".into(), "made by a test".into());
+    for (name, shape) in [("anchors", vec![3, 2]), ("a scalar", vec![]), ("nothing", vec![0, 4])] {
+        let values = floats(shape.iter().product());
+        file.tensors.insert(name.into(), FloatTensor { shape, values });
+    }
     for bits in 2..=8u8 {
         let descriptor = ConvDescriptor::new(22, 6, [3, 2])
             .with_groups(2)
@@ -74,6 +78,11 @@ fn names_and_keys_that_collide_are_refused() {
     let mut file = sample(1);
     file.metadata.insert("version".into(), "2".into());
     assert!(file.to_bytes().unwrap_err().to_string().contains("version"));
+    let mut file = sample(1);
+    file.tensors.insert("layer 1.alpha".into(), FloatTensor { shape: vec![1], values: vec![0.0] });
+    assert!(matches!(file.to_bytes(), Err(Error::Invalid { .. })));
+    file.tensors = [("short".into(), FloatTensor { shape: vec![2], values: vec![0.0] })].into();
+    assert!(file.to_bytes().is_err());
 }
 
 /// A safetensors file from its header's text and its data.

@@ -1,13 +1,13 @@
 //! One node of a graph as steps of a program, the dims of its inputs being known.
 
-use crate::graph::{AutoPad, Channels, Comparison, Kind, Op, Parts, Scalar, WeightsId, descriptor};
-use crate::op::{Binary, PadMode, Reduction, Unary};
+use crate::graph::{AutoPad, Channels, Op, Parts, Scalar, WeightsId, descriptor};
+use crate::op::{Binary, Reduction, Unary};
 use crate::program::StepOp;
 use crate::resample;
 use crate::specialise::{Context, Known};
 use crate::tensor::{MAX_RANK, Tensor, broadcast, elements};
 use crate::window::{self, Window};
-use crate::{Error, Result, cpu};
+use crate::{Error, Result, arrange, cpu, known};
 use dsconv::{Activation, Residual, Weights};
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
             }
             context.emit(StepOp::Concat { axis }, inputs, to)
         }
-        Op::Slice => slice(context, inputs, &dims),
+        Op::Slice => arrange::slice(context, inputs, &dims),
         Op::Part { axis, part } => {
             let axis = axis_of(*axis, rank)?;
             let (start, length) = match *part {
@@ -200,7 +200,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
             resample::resize(context, *interpolation, *coordinates, axes, inputs)
         }
         Op::Reshape { allow_zero } => {
-            let to = reshaped(&dims, integers(&inputs[1], "dims")?, *allow_zero)?;
+            let to = arrange::reshaped(&dims, integers(&inputs[1], "dims")?, *allow_zero)?;
             context.view(x, to)
         }
         Op::Flatten { axis } => {
@@ -252,7 +252,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
             }
             context.emit(StepOp::Transpose { permutation }, inputs, to)
         }
-        Op::Pad { mode } => pad(context, inputs, &dims, *mode),
+        Op::Pad { mode } => arrange::pad(context, inputs, &dims, *mode),
         Op::MatMul => matmul(context, inputs, dims),
         Op::Expand => {
             let to = usizes(integers(&inputs[1], "dims")?, "dims")?;
@@ -285,7 +285,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
             Ok(Known::Integer(Tensor::list(part.iter().map(|&dim| dim as i64).collect::<Vec<_>>())))
         }
         Op::DepthToSpace { block, blocks_first } => {
-            let [n, c, h, w, b] = image(&dims, *block)?;
+            let [n, c, h, w, b] = arrange::image(&dims, *block)?;
             let depth = c / (b * b);
             if depth * b * b != c {
                 return Err(Error::invalid("channels", format!("a multiple of {}", b * b), c));
@@ -296,10 +296,10 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
             } else {
                 (vec![n, depth, b, b, h, w], vec![0, 1, 4, 2, 5, 3])
             };
-            shuffled(context, x, split, permutation, vec![n, depth, h * b, w * b])
+            arrange::shuffled(context, x, split, permutation, vec![n, depth, h * b, w * b])
         }
         Op::SpaceToDepth { block } => {
-            let [n, c, h, w, b] = image(&dims, *block)?;
+            let [n, c, h, w, b] = arrange::image(&dims, *block)?;
             let (rows, columns) = (h / b, w / b);
             if [rows * b, columns * b] != [h, w] {
                 return Err(Error::invalid(
@@ -309,10 +309,16 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
                 ));
             }
             let split = vec![n, c, rows, b, columns, b];
-            shuffled(context, x, split, vec![0, 3, 5, 1, 2, 4], vec![n, c * b * b, rows, columns])
+            arrange::shuffled(
+                context,
+                x,
+                split,
+                vec![0, 3, 5, 1, 2, 4],
+                vec![n, c * b * b, rows, columns],
+            )
         }
         Op::Size => Tensor::i64([], vec![elements("input", &dims)? as i64]).map(Known::Integer),
-        Op::Cast { to } => cast(context, x, dims, *to),
+        Op::Cast { to } => known::cast(context, x, dims, *to),
         Op::ConstantOfShape { value } => {
             let to = usizes(integers(x, "dims")?, "dims")?;
             let one = vec![1; to.len()];
@@ -326,13 +332,13 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Known]) -> Res
                 context.emit(StepOp::Expand, &[one], to)
             }
         }
-        Op::Range => range(context, inputs),
-        Op::Compare(comparison) => compare(context, *comparison, inputs),
+        Op::Range => known::range(context, inputs),
+        Op::Compare(comparison) => known::compare(context, *comparison, inputs),
         Op::Not => {
             let values = integers(x, "input")?.iter().map(|&x| i64::from(x == 0)).collect();
             Tensor::i64(dims, values).map(Known::Integer)
         }
-        Op::Where => select(context, inputs),
+        Op::Where => known::select(context, inputs),
     }
 }
 
@@ -354,31 +360,6 @@ fn arity(op: &Op) -> (usize, usize) {
         | Op::Compare(_) => (2, 2),
         _ => (1, 1),
     }
-}
-
-/// N, C, H, W and the size of a block.
-fn image(dims: &[usize], block: u32) -> Result<[usize; 5]> {
-    match dims {
-        &[n, c, h, w] if (1..=1 << 12).contains(&block) => Ok([n, c, h, w, block as usize]),
-        _ => Err(Error::invalid(
-            "input",
-            "(N, C, H, W), blocks of 1 to 4096",
-            format!("{dims:?}, {block}"),
-        )),
-    }
-}
-
-fn shuffled(
-    context: &mut Context<'_>,
-    x: &Known,
-    split: Vec<usize>,
-    permutation: Vec<usize>,
-    to: Vec<usize>,
-) -> Result<Known> {
-    let moved = permutation.iter().map(|&axis| split[axis]).collect();
-    let y = context.view(x, split)?;
-    let y = context.emit(StepOp::Transpose { permutation }, &[y], moved)?;
-    context.view(&y, to)
 }
 
 fn layer(context: &Context<'_>, id: WeightsId) -> Result<dsconv::ConvDescriptor> {
@@ -431,134 +412,6 @@ pub(crate) fn usizes(values: &[i64], what: &str) -> Result<Vec<usize>> {
     values.iter().map(one).collect()
 }
 
-fn slice(context: &mut Context<'_>, inputs: &[Known], dims: &[usize]) -> Result<Known> {
-    let (starts, ends) = (integers(&inputs[1], "starts")?, integers(&inputs[2], "ends")?);
-    let axes = match inputs.get(3) {
-        Some(axes) => integers(axes, "axes")?.to_vec(),
-        None => (0..starts.len() as i64).collect(),
-    };
-    let steps = match inputs.get(4) {
-        Some(steps) => integers(steps, "steps")?.to_vec(),
-        None => vec![1; starts.len()],
-    };
-    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-        let got = format!("{}, {} and {}", ends.len(), axes.len(), steps.len());
-        return Err(Error::invalid("ends, axes and steps", format!("{} each", starts.len()), got));
-    }
-    axes_of(&axes, dims.len())?;
-    let (mut to, mut start, mut step) = (dims.to_vec(), vec![0; dims.len()], vec![1; dims.len()]);
-    for (index, &axis) in axes.iter().enumerate() {
-        let axis = axis_of(axis, dims.len())?;
-        let extent = dims[axis] as i64;
-        let by = steps[index];
-        // Backwards, an end of -1 stands for "through element 0".
-        let (low, high) = if by > 0 { (0, extent) } else { (-1, extent - 1) };
-        let bound = |at: i64| {
-            let from = if at < 0 { at.saturating_add(extent) } else { at };
-            from.clamp(low, high)
-        };
-        let (from, until) = (bound(starts[index]), bound(ends[index]));
-        let count = match by {
-            0 => return Err(Error::invalid("steps", "no 0", by)),
-            by if by > 0 => (until - from).max(0).cast_unsigned().div_ceil(by.cast_unsigned()),
-            by => (from - until).max(0).cast_unsigned().div_ceil(by.unsigned_abs()),
-        };
-        to[axis] = count as usize;
-        // With one element the step is never taken, and may be anything.
-        (start[axis], step[axis]) = (from.max(0) as usize, if count > 1 { by } else { 1 });
-    }
-    if to == dims && step.iter().all(|&step| step == 1) {
-        return Ok(inputs[0].clone());
-    }
-    context.emit(StepOp::Slice { start, step }, &inputs[..1], to)
-}
-
-fn reshaped(dims: &[usize], to: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
-    let refused =
-        || Error::invalid("dims", format!("dims for the elements of {dims:?}"), format!("{to:?}"));
-    let mut free = None;
-    let mut result = Vec::with_capacity(to.len());
-    if to.len() > MAX_RANK {
-        return Err(refused());
-    }
-    for (axis, &dim) in to.iter().enumerate() {
-        result.push(match dim {
-            0 if !allow_zero => *dims.get(axis).ok_or_else(refused)?,
-            -1 if free.is_none() => {
-                free = Some(axis);
-                1
-            }
-            dim => usize::try_from(dim).map_err(|_| refused())?,
-        });
-    }
-    if let Some(axis) = free {
-        let rest = elements("dims", &result)?;
-        let all = elements("input", dims)?;
-        if rest == 0 || all % rest != 0 {
-            return Err(refused());
-        }
-        result[axis] = all / rest;
-    }
-    Ok(result)
-}
-
-fn pad(
-    context: &mut Context<'_>,
-    inputs: &[Known],
-    dims: &[usize],
-    mode: PadMode,
-) -> Result<Known> {
-    let rank = dims.len();
-    let widths = integers(&inputs[1], "pads")?;
-    let axes = match inputs.get(2) {
-        Some(axes) => integers(axes, "axes")?.to_vec(),
-        None => (0..rank as i64).collect(),
-    };
-    if widths.len() != 2 * axes.len() {
-        return Err(Error::invalid("pads", (2 * axes.len()).to_string(), widths.len()));
-    }
-    axes_of(&axes, rank)?;
-    let (mut front, mut back) = (vec![0; rank], vec![0; rank]);
-    for (index, &axis) in axes.iter().enumerate() {
-        let axis = axis_of(axis, rank)?;
-        (front[axis], back[axis]) = (widths[index], widths[index + axes.len()]);
-    }
-    // Negative widths cut first.
-    let (mut cut, mut start, mut before, mut to) =
-        (dims.to_vec(), vec![0; rank], vec![0; rank], Vec::new());
-    for axis in 0..rank {
-        let refused = || {
-            let got = format!("{} and {}", front[axis], back[axis]);
-            Error::invalid(
-                format!("pads of axis {axis}"),
-                format!("widths for {}", dims[axis]),
-                got,
-            )
-        };
-        let removed =
-            |width: i64| usize::try_from(width.min(0).unsigned_abs()).map_err(|_| refused());
-        let added = |width: i64| usize::try_from(width.max(0)).map_err(|_| refused());
-        start[axis] = removed(front[axis])?;
-        cut[axis] = start[axis]
-            .checked_add(removed(back[axis])?)
-            .and_then(|removed| dims[axis].checked_sub(removed))
-            .filter(|&left| left > 0)
-            .ok_or_else(refused)?;
-        before[axis] = added(front[axis])?;
-        let after = added(back[axis])?;
-        if mode == PadMode::Reflect && before[axis].max(after) >= cut[axis] {
-            return Err(refused());
-        }
-        let whole = cut[axis].checked_add(before[axis]).and_then(|sum| sum.checked_add(after));
-        to.push(whole.ok_or_else(refused)?);
-    }
-    let mut y = inputs[0].clone();
-    if cut != dims {
-        y = context.emit(StepOp::Slice { start, step: vec![1; rank] }, &[y], cut.clone())?;
-    }
-    if to == cut { Ok(y) } else { context.emit(StepOp::Pad { before, mode }, &[y], to) }
-}
-
 fn matmul(context: &mut Context<'_>, inputs: &[Known], mut a: Vec<usize>) -> Result<Known> {
     let mut b = context.dims(&inputs[1]);
     if a.is_empty() || b.is_empty() {
@@ -586,125 +439,4 @@ fn matmul(context: &mut Context<'_>, inputs: &[Known], mut a: Vec<usize>) -> Res
 
 fn last_two(dims: &[usize]) -> [usize; 2] {
     [dims[dims.len() - 2], dims[dims.len() - 1]]
-}
-
-fn cast(context: &mut Context<'_>, x: &Known, dims: Vec<usize>, to: Kind) -> Result<Known> {
-    match (x, to) {
-        (Known::Float(_), Kind::Float) | (Known::Integer(_), Kind::Integer) => Ok(x.clone()),
-        (Known::Integer(tensor), Kind::Float) => {
-            let values = tensor.integers("input")?.iter().map(|&x| x as f32).collect();
-            context.float(dims, values)
-        }
-        (Known::Integer(tensor), Kind::Bool) => {
-            let values = tensor.integers("input")?.iter().map(|&x| i64::from(x != 0)).collect();
-            Tensor::i64(dims, values).map(Known::Integer)
-        }
-        (Known::Float(_), Kind::Integer | Kind::Bool) => {
-            let values = context.constant(x).ok_or_else(|| {
-                Error::invalid("input", "floats known beforehand", "floats of the run")
-            })?;
-            let one = |&x: &f32| if to == Kind::Bool { i64::from(x != 0.0) } else { x as i64 };
-            Tensor::i64(dims, values.iter().map(one).collect()).map(Known::Integer)
-        }
-    }
-}
-
-fn range(context: &mut Context<'_>, inputs: &[Known]) -> Result<Known> {
-    const MOST: f64 = (1 << 20) as f64;
-    let refused = |count: f64| Error::invalid("range", format!("0 to {MOST} elements"), count);
-    if let Known::Integer(_) = inputs[0] {
-        let scalar = |index: usize| match integers(&inputs[index], "range")? {
-            &[value] => Ok(i128::from(value)),
-            values => Err(Error::invalid("range", "single numbers", values.len())),
-        };
-        let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
-        if step == 0 {
-            return Err(Error::invalid("range step", "not 0", step));
-        }
-        let span = (limit - start) * step.signum();
-        let count = if span <= 0 { 0 } else { (span + step.abs() - 1) / step.abs() };
-        if count as f64 > MOST {
-            return Err(refused(count as f64));
-        }
-        let values: Vec<i64> = (0..count).map(|i| (start + i * step) as i64).collect();
-        return Ok(Known::Integer(Tensor::list(values)));
-    }
-    let scalar = |index: usize| match context.constant(&inputs[index]).as_deref().map(Vec::as_slice)
-    {
-        Some(&[value]) => Ok(f64::from(value)),
-        _ => Err(Error::invalid("range", "single numbers known beforehand", "others")),
-    };
-    let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
-    let count = ((limit - start) / step).ceil().max(0.0);
-    // Also what is not a number.
-    if !(1.0..=MOST).contains(&count) {
-        return Err(refused(count));
-    }
-    let values: Vec<f32> = (0..count as usize).map(|i| (start + i as f64 * step) as f32).collect();
-    context.float(vec![values.len()], values)
-}
-
-fn compare(context: &mut Context<'_>, comparison: Comparison, inputs: &[Known]) -> Result<Known> {
-    let dims = inputs.iter().map(|x| context.dims(x)).collect::<Vec<_>>();
-    let to = broadcast(&dims[0], &dims[1])?;
-    elements("output", &to)?;
-    let result = |a: f64, b: f64| {
-        i64::from(match comparison {
-            Comparison::Equal => a == b,
-            Comparison::Less => a < b,
-            Comparison::Greater => a > b,
-            Comparison::LessOrEqual => a <= b,
-            Comparison::GreaterOrEqual => a >= b,
-            Comparison::And => a != 0.0 && b != 0.0,
-            Comparison::Or => a != 0.0 || b != 0.0,
-        })
-    };
-    let values: Vec<Vec<f64>> = inputs
-        .iter()
-        .map(|x| match x {
-            // Shapes and indices are far below 2^53.
-            Known::Integer(tensor) => {
-                Ok(tensor.integers("input")?.iter().map(|&x| x as f64).collect())
-            }
-            Known::Float(_) => context
-                .constant(x)
-                .map(|values| values.iter().map(|&x| f64::from(x)).collect())
-                .ok_or_else(|| Error::invalid("input", "known beforehand", "floats of the run")),
-        })
-        .collect::<Result<_>>()?;
-    let operand = |index: usize| cpu::Operand { dims: &dims[index], values: &values[index][..] };
-    let values = cpu::binary_map(&[operand(0), operand(1)], &to, result);
-    Tensor::i64(to, values).map(Known::Integer)
-}
-
-fn select(context: &mut Context<'_>, inputs: &[Known]) -> Result<Known> {
-    let condition = integers(&inputs[0], "condition")?;
-    let [c, a, b] = [0, 1, 2].map(|index| context.dims(&inputs[index]));
-    let to = broadcast(&broadcast(&c, &a)?, &b)?;
-    let all = |chosen: &Known, context: &mut Context<'_>| {
-        if context.dims(chosen) == to {
-            return Ok(chosen.clone());
-        }
-        context.emit(StepOp::Expand, std::slice::from_ref(chosen), to.clone())
-    };
-    if condition.iter().all(|&c| c != 0) {
-        return all(&inputs[1], context);
-    }
-    if condition.iter().all(|&c| c == 0) {
-        return all(&inputs[2], context);
-    }
-    let condition = all(&inputs[0], context)?;
-    let (a, b) = (all(&inputs[1], context)?, all(&inputs[2], context)?);
-    let pick = integers(&condition, "condition")?;
-    if let (Known::Integer(a), Known::Integer(b)) = (&a, &b) {
-        let pairs = a.integers("a")?.iter().zip(b.integers("b")?);
-        let values = pairs.zip(pick).map(|((&a, &b), &c)| if c != 0 { a } else { b });
-        return Tensor::i64(to, values.collect()).map(Known::Integer);
-    }
-    let (Some(a), Some(b)) = (context.constant(&a), context.constant(&b)) else {
-        return Err(Error::invalid("inputs", "values known beforehand", "floats of the run"));
-    };
-    let values = a.iter().zip(b.iter()).zip(pick);
-    let values = values.map(|((&a, &b), &c)| if c != 0 { a } else { b }).collect();
-    context.float(to, values)
 }

@@ -16,7 +16,6 @@ use crate::{Error, Result};
 use dsconv::{FloatTensor, LayerFile};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 const VERSION: &str = "1";
@@ -87,7 +86,8 @@ impl Model {
     ///
     /// # Errors
     /// A failure of the file system.
-    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn write(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
         Ok(self.file()?.save(path)?)
     }
 
@@ -95,7 +95,8 @@ impl Model {
     ///
     /// # Errors
     /// As [`from_bytes`](Self::from_bytes), or a failure of the file system.
-    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::parse(LayerFile::load(path)?, &path.display().to_string())
     }

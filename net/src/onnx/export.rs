@@ -18,7 +18,6 @@ use crate::{Error, Result};
 use dsconv::{DsConvWeights, Partition};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 /// The operator set that is written: the first with blocks and four-bit integers.
 const OPSET: i64 = 21;
@@ -28,7 +27,8 @@ const IR_VERSION: i64 = 10;
 ///
 /// # Errors
 /// As [`to_bytes`], or a failure of the file system.
-pub fn write(graph: &Graph, path: impl AsRef<Path>) -> Result<()> {
+#[cfg(not(target_arch = "wasm32"))]
+pub fn write(graph: &Graph, path: impl AsRef<std::path::Path>) -> Result<()> {
     Ok(dsconv::file::write(path.as_ref(), &to_bytes(graph)?)?)
 }
 

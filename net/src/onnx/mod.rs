@@ -1,5 +1,6 @@
 //! ONNX models, in and out.
 
+mod composed;
 mod convert;
 mod data;
 mod export;
@@ -10,5 +11,7 @@ mod quantized;
 mod spatial;
 mod write_op;
 
-pub use export::{to_bytes, write};
+pub use export::to_bytes;
+#[cfg(not(target_arch = "wasm32"))]
+pub use export::write;
 pub use import::{from_bytes, read};
