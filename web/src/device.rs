@@ -148,16 +148,29 @@ impl Shared {
             Poll::Pending => future.await,
         };
         for answer in answers {
-            match answer.await {
-                None => {}
-                Some(wgpu::Error::OutOfMemory { .. }) => {
-                    return Err(Error::OutOfMemory(what.into()));
-                }
-                Some(error) => {
-                    return Err(Error::Gpu { what: what.into(), message: error.to_string() });
-                }
-            }
+            let Some(error) = answer.await else { continue };
+            return Err(if self.is_lost().await {
+                Error::DeviceLost(self.lost.get().cloned().unwrap_or(error.to_string()))
+            } else if matches!(error, wgpu::Error::OutOfMemory { .. }) {
+                Error::OutOfMemory(what.into())
+            } else {
+                Error::Gpu { what: what.into(), message: error.to_string() }
+            });
         }
         result
+    }
+
+    /// Whether the device is lost. Its own word comes late; Firefox refuses everything before.
+    async fn is_lost(&self) -> bool {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let probe = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("dsconv probe"),
+            size: 4,
+            usage: wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let refused = scope.pop().await.is_some();
+        probe.destroy();
+        refused || self.lost.get().is_some()
     }
 }
