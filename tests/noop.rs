@@ -9,19 +9,21 @@ use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Quantizer, Shape};
 fn every_variant_fits_the_pipeline_layout() {
     let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     let pipelines = Pipelines::new(&device).unwrap();
-    // One channel per group, which every kernel takes.
-    let descriptor = ConvDescriptor::new(4, 4, [3, 3]).with_groups(4);
-    let shape = Shape::new(1, 4, 8, 8);
-    let values = vec![0.5; descriptor.weight_count()];
     let tensor = |floats| {
         upload(&device, "tensor", wgpu::BufferUsages::STORAGE, &vec![0.0f32; floats]).unwrap()
     };
-    let (x, y) = (tensor(shape.elements()), tensor(shape.elements()));
-    let integers = tensor(4 * shape.elements());
+    let (x, y, integers) = (tensor(32 * 64), tensor(4 * 64), tensor(4 * 32 * 64));
     // The device has no subgroups, so the kernel that wants them is not for it.
     let subgroups = [Kernel::ConvSubgroup, Kernel::ConvSubgroupInt8];
     let variants = || Variant::all().filter(|variant| !subgroups.contains(&variant.kernel));
     for variant in variants() {
+        // One channel per group, which every kernel takes; or whole steps, for those that know them.
+        let descriptor = match variant.whole_steps {
+            true => ConvDescriptor::new(32, 4, [3, 3]),
+            false => ConvDescriptor::new(4, 4, [3, 3]).with_groups(4),
+        };
+        let shape = Shape::new(1, descriptor.in_channels, 8, 8);
+        let values = vec![0.5; descriptor.weight_count()];
         let quantizes = variant.kernel == Kernel::QuantizeActivations;
         let kernel = if quantizes { Kernel::ConvGemmInt8 } else { variant.kernel };
         let bits = if quantizes { 8 } else { variant.weights.bits() };
@@ -38,7 +40,7 @@ fn every_variant_fits_the_pipeline_layout() {
             }
             bits => {
                 let weights =
-                    Quantizer::new(bits, 8).unwrap().weights(&descriptor, &values).unwrap();
+                    Quantizer::new(bits, 32).unwrap().weights(&descriptor, &values).unwrap();
                 Layer::new(&pipelines, &weights, options)
             }
         };

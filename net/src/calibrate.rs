@@ -335,7 +335,7 @@ mod tests {
         Graph {
             values: (0..8).map(|i| format!("v{i}")).collect(),
             inputs: vec![Input { name: "x".into(), dims: vec![None; 4], value: ValueId(0) }],
-            outputs: vec![Output { name: "y".into(), value: ValueId(7) }],
+            outputs: vec![Output { name: "y".into(), dims: None, value: ValueId(7) }],
             nodes: nodes.collect(),
             weights: [conv(8, 16, 1), conv(16, 16, 16), conv(16, 16, 1)].map(&mut weights).to_vec(),
             ..Graph::default()

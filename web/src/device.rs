@@ -68,6 +68,8 @@ impl Device {
 
     /// Gives up the device and all of its memory.
     pub fn destroy(&self) {
+        // The device says so itself, but later; nothing is to be done if it already has.
+        let _ = self.shared.lost.set("disposed".into());
         self.shared.device.destroy();
     }
 }
@@ -148,16 +150,35 @@ impl Shared {
             Poll::Pending => future.await,
         };
         for answer in answers {
-            match answer.await {
-                None => {}
-                Some(wgpu::Error::OutOfMemory { .. }) => {
-                    return Err(Error::OutOfMemory(what.into()));
-                }
-                Some(error) => {
-                    return Err(Error::Gpu { what: what.into(), message: error.to_string() });
-                }
-            }
+            let Some(error) = answer.await else { continue };
+            return Err(if self.is_lost().await {
+                Error::DeviceLost(self.lost.get().cloned().unwrap_or(error.to_string()))
+            } else if matches!(error, wgpu::Error::OutOfMemory { .. }) {
+                Error::OutOfMemory(what.into())
+            } else {
+                Error::Gpu { what: what.into(), message: error.to_string() }
+            });
         }
         result
+    }
+
+    /// Whether the device is lost. Its own word comes late, but a lost device maps no buffer.
+    async fn is_lost(&self) -> bool {
+        let (sender, receiver) = oneshot_channel();
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let probe = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("dsconv probe"),
+            size: 4,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        probe.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver waits for it.
+            let _ = sender.send(result.is_ok());
+        });
+        let refused = scope.pop().await.is_some();
+        let mapped = receiver.receive().await.unwrap_or(false);
+        probe.destroy();
+        refused || !mapped
     }
 }

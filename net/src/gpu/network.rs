@@ -25,6 +25,9 @@ pub struct NetworkOptions {
     pub activations: Activations,
 }
 
+/// Weights, and a layer of them for each set of options.
+type Uploaded = (Weak<Weights>, Vec<(LayerOptions, Arc<Layer>)>);
+
 /// A model in device memory: weights and constants, shared by the plans of all input shapes.
 ///
 /// They are uploaded by the first plan that needs them, and known by their `Arc`s: programs of one
@@ -35,7 +38,7 @@ pub struct Network {
     pub(super) kernels: Kernels,
     options: NetworkOptions,
     /// By the address of the weights, which stays taken as long as the weak reference lives.
-    layers: HashMap<usize, (Weak<Weights>, Vec<(LayerOptions, Arc<Layer>)>)>,
+    layers: HashMap<usize, Uploaded>,
     constants: HashMap<usize, (Weak<Vec<f32>>, wgpu::Buffer)>,
 }
 
