@@ -116,7 +116,7 @@ fn main() -> ExitCode {
 
 fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or_else(|| Command::Demo(OnDevice::default())) {
-        Command::Demo(on) => demo::run(on.device.unwrap_or_default()),
+        Command::Demo(on) => demo::run(&on.device.unwrap_or_default()),
         Command::Quantize { on, options } => {
             quantize::run(&on.device.unwrap_or_default(), &options)
         }

@@ -1,0 +1,147 @@
+//! Commands for whole networks, as a user runs them.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const MODEL: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
+const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pictures");
+const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../net/tests/data/small.onnx");
+
+/// On the CPU reference where there is no GPU to test on.
+fn device() -> Vec<&'static str> {
+    match std::env::var("DSCONV_GPU").as_deref() {
+        Ok("skip") => vec!["--device", "cpu"],
+        _ => Vec::new(),
+    }
+}
+
+fn dsconv(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
+    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    of(&output.stdout) + &of(&output.stderr)
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = dsconv(arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = dsconv(arguments);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{}", text(&output));
+    text(&output)
+}
+
+/// A folder of a test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn classify_gives_five_classes_a_picture() {
+    let [chelsea, coffee] = ["chelsea", "coffee"].map(|name| format!("{PICTURES}/{name}.jpg"));
+    for int8 in [&[][..], &["--int8"]] {
+        let arguments = [&["classify", MODEL, &chelsea, &coffee, "--json"][..], int8, &device()];
+        let answers = json(&arguments.concat());
+        let top = |picture: usize| answers[picture]["top"].as_array().unwrap().clone();
+        assert_eq!((answers.as_array().unwrap().len(), top(0).len()), (2, 5));
+        assert_eq!(answers[1]["picture"], coffee);
+        assert!((281..=285).contains(&top(0)[0]["index"].as_u64().unwrap()), "a cat: {answers}");
+        assert!(top(0)[0]["label"].as_str().unwrap().contains("cat"));
+        assert_eq!(top(1)[0]["label"], "espresso");
+        let scores: Vec<f64> = top(1).iter().map(|c| c["score"].as_f64().unwrap()).collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b) && scores.iter().sum::<f64>() <= 1.0);
+    }
+}
+
+#[test]
+fn networks_are_quantised_inspected_exported_and_come_back() {
+    let folder = folder("networks");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [model, exported, again] =
+        ["small.safetensors", "small.onnx", "again.safetensors"].map(path);
+    let options = ["--bits", "3", "--block", "2", "--json"];
+    let report = json(&[&["quantize", SMALL, &model][..], &options].concat());
+    let layers = report.as_array().unwrap();
+    assert!(layers.iter().any(|layer| layer["bits"] == 3), "{report}");
+    for layer in layers {
+        let smaller = layer["bytes"].as_u64() < layer["float_bytes"].as_u64();
+        assert_eq!(layer["bits"].is_null(), !smaller, "{layer}");
+    }
+    assert!(dsconv(&["export", &model, &exported]).status.success());
+    let bits = |report: &Value| -> Vec<Value> {
+        report.as_array().unwrap().iter().map(|layer| layer["bits"].clone()).collect()
+    };
+    assert_eq!(bits(&json(&["inspect", &exported, "--json"])), bits(&report));
+    // Integers stay what they are.
+    assert_eq!(bits(&json(&["quantize", &exported, &again, "--json"])), bits(&report));
+    let mut names: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["again.safetensors", "small.onnx", "small.safetensors"]);
+}
+
+#[test]
+fn calibration_and_widths_by_error_work_on_pictures() {
+    let folder = folder("calibrated");
+    let exported = folder.join("network.onnx").display().to_string();
+    let model = folder.join("model.safetensors").display().to_string();
+    assert!(dsconv(&["export", MODEL, &exported]).status.success());
+    // Its integers stay; what is float is calibrated with them, and nothing is out of step.
+    let arguments = ["quantize", &exported, &model, "--calibrate", PICTURES, "--json"];
+    let report = json(&[&arguments[..], &device()].concat());
+    assert_eq!(report.as_array().unwrap().len(), 50);
+    let compared = json(&[
+        "compare",
+        &model,
+        &exported,
+        "--input",
+        &format!("{PICTURES}/rocket.jpg"),
+        "--json",
+    ]);
+    let snr = |row: &Value| row["snr_db"].as_f64().unwrap_or(f64::INFINITY);
+    assert!(compared.as_array().unwrap().iter().all(|row| snr(row) > 60.0), "{compared}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name() {
+    let folder = folder("refused");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let out = path("out.safetensors");
+    let picture = format!("{PICTURES}/coffee.jpg");
+    let empty = path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let broken = path("broken.safetensors");
+    std::fs::write(&broken, &std::fs::read(MODEL).unwrap()[..100_000]).unwrap();
+    let no_picture = path("text.png");
+    std::fs::write(&no_picture, "no picture").unwrap();
+    for (arguments, words) in [
+        (vec!["classify", "/nonexistent.onnx", &picture], "/nonexistent.onnx"),
+        (vec!["classify", "model.txt", &picture], "*.safetensors or *.onnx"),
+        (vec!["classify", &broken, &picture], "broken.safetensors"),
+        (vec!["classify", MODEL, &no_picture], "text.png: not a picture"),
+        (vec!["classify", SMALL, &picture], "expected a picture"),
+        (vec!["quantize", SMALL, "out.bin"], "ends in .safetensors"),
+        (vec!["quantize", SMALL, &out, "--bits", "9"], "bits"),
+        (vec!["quantize", SMALL, &out, "--keep-float", "nothing*"], "nothing*"),
+        (vec!["quantize", SMALL, &out, "--target-size", "2MB"], "--calibrate"),
+        (vec!["quantize", SMALL, &out, "--target-size", "much", "--calibrate", "."], "as 2MB"),
+        (vec!["quantize", MODEL, &out, "--calibrate", &empty], "no *.png"),
+        (vec!["compare", MODEL, SMALL, "--input", &picture], "input"),
+        (vec!["run", MODEL, "--input", MODEL], "no tensor \"input\""),
+    ] {
+        let message = refused(&arguments);
+        assert!(message.contains(words), "{arguments:?}: {message}");
+    }
+    assert!(!Path::new(&out).exists(), "nothing is left behind");
+}
