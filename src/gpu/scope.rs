@@ -15,10 +15,6 @@ use {
 /// # Errors
 /// [`Error::DeviceLost`](crate::Error::DeviceLost), [`Error::OutOfMemory`](crate::Error::OutOfMemory), or
 /// [`Error::Gpu`](crate::Error::Gpu) with what wgpu reports.
-#[cfg_attr(
-    target_arch = "wasm32",
-    expect(clippy::unnecessary_wraps, reason = "natively it can fail")
-)]
 pub fn checked<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Result<T> {
     #[cfg(target_arch = "wasm32")]
     {
