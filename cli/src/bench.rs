@@ -1,7 +1,7 @@
 use crate::device::{Device, DeviceChoice};
 use crate::display::{progress, table};
 use crate::layers::{LayerSpec, network};
-use crate::timing::{medians, ms};
+use crate::timing::{has_timestamps, medians, ms};
 use anyhow::Context;
 use dsconv::gpu::{ActivationFormat, Layer, LayerOptions, MemoryUse, Plan, Tensors, upload};
 use dsconv::{ActivationScale, Layout, Quantizer, WeightsRef};
@@ -35,6 +35,8 @@ pub(crate) struct Options {
 #[derive(serde::Serialize)]
 struct Report {
     device: String,
+    /// What times come from: `gpu timestamps` or `wall`.
+    clock: &'static str,
     bits: u8,
     block: u32,
     layers: Vec<Row>,
@@ -93,7 +95,8 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         int8_and_quantize: geomean(|row| row.f32_ms / (row.int8_ms + row.quantize_ms)),
     };
     let (bits, block) = (options.bits, options.block);
-    let report = Report { device: device.describe(), bits, block, layers: rows, geomean };
+    let clock = if has_timestamps(&device) { "gpu timestamps" } else { "wall" };
+    let report = Report { device: device.describe(), clock, bits, block, layers: rows, geomean };
     match options.json {
         true => println!("{}", serde_json::to_string(&report)?),
         false => report.print(),
@@ -155,7 +158,8 @@ fn measure(device: &Device, spec: &LayerSpec, options: &Options) -> anyhow::Resu
 
 impl Report {
     fn print(&self) {
-        println!("{}-bit weights in blocks of {}, on {}", self.bits, self.block, self.device);
+        let Self { bits, block, device, clock, .. } = self;
+        println!("{bits}-bit weights in blocks of {block}, on {device}, times by {clock}");
         let mut out = table(&[
             "layer",
             "f32 ms",

@@ -6,7 +6,7 @@ use crate::network::{self, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
-use dsconv::{Error, Weights};
+use dsconv::Weights;
 use dsconv_net::gpu::NetworkOptions;
 use dsconv_net::{Graph, Model};
 use image::RgbImage;
@@ -28,14 +28,7 @@ const PICTURES: [(&str, &[u8]); 4] = [
 const BOUND: f64 = 1e-4;
 
 pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
-    let device = match Device::open(choice) {
-        // Without a choice of the user's, the demo runs on what there is.
-        Err(error @ Error::NoAdapter(_)) if *choice == DeviceChoice::Best => {
-            println!("{error}. Running on the CPU reference instead.");
-            None
-        }
-        opened => opened?,
-    };
+    let device = network::open(choice)?;
     let model = Model::from_bytes(MODEL)?;
     let how = network::preprocessing(&model)?;
     println!(

@@ -4,8 +4,9 @@ use super::kernel::Kernel;
 use crate::{Error, Result};
 
 /// Features that the library uses where an adapter has them. Request the intersection with the adapter's.
-pub const WANTED_FEATURES: wgpu::Features =
-    wgpu::Features::PIPELINE_CACHE.union(wgpu::Features::SUBGROUP);
+pub const WANTED_FEATURES: wgpu::Features = wgpu::Features::PIPELINE_CACHE
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::TIMESTAMP_QUERY);
 
 /// Limits to request of that adapter: the defaults, with buffers as large as it allows.
 pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {

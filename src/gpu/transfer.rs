@@ -59,6 +59,15 @@ pub async fn download(
     queue: &wgpu::Queue,
     slice: wgpu::BufferSlice<'_>,
 ) -> Result<Vec<f32>> {
+    read(device, queue, slice).await
+}
+
+/// [`download`] of any numbers.
+pub(crate) async fn read<T: bytemuck::Pod>(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    slice: wgpu::BufferSlice<'_>,
+) -> Result<Vec<T>> {
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
     let staging = checked(device, "the download", || {
         let staging = Scratch(device.create_buffer(&wgpu::BufferDescriptor {
