@@ -23,7 +23,7 @@ fn main(
             let x = origin.y + i32(kx * params.dilation_x);
             if inside_input(vec2<i32>(y, x)) {
                 let at = plane + u32(y) * params.input_y + u32(x) * params.input_x;
-                sum += bitcast<f32>(weights[weight]) * bitcast<f32>(input[at]);
+                sum += bitcast<f32>(weights[weight]) * input_float(at);
             }
             weight += channels;
         }

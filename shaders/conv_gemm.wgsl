@@ -1,13 +1,31 @@
 // Convolution as an implicit matrix product: pixels x output channels, summed over taps and channels.
-// A workgroup computes 32 pixels x 64 output channels of one group, each thread 4 x 8. Up to sixteen
-// channels of a block at a time go through workgroup memory; weights are unpacked and scaled on the
-// way in, once for 32 pixels, and a thread unpacks for one output channel, so it loads a block's
-// shifts once.
+// A workgroup computes TILE_PIXELS pixels x 64 output channels of one group, each of its 64 threads 4 or 8
+// pixels x 8 outputs. Up to sixteen channels of a block at a time go through workgroup memory; weights are
+// unpacked and scaled on the way in, once for all pixels, and a thread unpacks for one output channel, so it
+// loads a block's shifts once.
+
+// Pixels of a workgroup: 32, or 64, which takes fewer instructions, where there is work for a whole device.
+override TILE_PIXELS: u32 = 32;
+// Whether the channels of a pixel are neighbours in the input, so that four are one load. With WHOLE_STEPS.
+override CHANNELS_LAST: bool = false;
 
 const STEP = 4u; // quads of a step
 
-var<workgroup> x_tile: array<vec4<f32>, 128>; // [quad][pixel], four channels
+// Pixels are permuted, see `x_place`, so that threads which write or read together use different banks.
+var<workgroup> x_tile: array<vec4<f32>, 256>; // [quad][pixel], four channels
 var<workgroup> w_tile: array<vec4<f32>, 256>; // [quad][output channel], four channels
+
+// Sums of four pixels for a thread's first four output channels, and for its others.
+struct Sums {
+    a0: vec4<f32>,
+    a1: vec4<f32>,
+    a2: vec4<f32>,
+    a3: vec4<f32>,
+    b0: vec4<f32>,
+    b1: vec4<f32>,
+    b2: vec4<f32>,
+    b3: vec4<f32>,
+}
 
 @compute @workgroup_size(8, 8)
 fn main(
@@ -20,79 +38,121 @@ fn main(
     if work >= params.work {
         return;
     }
-    let tile = tile_place(work, PIXELS, OUTPUTS);
-    let first_output = tile.output;
+    let tile = tile_place(work, TILE_PIXELS, OUTPUTS);
     let group = tile.group;
-    let first_pixel = tile.pixel;
 
-    // A thread fills two entries of the input's tile, dealt so that neighbouring threads read neighbouring
-    // elements: pixels of one channel, or channels of one pixel. Of the weights' it fills a column.
-    let channels_last = params.input_c == 1u;
-    let x_quad = select(vec2<u32>(lane / PIXELS, lane / PIXELS + 2u), vec2<u32>(lane % STEP), channels_last);
-    let x_pixel = select(vec2<u32>(lane % PIXELS), vec2<u32>(lane / STEP, lane / STEP + 16u), channels_last);
-    let pixel_0 = pixel_place(first_pixel + x_pixel.x);
-    let pixel_1 = pixel_place(first_pixel + x_pixel.y);
-    // Outputs past the last compute the last one again, and are not stored.
-    let channel = group * params.outputs + min(first_output + lane, params.outputs - 1u);
+    // A thread loads two neighbouring quads of one pixel, or of two 32 apart, dealt so that neighbouring threads
+    // read neighbouring elements: pixels of one channel, or channels of one pixel. Of the weights' tile it fills
+    // a column. Outputs past the last compute the last one again, and are not stored.
+    let channels_last = CHANNELS_LAST || (!WHOLE_STEPS && params.input_c == 1u);
+    let x_quad = 2u * select(lane / 32u, lane % 2u, channels_last);
+    let x_pixel = select(lane % 32u, lane / 2u, channels_last);
+    let pixel_0 = pixel_place(tile.pixel + x_pixel);
+    let pixel_1 = pixel_place(tile.pixel + x_pixel + 32u);
+    let to_0 = x_place(x_quad, x_pixel);
+    let to_1 = x_place(x_quad + 1u, x_pixel);
+    let channel = group * params.outputs + min(tile.output + lane, params.outputs - 1u);
+    let x_from = vec4<u32>(x_place(0u, local.x), x_place(1u, local.x), x_place(2u, local.x), x_place(3u, local.x));
 
-    // Sums of a pixel for outputs 0 to 3 and 4 to 7 of this thread.
-    var a0 = vec4<f32>();
-    var a1 = vec4<f32>();
-    var a2 = vec4<f32>();
-    var a3 = vec4<f32>();
-    var b0 = vec4<f32>();
-    var b1 = vec4<f32>();
-    var b2 = vec4<f32>();
-    var b3 = vec4<f32>();
+    var lower: Sums;
+    var upper: Sums;
     for (var tap = 0u; tap < params.taps; tap++) {
+        // The padding's zeros stay in the tile for all channels of the tap. Where there is no pixel, any will do to load.
         let at_0 = tap_index(pixel_0, group, tap);
         let at_1 = tap_index(pixel_1, group, tap);
+        let start_0 = select(at_0, 0u, at_0 == NONE);
+        let start_1 = select(at_1, 0u, at_1 == NONE);
+        if at_0 == NONE {
+            x_tile[to_0] = vec4<f32>();
+            x_tile[to_1] = vec4<f32>();
+        }
+        if TILE_PIXELS == 64u && at_1 == NONE {
+            x_tile[to_0 + 32u] = vec4<f32>();
+            x_tile[to_1 + 32u] = vec4<f32>();
+        }
         var start = 0u;
         for (var block = 0u; block < params.block_count; block++) {
             let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
-            let shift = block_shift(tap, block, channel);
+            let shift = block_shift(tap, block, channel) * vec2<f32>(byte_scale(), 1.0);
             for (; start < end; start += STEP) {
-                x_tile[x_quad.x * PIXELS + x_pixel.x] = load_input(at_0, start + x_quad.x, end, block);
-                x_tile[x_quad.y * PIXELS + x_pixel.y] = load_input(at_1, start + x_quad.y, end, block);
-                let count = select(min(end - start, STEP), STEP, WHOLE_STEPS);
-                for (var quad = 0u; quad < count; quad++) {
-                    w_tile[quad * OUTPUTS + lane] = weight_quad(tap, start + quad, channel) * shift.x + shift.y;
+                let x0 = load_input(start_0, start + x_quad, end, block);
+                let x1 = load_input(start_0, start + x_quad + 1u, end, block);
+                if TILE_PIXELS == 64u {
+                    let x2 = load_input(start_1, start + x_quad, end, block);
+                    let x3 = load_input(start_1, start + x_quad + 1u, end, block);
+                    if at_1 != NONE {
+                        x_tile[to_0 + 32u] = x2;
+                        x_tile[to_1 + 32u] = x3;
+                    }
+                }
+                fill_weights(tap, start, end, channel, shift, lane);
+                if at_0 != NONE {
+                    x_tile[to_0] = x0;
+                    x_tile[to_1] = x1;
                 }
                 workgroupBarrier();
-                for (var quad = 0u; quad < count; quad++) {
-                    // Neighbouring threads read neighbouring entries: no bank is asked twice.
-                    let x_at = quad * PIXELS + local.x;
-                    let x0 = x_tile[x_at];
-                    let x1 = x_tile[x_at + 8u];
-                    let x2 = x_tile[x_at + 16u];
-                    let x3 = x_tile[x_at + 24u];
-                    let w_at = quad * OUTPUTS + local.y;
-                    let w0 = w_tile[w_at];
-                    let w1 = w_tile[w_at + 8u];
-                    let w2 = w_tile[w_at + 16u];
-                    let w3 = w_tile[w_at + 24u];
-                    a0 = add_quad(a0, x0, w0, w1, w2, w3);
-                    a1 = add_quad(a1, x1, w0, w1, w2, w3);
-                    a2 = add_quad(a2, x2, w0, w1, w2, w3);
-                    a3 = add_quad(a3, x3, w0, w1, w2, w3);
-                    let w4 = w_tile[w_at + 32u];
-                    let w5 = w_tile[w_at + 40u];
-                    let w6 = w_tile[w_at + 48u];
-                    let w7 = w_tile[w_at + 56u];
-                    b0 = add_quad(b0, x0, w4, w5, w6, w7);
-                    b1 = add_quad(b1, x1, w4, w5, w6, w7);
-                    b2 = add_quad(b2, x2, w4, w5, w6, w7);
-                    b3 = add_quad(b3, x3, w4, w5, w6, w7);
-                }
+                add_quads(&lower, &upper, x_from.x, local.y);
+                add_quads(&lower, &upper, x_from.y, OUTPUTS + local.y);
+                add_quads(&lower, &upper, x_from.z, 2u * OUTPUTS + local.y);
+                add_quads(&lower, &upper, x_from.w, 3u * OUTPUTS + local.y);
                 workgroupBarrier();
             }
             start = end;
         }
     }
-    store_eight(tile, local.xy, 0u, a0, b0);
-    store_eight(tile, local.xy, 1u, a1, b1);
-    store_eight(tile, local.xy, 2u, a2, b2);
-    store_eight(tile, local.xy, 3u, a3, b3);
+    store(tile, local.xy, 0u, lower);
+    if TILE_PIXELS == 64u {
+        store(tile, local.xy, 4u, upper);
+    }
+}
+
+fn store(tile: Tile, local: vec2<u32>, number: u32, sums: Sums) {
+    store_two(tile, local, number, sums.a0, sums.b0, sums.a1, sums.b1);
+    store_two(tile, local, number + 2u, sums.a2, sums.b2, sums.a3, sums.b3);
+}
+
+// Where a pixel's quad lies in the tile. The pixel must be below 8, or a multiple of 8 is to be added.
+fn x_place(quad: u32, pixel: u32) -> u32 {
+    return TILE_PIXELS * quad + (pixel ^ (2u * quad));
+}
+
+// Adds the products of a quad: all pixels of a thread times all of its outputs. Neighbouring threads read neighbouring
+// entries: no bank is asked twice.
+fn add_quads(lower: ptr<function, Sums>, upper: ptr<function, Sums>, x_at: u32, w_at: u32) {
+    let w0 = w_tile[w_at];
+    let w1 = w_tile[w_at + 8u];
+    let w2 = w_tile[w_at + 16u];
+    let w3 = w_tile[w_at + 24u];
+    let w4 = w_tile[w_at + 32u];
+    let w5 = w_tile[w_at + 40u];
+    let w6 = w_tile[w_at + 48u];
+    let w7 = w_tile[w_at + 56u];
+    let x0 = x_tile[x_at];
+    (*lower).a0 = add_quad((*lower).a0, x0, w0, w1, w2, w3);
+    (*lower).b0 = add_quad((*lower).b0, x0, w4, w5, w6, w7);
+    let x1 = x_tile[x_at + 8u];
+    (*lower).a1 = add_quad((*lower).a1, x1, w0, w1, w2, w3);
+    (*lower).b1 = add_quad((*lower).b1, x1, w4, w5, w6, w7);
+    let x2 = x_tile[x_at + 16u];
+    (*lower).a2 = add_quad((*lower).a2, x2, w0, w1, w2, w3);
+    (*lower).b2 = add_quad((*lower).b2, x2, w4, w5, w6, w7);
+    let x3 = x_tile[x_at + 24u];
+    (*lower).a3 = add_quad((*lower).a3, x3, w0, w1, w2, w3);
+    (*lower).b3 = add_quad((*lower).b3, x3, w4, w5, w6, w7);
+    if TILE_PIXELS == 64u {
+        let x4 = x_tile[x_at + 32u];
+        (*upper).a0 = add_quad((*upper).a0, x4, w0, w1, w2, w3);
+        (*upper).b0 = add_quad((*upper).b0, x4, w4, w5, w6, w7);
+        let x5 = x_tile[x_at + 40u];
+        (*upper).a1 = add_quad((*upper).a1, x5, w0, w1, w2, w3);
+        (*upper).b1 = add_quad((*upper).b1, x5, w4, w5, w6, w7);
+        let x6 = x_tile[x_at + 48u];
+        (*upper).a2 = add_quad((*upper).a2, x6, w0, w1, w2, w3);
+        (*upper).b2 = add_quad((*upper).b2, x6, w4, w5, w6, w7);
+        let x7 = x_tile[x_at + 56u];
+        (*upper).a3 = add_quad((*upper).a3, x7, w0, w1, w2, w3);
+        (*upper).b3 = add_quad((*upper).b3, x7, w4, w5, w6, w7);
+    }
 }
 
 // Adds four channels of a pixel times those of four outputs; each term is one fused multiply-add.
@@ -104,22 +164,54 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
     return total;
 }
 
-// Four channels of the input, from where a pixel's channels start; 0 where there are none.
+// Four channels of the input, from where a pixel's channels start; 0 past the block's end.
 fn load_input(start: u32, quad: u32, end: u32, block: u32) -> vec4<f32> {
-    if start == NONE || (quad >= end && !WHOLE_STEPS) {
-        return vec4<f32>();
-    }
     if WHOLE_STEPS {
+        if CHANNELS_LAST {
+            return input_vector(start / 4u + quad);
+        }
         let step = params.input_c;
         let at = start + 4u * quad * step;
-        return bitcast<vec4<f32>>(vec4<u32>(input[at], input[at + step], input[at + 2u * step], input[at + 3u * step]));
+        return vec4<f32>(input_float(at), input_float(at + step), input_float(at + 2u * step), input_float(at + 3u * step));
+    }
+    if quad >= end {
+        return vec4<f32>();
     }
     let place = quad_place(quad, block);
     return input_quad(start + place.channel * params.input_c, place.count);
 }
 
+// Fills a column of the weights' tile: a step's quads of one output channel. Past the block's end lies whatever was there:
+// it meets zeros of the input.
+fn fill_weights(tap: u32, start: u32, end: u32, channel: u32, shift: vec2<f32>, column: u32) {
+    if !WHOLE_STEPS {
+        // Not what was there: that may be no number, and 0 times that is none.
+        for (var quad = 0u; quad < STEP; quad++) {
+            let weights = weight_quad(tap, min(start + quad, end - 1u), channel);
+            w_tile[quad * OUTPUTS + column] = weights * (shift.x / byte_scale()) + shift.y;
+        }
+    } else if BITS == 32u {
+        let all = params.all_outputs;
+        let at = (tap * params.row_quads + start) * all + channel;
+        w_tile[column] = bitcast<vec4<f32>>(weight_vectors[at]);
+        w_tile[OUTPUTS + column] = bitcast<vec4<f32>>(weight_vectors[at + all]);
+        w_tile[2u * OUTPUTS + column] = bitcast<vec4<f32>>(weight_vectors[at + 2u * all]);
+        w_tile[3u * OUTPUTS + column] = bitcast<vec4<f32>>(weight_vectors[at + 3u * all]);
+    } else {
+        let quads = packed_sixteen(tap, start / STEP, channel);
+        w_tile[column] = byte_floats(quads.x) * shift.x + shift.y;
+        w_tile[OUTPUTS + column] = byte_floats(quads.y) * shift.x + shift.y;
+        w_tile[2u * OUTPUTS + column] = byte_floats(quads.z) * shift.x + shift.y;
+        w_tile[3u * OUTPUTS + column] = byte_floats(quads.w) * shift.x + shift.y;
+    }
+}
+
 fn stage(at: u32, value: vec4<f32>) {
     w_tile[at] = value;
+}
+
+fn stage_one(at: u32, index: u32, value: f32) {
+    w_tile[at][index] = value;
 }
 
 fn staged(at: u32) -> vec4<f32> {

@@ -3,12 +3,53 @@
 // four channels an instruction, then meet alpha and the activation's scale once. Weights are unpacked
 // on the way into workgroup memory, once for 32 pixels.
 
+// Whether every block is one step: then its integer sums need no registers of their own. With WHOLE_STEPS.
+override ONE_STEP: bool = false;
+
+const TILE_PIXELS = 32u;
 const STEP = 8u; // quads of a step: two entries of a tile
 
+// Pixels of the second half are permuted so that threads which write or read together use different banks.
 var<workgroup> x_tile: array<vec4<u32>, 64>; // [half][pixel], four quads
-var<workgroup> w_tile: array<vec4<u32>, 128>; // [half][output channel], four quads
-var<workgroup> x_scale: array<vec2<f32>, 32>; // of a pixel's block: scale, scaled sum
-var<workgroup> w_scale: array<vec2<f32>, 64>; // of an output channel's block: alpha, KDS bias
+var<workgroup> w_tile: array<vec4<u32>, 256>; // [half][output channel], four quads; the other half is for the outputs
+var<workgroup> x_scale: array<f32, 32>; // of a pixel's block
+var<workgroup> w_scale: array<f32, 64>; // alpha of an output channel's block: those of a thread side by side
+
+// Four pixels of a thread: their first four quads, and the others.
+struct Pixels {
+    a0: vec4<u32>,
+    a1: vec4<u32>,
+    a2: vec4<u32>,
+    a3: vec4<u32>,
+    b0: vec4<u32>,
+    b1: vec4<u32>,
+    b2: vec4<u32>,
+    b3: vec4<u32>,
+}
+
+// Sums over a block: for each output channel of a thread, those of its four pixels.
+struct Integers {
+    o0: vec4<i32>,
+    o1: vec4<i32>,
+    o2: vec4<i32>,
+    o3: vec4<i32>,
+    o4: vec4<i32>,
+    o5: vec4<i32>,
+    o6: vec4<i32>,
+    o7: vec4<i32>,
+}
+
+// Sums over blocks, likewise.
+struct Sums {
+    o0: vec4<f32>,
+    o1: vec4<f32>,
+    o2: vec4<f32>,
+    o3: vec4<f32>,
+    o4: vec4<f32>,
+    o5: vec4<f32>,
+    o6: vec4<f32>,
+    o7: vec4<f32>,
+}
 
 @compute @workgroup_size(8, 8)
 fn main(
@@ -21,170 +62,195 @@ fn main(
     if work >= params.work {
         return;
     }
-    let tile = tile_place(work, PIXELS, OUTPUTS);
-    let first_output = tile.output;
+    let tile = tile_place(work, TILE_PIXELS, OUTPUTS);
     let group = tile.group;
-    let first_pixel = tile.pixel;
 
     // A thread fills one entry of the input's tile, half a row of a pixel, and two of the weights', both
     // of one output channel. Outputs past the last compute the last one again, and are not stored.
-    let pixel = pixel_place(first_pixel + lane / 2u);
+    let pixel = pixel_place(tile.pixel + lane / 2u);
     let x_half = lane % 2u;
-    let channel = group * params.outputs + min(first_output + lane, params.outputs - 1u);
+    let to = TILE_PIXELS * x_half + ((lane / 2u) ^ (4u * x_half));
+    let channel = group * params.outputs + min(tile.output + lane, params.outputs - 1u);
+    let scale_to = 8u * (lane % 8u) + lane / 8u;
+    let blocks = params.block_count;
 
-    // Sums of a pixel for outputs 0 to 3 and 4 to 7 of this thread.
-    var a0 = vec4<f32>();
-    var a1 = vec4<f32>();
-    var a2 = vec4<f32>();
-    var a3 = vec4<f32>();
-    var b0 = vec4<f32>();
-    var b1 = vec4<f32>();
-    var b2 = vec4<f32>();
-    var b3 = vec4<f32>();
+    var sums: Sums;
     for (var tap = 0u; tap < params.taps; tap++) {
         let row = integer_row(pixel, group, tap);
+        let exists = row != NONE;
+        // Where there is no row, any will do: its scale counts as 0.
+        let some_row = select(0u, row, exists);
+        let x_row = some_row * params.row_quads;
+        var scale_at = params.scales_at + 2u * some_row * blocks;
+        var alpha_at = tap * blocks * params.all_outputs + channel;
         var start = 0u;
-        for (var block = 0u; block < params.block_count; block++) {
-            let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
-            w_scale[lane] = block_shift(tap, block, channel);
+        for (var block = 0u; block < blocks; block++) {
+            let scale = bitcast<f32>(input[scale_at]);
+            let alpha = shift_at(alpha_at) * byte_scale();
+            scale_at += 2u;
+            alpha_at += params.all_outputs;
+            if !ONE_STEP {
+                // Nobody reads those of the last block any more.
+                workgroupBarrier();
+            }
             if x_half == 0u {
-                x_scale[lane / 2u] = integer_scale(row, block);
+                x_scale[lane / 2u] = select(0.0, scale, exists);
             }
-            var p0 = vec4<i32>();
-            var p1 = vec4<i32>();
-            var p2 = vec4<i32>();
-            var p3 = vec4<i32>();
-            var q0 = vec4<i32>();
-            var q1 = vec4<i32>();
-            var q2 = vec4<i32>();
-            var q3 = vec4<i32>();
-            for (; start < end; start += STEP) {
-                x_tile[x_half * PIXELS + lane / 2u] = load_mantissas(row, start + 4u * x_half, end);
-                w_tile[lane] = load_integers(tap, start, 0u, end, channel);
-                w_tile[OUTPUTS + lane] = load_integers(tap, start, 4u, end, channel);
+            w_scale[scale_to] = alpha;
+            if ONE_STEP {
+                fill_tiles(x_row, tap, start, start + STEP, channel, x_half, to, lane);
+                start += STEP;
                 workgroupBarrier();
-                for (var half = 0u; half < 2u; half++) {
-                    let x_at = half * PIXELS + local.x;
-                    let x0 = x_tile[x_at];
-                    let x1 = x_tile[x_at + 8u];
-                    let x2 = x_tile[x_at + 16u];
-                    let x3 = x_tile[x_at + 24u];
-                    let w_at = half * OUTPUTS + local.y;
-                    let w0 = w_tile[w_at];
-                    let w1 = w_tile[w_at + 8u];
-                    let w2 = w_tile[w_at + 16u];
-                    let w3 = w_tile[w_at + 24u];
-                    p0 = add_dots(p0, x0, w0, w1, w2, w3);
-                    p1 = add_dots(p1, x1, w0, w1, w2, w3);
-                    p2 = add_dots(p2, x2, w0, w1, w2, w3);
-                    p3 = add_dots(p3, x3, w0, w1, w2, w3);
-                    let w4 = w_tile[w_at + 32u];
-                    let w5 = w_tile[w_at + 40u];
-                    let w6 = w_tile[w_at + 48u];
-                    let w7 = w_tile[w_at + 56u];
-                    q0 = add_dots(q0, x0, w4, w5, w6, w7);
-                    q1 = add_dots(q1, x1, w4, w5, w6, w7);
-                    q2 = add_dots(q2, x2, w4, w5, w6, w7);
-                    q3 = add_dots(q3, x3, w4, w5, w6, w7);
+                let x = load_pixels(local.x);
+                add_scaled(&sums, multiply(Integers(), x, local.y), local.xy);
+            } else {
+                let end = select(start + params.block_quads, params.row_quads, block + 1u == blocks);
+                var products: Integers;
+                for (; start < end; start += STEP) {
+                    fill_tiles(x_row, tap, start, end, channel, x_half, to, lane);
+                    workgroupBarrier();
+                    products = multiply(products, load_pixels(local.x), local.y);
+                    workgroupBarrier();
                 }
+                start = end;
+                add_scaled(&sums, products, local.xy);
+            }
+            if ONE_STEP {
                 workgroupBarrier();
             }
-            start = end;
-            // Packed integers are aligned to the top of their bytes: times 2^(8 - BITS).
-            let top = 1.0 / f32(1u << (8u - BITS));
-            let alpha_a = top * vec4<f32>(
-                w_scale[local.y].x, w_scale[local.y + 8u].x, w_scale[local.y + 16u].x, w_scale[local.y + 24u].x,
-            );
-            let alpha_b = top * vec4<f32>(
-                w_scale[local.y + 32u].x, w_scale[local.y + 40u].x, w_scale[local.y + 48u].x, w_scale[local.y + 56u].x,
-            );
-            let s0 = x_scale[local.x];
-            let s1 = x_scale[local.x + 8u];
-            let s2 = x_scale[local.x + 16u];
-            let s3 = x_scale[local.x + 24u];
-            a0 += vec4<f32>(p0) * (alpha_a * s0.x);
-            a1 += vec4<f32>(p1) * (alpha_a * s1.x);
-            a2 += vec4<f32>(p2) * (alpha_a * s2.x);
-            a3 += vec4<f32>(p3) * (alpha_a * s3.x);
-            b0 += vec4<f32>(q0) * (alpha_b * s0.x);
-            b1 += vec4<f32>(q1) * (alpha_b * s1.x);
-            b2 += vec4<f32>(q2) * (alpha_b * s2.x);
-            b3 += vec4<f32>(q3) * (alpha_b * s3.x);
-            if params.kds_bias_at != NONE {
-                let kds_a = vec4<f32>(
-                    w_scale[local.y].y, w_scale[local.y + 8u].y, w_scale[local.y + 16u].y, w_scale[local.y + 24u].y,
-                );
-                let kds_b = vec4<f32>(
-                    w_scale[local.y + 32u].y, w_scale[local.y + 40u].y, w_scale[local.y + 48u].y, w_scale[local.y + 56u].y,
-                );
-                a0 += kds_a * s0.y;
-                a1 += kds_a * s1.y;
-                a2 += kds_a * s2.y;
-                a3 += kds_a * s3.y;
-                b0 += kds_b * s0.y;
-                b1 += kds_b * s1.y;
-                b2 += kds_b * s2.y;
-                b3 += kds_b * s3.y;
-            }
-            // The next block's scales must not overtake these reads.
-            workgroupBarrier();
         }
     }
-    store_eight(tile, local.xy, 0u, a0, b0);
-    store_eight(tile, local.xy, 1u, a1, b1);
-    store_eight(tile, local.xy, 2u, a2, b2);
-    store_eight(tile, local.xy, 3u, a3, b3);
-}
-
-// Adds sixteen channels of a pixel times those of four outputs.
-fn add_dots(sums: vec4<i32>, x: vec4<u32>, w0: vec4<u32>, w1: vec4<u32>, w2: vec4<u32>, w3: vec4<u32>) -> vec4<i32> {
-    return vec4<i32>(add_dot(sums.x, x, w0), add_dot(sums.y, x, w1), add_dot(sums.z, x, w2), add_dot(sums.w, x, w3));
-}
-
-fn add_dot(sum: i32, x: vec4<u32>, w: vec4<u32>) -> i32 {
-    return sum + dot4I8Packed(x.x, w.x) + dot4I8Packed(x.y, w.y) + dot4I8Packed(x.z, w.z) + dot4I8Packed(x.w, w.w);
-}
-
-// Four quads of a row of the input; 0 past the block's end.
-fn load_mantissas(row: u32, quad: u32, end: u32) -> vec4<u32> {
-    var words = vec4<u32>();
-    if WHOLE_STEPS {
-        // Where there is no row, any will do: its scale counts as 0.
-        let at = select(row, 0u, row == NONE) * params.row_quads + quad;
-        return vec4<u32>(input[at], input[at + 1u], input[at + 2u], input[at + 3u]);
+    if params.kds_bias_at != NONE {
+        add_kds_bias(&sums, tile, local.xy);
     }
-    if row == NONE {
-        return words;
-    }
-    let at = row * params.row_quads + quad;
-    if quad < end { words.x = input[at]; }
-    if quad + 1u < end { words.y = input[at + 1u]; }
-    if quad + 2u < end { words.z = input[at + 2u]; }
-    if quad + 3u < end { words.w = input[at + 3u]; }
-    return words;
+    store_two(
+        tile, local.xy, 0u,
+        vec4<f32>(sums.o0.x, sums.o1.x, sums.o2.x, sums.o3.x), vec4<f32>(sums.o4.x, sums.o5.x, sums.o6.x, sums.o7.x),
+        vec4<f32>(sums.o0.y, sums.o1.y, sums.o2.y, sums.o3.y), vec4<f32>(sums.o4.y, sums.o5.y, sums.o6.y, sums.o7.y),
+    );
+    store_two(
+        tile, local.xy, 2u,
+        vec4<f32>(sums.o0.z, sums.o1.z, sums.o2.z, sums.o3.z), vec4<f32>(sums.o4.z, sums.o5.z, sums.o6.z, sums.o7.z),
+        vec4<f32>(sums.o0.w, sums.o1.w, sums.o2.w, sums.o3.w), vec4<f32>(sums.o4.w, sums.o5.w, sums.o6.w, sums.o7.w),
+    );
 }
 
-// Four quads of packed integers, the `quad`th from `start`; what lies past the block's end meets zeros of
-// the input.
-fn load_integers(tap: u32, start: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
+fn load_pixels(x: u32) -> Pixels {
+    let other = TILE_PIXELS + (x ^ 4u);
+    return Pixels(
+        x_tile[x], x_tile[x + 8u], x_tile[x + 16u], x_tile[x + 24u],
+        x_tile[other], x_tile[other + 8u], x_tile[other + 16u], x_tile[other + 24u],
+    );
+}
+
+// Adds the products of a step: four pixels times eight output channels.
+fn multiply(sums: Integers, x: Pixels, y: u32) -> Integers {
+    return Integers(
+        dots(sums.o0, x, y), dots(sums.o1, x, y + 8u), dots(sums.o2, x, y + 16u), dots(sums.o3, x, y + 24u),
+        dots(sums.o4, x, y + 32u), dots(sums.o5, x, y + 40u), dots(sums.o6, x, y + 48u), dots(sums.o7, x, y + 56u),
+    );
+}
+
+// The same for one output channel.
+fn dots(sums: vec4<i32>, x: Pixels, at: u32) -> vec4<i32> {
+    let w0 = w_tile[at];
+    let w1 = w_tile[OUTPUTS + at];
+    return vec4<i32>(
+        eight_dots(sums.x, x.a0, x.b0, w0, w1), eight_dots(sums.y, x.a1, x.b1, w0, w1),
+        eight_dots(sums.z, x.a2, x.b2, w0, w1), eight_dots(sums.w, x.a3, x.b3, w0, w1),
+    );
+}
+
+fn eight_dots(sum: i32, x0: vec4<u32>, x1: vec4<u32>, w0: vec4<u32>, w1: vec4<u32>) -> i32 {
+    return sum + dot4I8Packed(x0.x, w0.x) + dot4I8Packed(x0.y, w0.y) + dot4I8Packed(x0.z, w0.z) + dot4I8Packed(x0.w, w0.w)
+        + dot4I8Packed(x1.x, w1.x) + dot4I8Packed(x1.y, w1.y) + dot4I8Packed(x1.z, w1.z) + dot4I8Packed(x1.w, w1.w);
+}
+
+// Adds a block's integers times alpha and the pixels' scales.
+fn add_scaled(sums: ptr<function, Sums>, products: Integers, local: vec2<u32>) {
+    let scales = vec4<f32>(x_scale[local.x], x_scale[local.x + 8u], x_scale[local.x + 16u], x_scale[local.x + 24u]);
+    let at = 8u * local.y;
+    (*sums).o0 += vec4<f32>(products.o0) * (w_scale[at] * scales);
+    (*sums).o1 += vec4<f32>(products.o1) * (w_scale[at + 1u] * scales);
+    (*sums).o2 += vec4<f32>(products.o2) * (w_scale[at + 2u] * scales);
+    (*sums).o3 += vec4<f32>(products.o3) * (w_scale[at + 3u] * scales);
+    (*sums).o4 += vec4<f32>(products.o4) * (w_scale[at + 4u] * scales);
+    (*sums).o5 += vec4<f32>(products.o5) * (w_scale[at + 5u] * scales);
+    (*sums).o6 += vec4<f32>(products.o6) * (w_scale[at + 6u] * scales);
+    (*sums).o7 += vec4<f32>(products.o7) * (w_scale[at + 7u] * scales);
+}
+
+// Adds the KDS bias of every block times the scaled sum of its inputs. Apart from the main loop, for few layers have one.
+fn add_kds_bias(sums: ptr<function, Sums>, tile: Tile, local: vec2<u32>) {
+    let first = tile.pixel + local.x;
+    let pixel_0 = pixel_place(first);
+    let pixel_1 = pixel_place(first + 8u);
+    let pixel_2 = pixel_place(first + 16u);
+    let pixel_3 = pixel_place(first + 24u);
+    let last = params.outputs - 1u;
+    let output = tile.output + local.y;
+    let channels = tile.group * params.outputs;
+    let lower = channels + min(vec4<u32>(output, output + 8u, output + 16u, output + 24u), vec4<u32>(last));
+    let upper = channels + min(vec4<u32>(output + 32u, output + 40u, output + 48u, output + 56u), vec4<u32>(last));
+    for (var tap = 0u; tap < params.taps; tap++) {
+        let row_0 = integer_row(pixel_0, tile.group, tap);
+        let row_1 = integer_row(pixel_1, tile.group, tap);
+        let row_2 = integer_row(pixel_2, tile.group, tap);
+        let row_3 = integer_row(pixel_3, tile.group, tap);
+        for (var block = 0u; block < params.block_count; block++) {
+            let x = vec4<f32>(
+                integer_scale(row_0, block).y, integer_scale(row_1, block).y,
+                integer_scale(row_2, block).y, integer_scale(row_3, block).y,
+            );
+            (*sums).o0 += block_shift(tap, block, lower.x).y * x;
+            (*sums).o1 += block_shift(tap, block, lower.y).y * x;
+            (*sums).o2 += block_shift(tap, block, lower.z).y * x;
+            (*sums).o3 += block_shift(tap, block, lower.w).y * x;
+            (*sums).o4 += block_shift(tap, block, upper.x).y * x;
+            (*sums).o5 += block_shift(tap, block, upper.y).y * x;
+            (*sums).o6 += block_shift(tap, block, upper.z).y * x;
+            (*sums).o7 += block_shift(tap, block, upper.w).y * x;
+        }
+    }
+}
+
+// Fills this thread's part of both tiles with a step from a quad on; what lies past the block's end is 0 in the input.
+fn fill_tiles(x_row: u32, tap: u32, start: u32, end: u32, channel: u32, x_half: u32, to: u32, column: u32) {
+    var x: vec4<u32>;
     if WHOLE_STEPS {
-        return vec4<u32>(
-            packed_quad(tap, start / STEP, quad, channel),
-            packed_quad(tap, start / STEP, quad + 1u, channel),
-            packed_quad(tap, start / STEP, quad + 2u, channel),
-            packed_quad(tap, start / STEP, quad + 3u, channel),
-        );
+        x = input_vectors[(x_row + start) / 4u + x_half];
+    } else {
+        let quad = start + 4u * x_half;
+        let at = x_row + quad;
+        if quad < end { x.x = input[at]; }
+        if quad + 1u < end { x.y = input[at + 1u]; }
+        if quad + 2u < end { x.z = input[at + 2u]; }
+        if quad + 3u < end { x.w = input[at + 3u]; }
+    }
+    w_tile[column] = load_integers(tap, start, end, channel);
+    w_tile[OUTPUTS + column] = load_integers(tap, start + 4u, end, channel);
+    x_tile[to] = x;
+}
+
+// Four quads of packed integers; what lies past the block's end meets zeros of the input.
+fn load_integers(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
+    if WHOLE_STEPS {
+        return packed_sixteen(tap, quad / 4u, channel);
     }
     return vec4<u32>(
-        packed_quad(tap, 0u, min(start + quad, end - 1u), channel),
-        packed_quad(tap, 0u, min(start + quad + 1u, end - 1u), channel),
-        packed_quad(tap, 0u, min(start + quad + 2u, end - 1u), channel),
-        packed_quad(tap, 0u, min(start + quad + 3u, end - 1u), channel),
+        packed_quad(tap, min(quad, end - 1u), channel),
+        packed_quad(tap, min(quad + 1u, end - 1u), channel),
+        packed_quad(tap, min(quad + 2u, end - 1u), channel),
+        packed_quad(tap, min(quad + 3u, end - 1u), channel),
     );
 }
 
 fn stage(at: u32, value: vec4<f32>) {
     w_tile[at] = bitcast<vec4<u32>>(value);
+}
+
+fn stage_one(at: u32, index: u32, value: f32) {
+    w_tile[at][index] = bitcast<u32>(value);
 }
 
 fn staged(at: u32) -> vec4<f32> {

@@ -137,5 +137,5 @@ fn add(sums: ptr<function, Sums>, x: vec4<f32>, w: Weights) {
 fn fetch(starts: vec4<u32>, offset: u32) -> vec4<f32> {
     let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(offset != NONE);
     let at = select(vec4<u32>(), starts + offset, exists);
-    return select(vec4<f32>(), bitcast<vec4<f32>>(vec4<u32>(input[at.x], input[at.y], input[at.z], input[at.w])), exists);
+    return select(vec4<f32>(), vec4<f32>(input_float(at.x), input_float(at.y), input_float(at.z), input_float(at.w)), exists);
 }

@@ -29,15 +29,15 @@ fn main(
     for (var quad = first_quad; quad < end_quad; quad++) {
         let values = mantissas(finite_bits(start, quad, block), vec4<f32>(scale.y));
         sum += dot(values, vec4<i32>(1));
-        output[row * params.row_quads + quad] = quad_word(values);
+        store_word(row * params.row_quads + quad, quad_word(values));
     }
     let at = params.scales_at + 2u * (row * params.block_count + block);
-    output[at] = bitcast<u32>(scale.x);
-    output[at + 1u] = bitcast<u32>(scale.x * f32(sum));
+    store_word(at, bitcast<u32>(scale.x));
+    store_word(at + 1u, bitcast<u32>(scale.x * f32(sum)));
 }
 
 // The bits of a quad's floats, made finite.
 fn finite_bits(start: u32, quad: u32, block: u32) -> vec4<u32> {
     let place = quad_place(quad, block);
-    return finite(input_words(start + place.channel * params.input_c, place.count));
+    return finite(bitcast<vec4<u32>>(input_quad(start + place.channel * params.input_c, place.count)));
 }

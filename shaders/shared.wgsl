@@ -57,38 +57,23 @@ const NONE = 0xffffffffu;
 
 // Bits of a weight: 2 to 8 for packed integers, 32 for floats.
 override BITS: u32 = 32;
-// Whether every block is a whole number of the kernel's steps, as Kernel::step in src/gpu/kernel.rs says:
-// then nothing needs to be cut off at a block's end.
-override WHOLE_STEPS: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
-// Packed integers: planes of words, [tap][word][output channel]; floats: [tap][channel][output channel].
+// Packed integers: planes of words, [tap][word][output channel]; 8-bit integers, a quad a word: [tap][quad / 4]
+// [output channel][quad % 4]; floats: [tap][quad][output channel][channel % 4]. The last of these fours may be shorter.
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 // alpha [tap][block][output channel], KDS bias likewise, bias [output channel].
 @group(0) @binding(2) var<storage, read> shifts: array<f32>;
-// Words: floats, or integer activations, of input and output alike. Those are quads, [pixel][group][quad], four mantissas a word;
-// then [pixel][group][block], a scale and the scaled sum of the block's mantissas.
-@group(0) @binding(3) var<storage, read> input: array<u32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> output: array<u32>;
-
 // The number of this workgroup; the grid is folded, for counts beyond the limit of one dimension.
 fn work_index(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
     return workgroup.x + workgroup.y * grid.x;
 }
 
-// Where a tile of pixels x output channels starts: the output channel in its group, and the pixel over
-// all images. Tiles of the same pixels follow each other.
-struct Tile {
-    output: u32,
-    group: u32,
-    pixel: u32,
-}
-
-fn tile_place(work: u32, pixels: u32, outputs: u32) -> Tile {
-    let output_tiles = (params.outputs + outputs - 1u) / outputs;
-    let row = work / output_tiles;
-    return Tile(work % output_tiles * outputs, row % params.groups, row / params.groups * pixels);
+// Where the `index`th of `count` elements of a row lies, stored in fours: [index / 4][output channel][index % 4].
+// `base` is where the row starts, in elements of one output channel.
+fn in_fours(base: u32, index: u32, count: u32, channel: u32) -> u32 {
+    let first = index & 0xfffffffcu;
+    return (base + first) * params.all_outputs + channel * min(count - first, 4u) + index % 4u;
 }
 
 // A quad of one plane of a row, its bits aligned to the top of each byte.
@@ -98,26 +83,36 @@ fn plane_quad(plane: u32, mask: u32, row: u32, quad: u32, channel: u32) -> u32 {
     return (word << (plane * (quad % per_word))) & mask;
 }
 
-// Four integers of a row as bytes, aligned to the top: times 2^(8 - BITS). The quad is the `quad`th
-// behind `eights` times eight: a constant there makes shifts constants too.
-fn packed_quad(tap: u32, eights: u32, quad: u32, channel: u32) -> u32 {
+// Four integers of a row as bytes, aligned to the top: times 2^(8 - BITS).
+fn packed_quad(tap: u32, quad: u32, channel: u32) -> u32 {
     var row = tap * params.row_words;
     if BITS == 8u {
-        return plane_quad(8u, 0xffffffffu, row + 8u * eights, quad, channel);
+        return weights[in_fours(row, quad, params.row_quads, channel)];
     }
     var value = 0u;
     if (BITS & 4u) != 0u {
-        value = plane_quad(4u, 0xf0f0f0f0u, row + 4u * eights, quad, channel);
+        value = plane_quad(4u, 0xf0f0f0f0u, row, quad, channel);
         row += (params.row_quads + 1u) / 2u;
     }
     if (BITS & 2u) != 0u {
-        value |= plane_quad(2u, 0xc0c0c0c0u, row + 2u * eights, quad, channel) >> (BITS & 4u);
+        value |= plane_quad(2u, 0xc0c0c0c0u, row, quad, channel) >> (BITS & 4u);
         row += (params.row_quads + 3u) / 4u;
     }
     if (BITS & 1u) != 0u {
-        value |= plane_quad(1u, 0x80808080u, row + eights, quad, channel) >> (BITS & 6u);
+        value |= plane_quad(1u, 0x80808080u, row, quad, channel) >> (BITS & 6u);
     }
     return value;
+}
+
+// What integers aligned to the top of a byte are to be multiplied by; 1 for floats.
+fn byte_scale() -> f32 {
+    return 1.0 / f32(1u << ((8u - BITS) & 7u));
+}
+
+// Bytes as floats, signs and all.
+fn byte_floats(bytes: u32) -> vec4<f32> {
+    let word = bitcast<i32>(bytes);
+    return vec4<f32>(vec4<i32>(extractBits(word, 0u, 8u), extractBits(word, 8u, 8u), extractBits(word, 16u, 8u), extractBits(word, 24u, 8u)));
 }
 
 // Four weights of a row before their block's shifts: integers as floats, or the floats themselves.
@@ -125,20 +120,17 @@ fn packed_quad(tap: u32, eights: u32, quad: u32, channel: u32) -> u32 {
 // layer: it must meet an input of 0.
 fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
     if BITS == 32u {
-        let all = params.all_outputs;
-        let row = tap * params.channels;
-        let step = vec4<u32>(0u, all, 2u * all, 3u * all);
-        var rows = (row + 4u * quad) * all + step;
-        if !WHOLE_STEPS {
-            rows = min(rows, vec4<u32>((row + params.channels - 1u) * all));
-        }
-        rows += channel;
-        return bitcast<vec4<f32>>(vec4<u32>(weights[rows.x], weights[rows.y], weights[rows.z], weights[rows.w]));
+        let row = tap * params.channels + 4u * quad;
+        let count = min(params.channels - 4u * quad, 4u);
+        let places = row * params.all_outputs + channel * count + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u));
+        return bitcast<vec4<f32>>(vec4<u32>(weights[places.x], weights[places.y], weights[places.z], weights[places.w]));
     }
-    let bytes = packed_quad(tap, 0u, quad, channel);
-    // Each byte to the top of its own word: the sign is right there, and the low bits are zero.
-    let words = vec4<u32>(bytes << 24u, (bytes << 16u) & 0xff000000u, (bytes << 8u) & 0xff000000u, bytes & 0xff000000u);
-    return vec4<f32>(bitcast<vec4<i32>>(words)) * (1.0 / f32(1u << (32u - BITS)));
+    return byte_floats(packed_quad(tap, quad, channel)) * byte_scale();
+}
+
+// An element of alpha or KDS bias.
+fn shift_at(index: u32) -> f32 {
+    return shifts[index];
 }
 
 // Alpha and KDS bias of a block: a weight is x times its integer plus y.
@@ -148,9 +140,9 @@ fn block_shift(tap: u32, block: u32, channel: u32) -> vec2<f32> {
     }
     let at = (tap * params.block_count + block) * params.all_outputs + channel;
     if params.kds_bias_at == NONE {
-        return vec2<f32>(shifts[at], 0.0);
+        return vec2<f32>(shift_at(at), 0.0);
     }
-    return vec2<f32>(shifts[at], shifts[params.kds_bias_at + at]);
+    return vec2<f32>(shift_at(at), shift_at(params.kds_bias_at + at));
 }
 
 // Where a quad of a block lies in its row: its first channel, and how many of its four channels exist.
@@ -169,15 +161,10 @@ fn quad_place(quad: u32, block: u32) -> QuadPlace {
 
 // Up to four channels of a pixel, from an index into the input; missing ones are 0.
 fn input_quad(at: u32, count: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(input_words(at, count));
-}
-
-fn input_words(at: u32, count: u32) -> vec4<u32> {
     let index = vec4<u32>(0u, 1u, 2u, 3u);
-    let step = params.input_c;
-    let rows = at + min(vec4<u32>(0u, step, 2u * step, 3u * step), vec4<u32>((count - 1u) * step));
-    let words = vec4<u32>(input[rows.x], input[rows.y], input[rows.z], input[rows.w]);
-    return select(vec4<u32>(), words, index < vec4<u32>(count));
+    let places = at + min(index, vec4<u32>(count - 1u)) * params.input_c;
+    let values = vec4<f32>(input_float(places.x), input_float(places.y), input_float(places.z), input_float(places.w));
+    return select(vec4<f32>(), values, index < vec4<u32>(count));
 }
 
 // Where the receptive field of an output pixel starts in the input; may be in the padding.
@@ -257,29 +244,6 @@ fn tap_index(pixel: Pixel, group: u32, tap: u32) -> u32 {
     return input_index(pixel.image, group, position);
 }
 
-// Which row of integer activations a pixel and tap meet, over all images and groups; NONE in the padding
-// and past the last pixel.
-fn integer_row(pixel: Pixel, group: u32, tap: u32) -> u32 {
-    let position = tap_position(pixel.origin, tap);
-    if !pixel.valid || !inside_input(position) {
-        return NONE;
-    }
-    let index = (pixel.image * u32(params.input_height) + u32(position.x)) * u32(params.input_width) + u32(position.y);
-    return index * params.groups + group;
-}
-
-// Scale of a block of integer activations, and its scaled sum where a KDS bias wants it; 0 for no row.
-fn integer_scale(row: u32, block: u32) -> vec2<f32> {
-    if row == NONE {
-        return vec2<f32>();
-    }
-    let at = params.scales_at + 2u * (row * params.block_count + block);
-    if params.kds_bias_at == NONE {
-        return vec2<f32>(bitcast<f32>(input[at]), 0.0);
-    }
-    return bitcast<vec2<f32>>(vec2<u32>(input[at], input[at + 1u]));
-}
-
 // Activation numbers are those of `Params::new` in src/gpu/params.rs.
 fn activate(value: f32) -> f32 {
     switch params.activation {
@@ -311,15 +275,15 @@ fn finish(place: OutputPlace, sum: f32) -> f32 {
         value += shifts[params.bias_at + place.channel];
     }
     if params.residual == 1u {
-        value += residual[at];
+        value += residual_float(at);
     }
     value = activate(value);
     if params.residual == 2u {
-        value += residual[at];
+        value += residual_float(at);
     }
     return value;
 }
 
 fn store_output(place: OutputPlace, sum: f32) {
-    output[output_index(place)] = bitcast<u32>(finish(place, sum));
+    store_float(output_index(place), finish(place, sum));
 }

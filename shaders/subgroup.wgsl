@@ -32,6 +32,33 @@ fn store(tile: Tile, first: u32, lane: u32, sums: Sums) {
     }
 }
 
+// Four output channels of a pixel, eight apart, from sums to values; 0 where there are none.
+fn finish_four(pixel: Pixel, group: u32, output_in_group: u32, sums: vec4<f32>) -> vec4<f32> {
+    var values = vec4<f32>();
+    if pixel.valid {
+        for (var i = 0u; i < 4u; i++) {
+            let channel = output_in_group + 8u * i;
+            if channel < params.outputs {
+                values[i] = finish(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
+            }
+        }
+    }
+    return values;
+}
+
+// Stores such four channels as floats, as far as they exist.
+fn store_four(pixel: Pixel, group: u32, output_in_group: u32, sums: vec4<f32>) {
+    if !pixel.valid {
+        return;
+    }
+    for (var i = 0u; i < 4u; i++) {
+        let channel = output_in_group + 8u * i;
+        if channel < params.outputs {
+            store_output(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
+        }
+    }
+}
+
 // Stores a pixel as integer activations. Lanes hold neighbouring channels: each component of a vector is
 // a run of eight.
 fn store_integers(tile: Tile, lane: u32, row: u32, valid: bool, values: vec4<f32>) {
@@ -67,7 +94,7 @@ fn store_integers(tile: Tile, lane: u32, row: u32, valid: bool, values: vec4<f32
     for (var i = 0u; i < 4u; i++) {
         let eight = first_eight + i;
         if lane % 4u == 0u && tile.output + 8u * i + lane < params.outputs {
-            output[row * params.output_quads + 2u * eight + lane / 4u] = words[i];
+            store_word(row * params.output_quads + 2u * eight + lane / 4u, words[i]);
         }
         if lane == 0u && tile.output + 8u * i < params.outputs && i % params.output_eights == 0u {
             store_scale(row, eight, scales[i], sums[i]);

@@ -1,36 +1,22 @@
-// What the kernels that compute tiles of pixels x output channels share: outputs as floats, or as integer
-// activations for the next layer. Appended after them.
+// What the kernels that compute tiles of pixels x output channels share. Appended after them.
 
-// Four output channels of a pixel, eight apart, from sums to values; 0 where there are none.
-fn finish_four(pixel: Pixel, group: u32, output_in_group: u32, sums: vec4<f32>) -> vec4<f32> {
-    var values = vec4<f32>();
-    if pixel.valid {
-        for (var i = 0u; i < 4u; i++) {
-            let channel = output_in_group + 8u * i;
-            if channel < params.outputs {
-                values[i] = finish(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
-            }
-        }
-    }
-    return values;
+// Where a tile of pixels x output channels starts: the output channel in its group, and the pixel over
+// all images. Tiles of the same pixels follow each other.
+struct Tile {
+    output: u32,
+    group: u32,
+    pixel: u32,
 }
 
-// Stores such four channels as floats, as far as they exist.
-fn store_four(pixel: Pixel, group: u32, output_in_group: u32, sums: vec4<f32>) {
-    if !pixel.valid {
-        return;
-    }
-    for (var i = 0u; i < 4u; i++) {
-        let channel = output_in_group + 8u * i;
-        if channel < params.outputs {
-            store_output(OutputPlace(pixel.image, group * params.outputs + channel, pixel.y, pixel.x), sums[i]);
-        }
-    }
+fn tile_place(work: u32, pixels: u32, outputs: u32) -> Tile {
+    let output_tiles = (params.outputs + outputs - 1u) / outputs;
+    let row = work / output_tiles;
+    return Tile(work % output_tiles * outputs, row % params.groups, row / params.groups * pixels);
 }
 
 // Writes a block's scale and scaled sum; `eight` is the number of its first eight channels in the pixel.
 fn store_scale(row: u32, eight: u32, scale: f32, sum: i32) {
     let at = params.output_scales_at + 2u * (row * params.output_blocks + eight / params.output_eights);
-    output[at] = bitcast<u32>(scale);
-    output[at + 1u] = bitcast<u32>(scale * f32(sum));
+    store_word(at, bitcast<u32>(scale));
+    store_word(at + 1u, bitcast<u32>(scale * f32(sum)));
 }

@@ -1,9 +1,9 @@
 //! Pipeline layouts against the shaders of every variant, on wgpu's backend that needs no GPU.
 
 use dsconv::gpu::{
-    ActivationFormat, Kernel, Layer, LayerOptions, Pipelines, Tensors, Variant, upload,
+    ActivationFormat, Form, Kernel, Layer, LayerOptions, Pipelines, Tensors, Variant, upload,
 };
-use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Quantizer, Shape};
+use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Layout, Quantizer, Shape};
 
 #[test]
 fn every_variant_fits_the_pipeline_layout() {
@@ -12,15 +12,16 @@ fn every_variant_fits_the_pipeline_layout() {
     let tensor = |floats| {
         upload(&device, "tensor", wgpu::BufferUsages::STORAGE, &vec![0.0f32; floats]).unwrap()
     };
-    let (x, y, integers) = (tensor(32 * 64), tensor(4 * 64), tensor(4 * 32 * 64));
+    let (x, y, integers) = (tensor(64 * 64), tensor(4 * 64), tensor(4 * 64 * 64));
     // The device has no subgroups, so the kernel that wants them is not for it.
     let subgroups = [Kernel::ConvSubgroup, Kernel::ConvSubgroupInt8];
     let variants = || Variant::all().filter(|variant| !subgroups.contains(&variant.kernel));
     for variant in variants() {
         // One channel per group, which every kernel takes; or whole steps, for those that know them.
-        let descriptor = match variant.whole_steps {
-            true => ConvDescriptor::new(32, 4, [3, 3]),
-            false => ConvDescriptor::new(4, 4, [3, 3]).with_groups(4),
+        let (descriptor, block) = match variant.form {
+            Form::General => (ConvDescriptor::new(4, 4, [3, 3]).with_groups(4), 32),
+            Form::OneStep => (ConvDescriptor::new(32, 4, [3, 3]), 32),
+            _ => (ConvDescriptor::new(64, 4, [3, 3]), 64),
         };
         let shape = Shape::new(1, descriptor.in_channels, 8, 8);
         let values = vec![0.5; descriptor.weight_count()];
@@ -31,6 +32,10 @@ fn every_variant_fits_the_pipeline_layout() {
         let options = LayerOptions {
             kernel: Some(kernel),
             input_format: activations,
+            input_layout: match variant.form {
+                Form::WholeStepsNhwc => Layout::Nhwc,
+                _ => Layout::Nchw,
+            },
             ..LayerOptions::default()
         };
         let layer = match bits {
@@ -40,7 +45,7 @@ fn every_variant_fits_the_pipeline_layout() {
             }
             bits => {
                 let weights =
-                    Quantizer::new(bits, 32).unwrap().weights(&descriptor, &values).unwrap();
+                    Quantizer::new(bits, block).unwrap().weights(&descriptor, &values).unwrap();
                 Layer::new(&pipelines, &weights, options)
             }
         };

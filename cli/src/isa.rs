@@ -1,6 +1,6 @@
 use crate::display::table;
 use crate::radv::{self, Shader};
-use dsconv::gpu::{ActivationFormat, Capabilities, Kernel, Problem, Variant, WeightFormat};
+use dsconv::gpu::{ActivationFormat, Capabilities, Form, Kernel, Problem, Variant, WeightFormat};
 use dsconv::{BlockFormat, ConvDescriptor};
 use std::process::ExitCode;
 
@@ -14,9 +14,9 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// A variant on a chip. Instructions are those of a full step of the main loop: loading, unpacking and
-/// multiplying 16 channels of floats or 32 of integers. What comes once per block is not in it: loading
-/// its shifts, and scaling its integer sums.
+/// A variant on a chip. Instructions are those of the main loop: loading, unpacking and multiplying a step's 16
+/// channels of floats or 32 of integers, and, where a block is named, its share of what comes once per block: loading
+/// shifts, scaling integer sums.
 #[derive(serde::Serialize)]
 struct Row {
     chip: String,
@@ -24,7 +24,7 @@ struct Row {
     weights: String,
     activations: String,
     bits: u8,
-    /// Channels of a block; null where it is data to the kernel and changes no instruction.
+    /// Channels of a block; null for floats, which have none.
     block: Option<u32>,
     /// Whether `Kernel::choose` picks the kernel for GPUs.
     chosen: bool,
@@ -35,9 +35,15 @@ struct Row {
     scratch_bytes: u64,
     waves: u64,
     code_bytes: u64,
+    /// Vector, scalar and memory instructions, and branches.
     instructions_per_mac: Option<f64>,
+    /// With waits and other hints to the scheduler, which take a slot and do no work.
+    with_waits_per_mac: Option<f64>,
     dot_share: f64,
 }
+
+/// Blocks to count for, where weights have them.
+const BLOCKS: [u32; 2] = [32, 128];
 
 /// Compiles every variant that AMD's subgroups can run, and prints what became of it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
@@ -45,18 +51,26 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let amd = |variant: &Variant| {
         !matches!(variant.kernel, Kernel::ConvSubgroup | Kernel::ConvSubgroupInt8)
     };
-    let variants: Vec<Variant> = Variant::all().filter(amd).collect();
-    let shaders: Vec<Shader> = variants.iter().map(shader).collect();
+    let blocks = |variant: Variant| {
+        let blocks = match step(&variant) {
+            Some(_) if variant.form == Form::OneStep => vec![Some(BLOCKS[0])],
+            Some(_) if variant.weights != WeightFormat::F32 => BLOCKS.map(Some).to_vec(),
+            _ => vec![None],
+        };
+        blocks.into_iter().map(move |block| (variant, block))
+    };
+    let variants: Vec<_> = Variant::all().filter(amd).flat_map(blocks).collect();
+    let shaders: Vec<Shader> = variants.iter().map(|(v, block)| shader(v, *block)).collect();
     let mut rows = Vec::new();
     for (chip, reports) in options.chip.iter().zip(radv::compile_for(&options.chip, &shaders)?) {
-        for (variant, report) in variants.iter().zip(reports) {
+        for ((variant, block), report) in variants.iter().zip(reports) {
             rows.push(Row {
                 chip: chip.clone(),
                 variant: variant.to_string(),
                 weights: variant.weights.to_string(),
                 activations: variant.kernel.activations().to_string(),
                 bits: variant.weights.bits(),
-                block: None,
+                block: *block,
                 chosen: chosen(variant),
                 vgprs: report.vgprs,
                 sgprs: report.sgprs,
@@ -65,7 +79,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 scratch_bytes: report.scratch_bytes,
                 waves: report.waves,
                 code_bytes: report.code_bytes,
-                instructions_per_mac: report.instructions_per_mac,
+                instructions_per_mac: report.work_per_mac,
+                with_waits_per_mac: report.instructions_per_mac,
                 dot_share: report.dot_share,
             });
         }
@@ -77,19 +92,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn shader(variant: &Variant) -> Shader {
-    let constants = variant.constants();
+/// Pixels times outputs of a thread, and channels of a step of the main loop.
+fn step(variant: &Variant) -> Option<(u32, u32)> {
+    match variant.kernel {
+        Kernel::ConvGemm => Some((4 * 8, 16)),
+        Kernel::ConvGemmWide => Some((8 * 8, 16)),
+        Kernel::ConvGemmInt8 => Some((4 * 8, 32)),
+        _ => None,
+    }
+}
+
+fn shader(variant: &Variant, block: Option<u32>) -> Shader {
     Shader {
         name: variant.to_string(),
         wgsl: variant.kernel.wgsl(),
-        constants: constants.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-        // A thread's tile times 16 channels: a step of conv_gemm, half of one of conv_gemm_int8, whose
-        // halves compilers unroll or not.
-        macs_per_iteration: match variant.kernel {
-            Kernel::ConvGemm | Kernel::ConvGemmInt8 => Some(4 * 8 * 16),
-            _ => None,
+        constants: variant.constants().into_iter().map(|(name, v)| (name.into(), v)).collect(),
+        macs_per_iteration: step(variant).map(|(tile, channels)| tile * channels),
+        // The loop over blocks is around that over steps, but where both are one.
+        trips: match variant.form {
+            Form::OneStep => None,
+            _ => step(variant).zip(block).map(|((_, channels), block)| block / channels),
         },
-        trips: if variant.kernel == Kernel::ConvGemm { 4 } else { 1 },
         // As the library compiles them, see `Pipelines`.
         checks: false,
     }
@@ -108,7 +131,10 @@ fn chosen(variant: &Variant) -> bool {
     let activations = variant.kernel.activations();
     [dense, depthwise, narrow].iter().any(|&descriptor| {
         let problem = Problem { descriptor, blocks, activations, int8_output: None };
-        Kernel::choose(&problem, &gpu) == variant.kernel
+        let kernel = Kernel::choose(&problem, &gpu);
+        // The wide form takes the place of the other one for large outputs.
+        kernel == variant.kernel
+            || (kernel, variant.kernel) == (Kernel::ConvGemm, Kernel::ConvGemmWide)
     }) || (variant.kernel == Kernel::QuantizeActivations && activations == ActivationFormat::F32)
 }
 
@@ -117,6 +143,7 @@ fn print(rows: &[Row]) {
         println!("{}", rows[0].chip);
         let mut out = table(&[
             "variant",
+            "block",
             "chosen",
             "VGPRs",
             "SGPRs",
@@ -126,11 +153,13 @@ fn print(rows: &[Row]) {
             "waves",
             "code",
             "instructions / MAC",
+            "with waits",
             "dot share",
         ]);
         for row in rows {
             out.add_row([
                 row.variant.clone(),
+                row.block.map_or(String::new(), |block| block.to_string()),
                 if row.chosen { "yes".into() } else { String::new() },
                 row.vgprs.to_string(),
                 row.sgprs.to_string(),
@@ -139,13 +168,18 @@ fn print(rows: &[Row]) {
                 row.scratch_bytes.to_string(),
                 row.waves.to_string(),
                 row.code_bytes.to_string(),
-                row.instructions_per_mac.map_or("-".into(), |ratio| format!("{ratio:.2}")),
+                ratio(row.instructions_per_mac),
+                ratio(row.with_waits_per_mac),
                 format!("{:.0}%", 100.0 * row.dot_share),
             ]);
         }
         println!("{out}");
     }
     println!(
-        "Instructions of all kinds in a step of the main loop, tiles' loads included, per multiply-add;\nwhat comes once per block (shifts, scaling of integer sums) is not in it."
+        "Instructions of the main loop per multiply-add: tiles' loads included and, by block, what comes once per\nblock (shifts, scaling of integer sums). Waits and other hints to the scheduler are counted apart."
     );
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or("-".into(), |ratio| format!("{ratio:.3}"))
 }

@@ -26,8 +26,8 @@ pub(crate) struct Shader {
     pub(crate) constants: Vec<(String, f64)>,
     /// Multiply-adds of a thread per step of the source's main loop, where known.
     pub(crate) macs_per_iteration: Option<u32>,
-    /// How often such a step runs through the loops inside it; 1 where they are unrolled.
-    pub(crate) trips: u32,
+    /// How often the loop around runs through that loop, if what comes once per block is to be counted too.
+    pub(crate) trips: Option<u32>,
     /// Whether wgpu's runtime checks are compiled in: `create_shader_module` has them.
     pub(crate) checks: bool,
 }
@@ -119,10 +119,11 @@ fn report(chip: &str, device: &vulkan::Device, shader: &Shader) -> anyhow::Resul
     };
     let (form, text) = executable.forms.last().context("the driver gives no assembly")?;
     let dot_products = shader.wgsl.contains("dot4I8Packed") || shader.wgsl.contains("dot4U8Packed");
-    let counts =
-        assembly::main_loop(text, dot_products, shader.trips).with_context(|| form.clone())?;
+    let main_loop =
+        |trips| assembly::main_loop(text, dot_products, trips).with_context(|| form.clone());
+    let counts = main_loop(shader.trips)?;
     let macs = match shader.macs_per_iteration {
-        Some(known) => counts.macs_of(dot_products, known),
+        Some(known) => main_loop(None)?.macs_of(dot_products, known) * shader.trips.unwrap_or(1),
         None => counts.macs(dot_products),
     };
     let instructions = counts.instructions();

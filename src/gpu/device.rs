@@ -57,7 +57,7 @@ fn packed_dot_product() -> bool {
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<()> {
     let shared = Kernel::CONVOLUTIONS.map(Kernel::workgroup_storage).into_iter().max().unwrap_or(0);
     let needed = [
-        ("max_storage_buffers_per_shader_stage", 5, limits.max_storage_buffers_per_shader_stage),
+        ("max_storage_buffers_per_shader_stage", 7, limits.max_storage_buffers_per_shader_stage),
         ("max_compute_invocations_per_workgroup", 64, limits.max_compute_invocations_per_workgroup),
         ("max_compute_workgroup_size_x", 64, limits.max_compute_workgroup_size_x),
         ("max_compute_workgroup_size_y", 8, limits.max_compute_workgroup_size_y),

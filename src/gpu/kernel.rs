@@ -1,6 +1,6 @@
 use super::device::Capabilities;
 use crate::{
-    ActivationScale, BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef,
+    ActivationScale, BlockFormat, Blocks, ConvDescriptor, Error, Layout, Result, Shape, WeightsRef,
 };
 
 /// An algorithm: one WGSL file in `shaders/`.
@@ -11,6 +11,8 @@ pub enum Kernel {
     ConvDirect,
     /// `conv_gemm`: implicit matrix product, 32 pixels x 64 output channels a workgroup.
     ConvGemm,
+    /// `conv_gemm` with 64 x 64 a workgroup: fewer instructions, where there is work for a whole device.
+    ConvGemmWide,
     /// `conv_subgroup`: for software devices with subgroups of eight lanes; 32 x 32 a workgroup.
     ConvSubgroup,
     /// `conv_depthwise`: float weights, one input channel per group.
@@ -25,20 +27,22 @@ pub enum Kernel {
 
 impl Kernel {
     /// Every convolution kernel. Tests and benchmarks run them all.
-    pub const CONVOLUTIONS: [Self; 6] = [
+    pub const CONVOLUTIONS: [Self; 7] = [
         Self::ConvDirect,
         Self::ConvGemm,
+        Self::ConvGemmWide,
         Self::ConvSubgroup,
         Self::ConvDepthwise,
         Self::ConvGemmInt8,
         Self::ConvSubgroupInt8,
     ];
 
-    /// The name: that of its file.
+    /// The name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ConvDirect => "conv_direct",
             Self::ConvGemm => "conv_gemm",
+            Self::ConvGemmWide => "conv_gemm_wide",
             Self::ConvSubgroup => "conv_subgroup",
             Self::ConvDepthwise => "conv_depthwise",
             Self::ConvGemmInt8 => "conv_gemm_int8",
@@ -97,7 +101,7 @@ impl Kernel {
             _ if self.activations() != problem.activations => false,
             _ if problem.int8_output.is_some_and(|int8| !self.emits(problem, &int8)) => false,
             Self::QuantizeActivations => false,
-            Self::ConvDirect | Self::ConvGemm | Self::ConvSubgroup => true,
+            Self::ConvDirect | Self::ConvGemm | Self::ConvGemmWide | Self::ConvSubgroup => true,
             Self::ConvDepthwise => {
                 problem.descriptor.channels_per_group() == 1
                     && problem.weights() == WeightFormat::F32
@@ -133,16 +137,27 @@ impl Kernel {
     /// Channels of a step of the main loop, for kernels that have a form without tails.
     const fn step(self) -> Option<u32> {
         match self {
-            Self::ConvGemm => Some(16),
+            Self::ConvGemm | Self::ConvGemmWide => Some(16),
             Self::ConvGemmInt8 => Some(32),
             _ => None,
+        }
+    }
+
+    /// The forms that the kernel has.
+    const fn forms(self) -> &'static [Form] {
+        match self {
+            Self::ConvGemm | Self::ConvGemmWide => {
+                &[Form::WholeStepsNhwc, Form::WholeSteps, Form::General]
+            }
+            Self::ConvGemmInt8 => &[Form::OneStep, Form::WholeSteps, Form::General],
+            _ => &[Form::General],
         }
     }
 
     /// Output channels of a workgroup's tile; 0 for kernels without.
     pub(crate) const fn tile_outputs(self) -> u32 {
         match self {
-            Self::ConvGemm | Self::ConvGemmInt8 => 64,
+            Self::ConvGemm | Self::ConvGemmWide | Self::ConvGemmInt8 => 64,
             Self::ConvSubgroup | Self::ConvSubgroupInt8 => 32,
             Self::ConvDirect | Self::ConvDepthwise | Self::QuantizeActivations => 0,
         }
@@ -169,6 +184,30 @@ impl Kernel {
         }
     }
 
+    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs so many pixels
+    /// that a device is still full: 512 workgroups, four for each unit of a large GPU.
+    pub(crate) fn for_output(
+        self,
+        descriptor: &ConvDescriptor,
+        blocks: &Blocks,
+        output: Shape,
+    ) -> Self {
+        match self {
+            Self::ConvGemm if Self::ConvGemmWide.workgroups(descriptor, blocks, output) >= 512 => {
+                Self::ConvGemmWide
+            }
+            _ => self,
+        }
+    }
+
+    /// Pixels of a workgroup's tile.
+    const fn tile_pixels(self) -> u32 {
+        match self {
+            Self::ConvGemmWide => 64,
+            _ => 32,
+        }
+    }
+
     /// Workgroups for an output of that shape; what `quantize_activations` puts out has its input's.
     pub(crate) fn workgroups(
         self,
@@ -182,10 +221,15 @@ impl Kernel {
             Self::QuantizeActivations => {
                 (output.pixels() as u64 * groups * u64::from(blocks.count)).div_ceil(64)
             }
-            Self::ConvGemm | Self::ConvSubgroup | Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => {
+            Self::ConvGemm
+            | Self::ConvGemmWide
+            | Self::ConvSubgroup
+            | Self::ConvGemmInt8
+            | Self::ConvSubgroupInt8 => {
                 let outputs = descriptor.outputs_per_group();
                 let output_tiles = u64::from(outputs.div_ceil(self.tile_outputs()));
-                (output.pixels() as u64).div_ceil(32) * output_tiles * groups
+                let pixel_tiles = (output.pixels() as u64).div_ceil(self.tile_pixels().into());
+                pixel_tiles * output_tiles * groups
             }
         };
         // Fewer than the output's elements, times 32 at the very most for groups of one channel.
@@ -195,8 +239,8 @@ impl Kernel {
     /// Storage that a workgroup shares, in bytes.
     pub(crate) const fn workgroup_storage(self) -> u32 {
         match self {
-            Self::ConvGemm => 4 * (32 + 64) * 16,
-            Self::ConvGemmInt8 => 2 * (32 + 64) * 16 + (32 + 64) * 8,
+            Self::ConvGemm | Self::ConvGemmWide => 4 * (64 + 64) * 16,
+            Self::ConvGemmInt8 => (2 * 32 + 256) * 16 + (32 + 64) * 4,
             _ => 0,
         }
     }
@@ -343,15 +387,28 @@ impl std::fmt::Display for WeightFormat {
 }
 
 /// A pipeline: an algorithm specialised to a weight format, and to blocks of whole steps. Geometry, block
-/// size, activation and layouts are data, so layers that differ in those share one.
+/// size, activation and most of the layouts are data, so layers that differ in those share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// The algorithm.
     pub kernel: Kernel,
     /// The weight format.
     pub weights: WeightFormat,
-    /// Whether every block is a whole number of the kernel's steps; false for kernels that don't care.
-    pub whole_steps: bool,
+    /// What the code may take for granted.
+    pub form: Form,
+}
+
+/// What a pipeline may take for granted of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Nothing.
+    General,
+    /// Every block is a whole number of the kernel's steps: nothing is cut off at a block's end.
+    WholeSteps,
+    /// That, and the channels of the input are neighbours, so that a load brings four.
+    WholeStepsNhwc,
+    /// Every block is one step, so that its integer sums need no registers of their own.
+    OneStep,
 }
 
 impl Variant {
@@ -360,39 +417,79 @@ impl Variant {
         let takes = |kernel: Kernel, weights: WeightFormat| match kernel {
             Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
             Kernel::ConvGemmInt8 | Kernel::ConvSubgroupInt8 => weights != WeightFormat::F32,
-            Kernel::ConvDirect | Kernel::ConvGemm | Kernel::ConvSubgroup => true,
+            Kernel::ConvDirect | Kernel::ConvGemm | Kernel::ConvGemmWide | Kernel::ConvSubgroup => {
+                true
+            }
         };
         let kernels = Kernel::CONVOLUTIONS.into_iter().chain([Kernel::QuantizeActivations]);
         kernels
             .flat_map(|kernel| WeightFormat::ALL.map(|weights| (kernel, weights)))
             .filter(move |&(kernel, weights)| takes(kernel, weights))
             .flat_map(|(kernel, weights)| {
-                let steps =
-                    [true, false].into_iter().filter(move |&w| !w || kernel.step().is_some());
-                steps.map(move |whole_steps| Self { kernel, weights, whole_steps })
+                kernel.forms().iter().map(move |&form| Self { kernel, weights, form })
             })
     }
 
-    /// The variant of a kernel for a layer.
-    pub(crate) fn of(kernel: Kernel, weights: WeightFormat, blocks: &Blocks) -> Self {
+    /// The variant of a kernel for a layer whose input has that layout.
+    pub(crate) fn of(
+        kernel: Kernel,
+        weights: WeightFormat,
+        blocks: &Blocks,
+        input: Layout,
+    ) -> Self {
         let last = blocks.range(blocks.count - 1);
         let whole = |step| {
             (last.end - last.start).is_multiple_of(step)
                 && (blocks.count == 1 || blocks.size.is_multiple_of(step))
         };
-        Self { kernel, weights, whole_steps: kernel.step().is_some_and(whole) }
+        let has = |form| kernel.forms().contains(&form);
+        let form = match kernel.step() {
+            Some(step) if whole(step) => {
+                if has(Form::WholeStepsNhwc) && input == Layout::Nhwc {
+                    Form::WholeStepsNhwc
+                } else if has(Form::OneStep) && blocks.channels == blocks.count * step {
+                    Form::OneStep
+                } else {
+                    Form::WholeSteps
+                }
+            }
+            _ => Form::General,
+        };
+        Self { kernel, weights, form }
+    }
+
+    /// Whether the code loads fours of words.
+    pub(crate) fn whole_steps(self) -> bool {
+        self.form != Form::General
     }
 
     /// Values of the shader's overrides.
-    pub fn constants(self) -> [(&'static str, f64); 2] {
-        let bits = f64::from(self.weights.bits());
-        [("BITS", bits), ("WHOLE_STEPS", f64::from(u8::from(self.whole_steps)))]
+    pub fn constants(self) -> Vec<(&'static str, f64)> {
+        let flag = |value: bool| f64::from(u8::from(value));
+        let mut constants = vec![("BITS", f64::from(self.weights.bits()))];
+        if self.kernel.step().is_some() {
+            constants.push(("WHOLE_STEPS", flag(self.whole_steps())));
+        }
+        match self.kernel {
+            Kernel::ConvGemm | Kernel::ConvGemmWide => {
+                constants.push(("CHANNELS_LAST", flag(self.form == Form::WholeStepsNhwc)));
+                constants.push(("TILE_PIXELS", self.kernel.tile_pixels().into()));
+            }
+            Kernel::ConvGemmInt8 => constants.push(("ONE_STEP", flag(self.form == Form::OneStep))),
+            _ => {}
+        }
+        constants
     }
 }
 
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ragged = if self.kernel.step().is_some() && !self.whole_steps { " ragged" } else { "" };
-        write!(f, "{} {}{ragged}", self.kernel.name(), self.weights)
+        let form = match self.form {
+            Form::General if self.kernel.step().is_some() => " ragged",
+            Form::General | Form::WholeSteps => "",
+            Form::WholeStepsNhwc => " nhwc",
+            Form::OneStep => " one step",
+        };
+        write!(f, "{} {}{form}", self.kernel.name(), self.weights)
     }
 }

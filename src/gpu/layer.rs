@@ -130,7 +130,7 @@ impl Layer {
         &self.descriptor
     }
 
-    /// The kernel that runs this layer.
+    /// The kernel that runs this layer; for large outputs perhaps in a form for those, see [`Plan::kernel`].
     pub fn kernel(&self) -> Kernel {
         self.kernel
     }

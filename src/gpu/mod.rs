@@ -20,7 +20,7 @@ mod transfer;
 mod trusted;
 
 pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
-pub use kernel::{ActivationFormat, Int8Output, Kernel, Problem, Variant, WeightFormat};
+pub use kernel::{ActivationFormat, Form, Int8Output, Kernel, Problem, Variant, WeightFormat};
 pub use layer::{Layer, LayerOptions};
 pub use memory::{MemoryUse, check_buffer};
 pub use pipelines::Pipelines;

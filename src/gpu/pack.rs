@@ -26,7 +26,7 @@ fn planes(bits: u8) -> impl Iterator<Item = u32> {
 }
 
 /// The GPU's layout: word `((tap * row_words) + word) * out_channels + output`, so that neighbouring
-/// output channels lie side by side.
+/// output channels lie side by side; the words of 8-bit integers in [`fours`].
 ///
 /// A row holds the quads of one output channel at one tap, as planes. A plane of width p keeps p bits
 /// of every value, the highest bits in the first plane; its word holds `8 / p` quads, byte i of the
@@ -62,10 +62,13 @@ pub(crate) fn pack_planes(weights: &DsConvWeights) -> Vec<u32> {
             }
         }
     }
-    words
+    match bits {
+        8 => fours(&words, row_words, outputs),
+        _ => words,
+    }
 }
 
-/// Float weights for the GPU: `[tap][channel][output channel]`.
+/// Float weights for the GPU: `[tap][channel][output channel]` in [`fours`].
 pub(crate) fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
     let descriptor = weights.descriptor();
     let taps = descriptor.taps() as usize;
@@ -75,7 +78,21 @@ pub(crate) fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
         weights.values()[index..].iter().step_by(row)
     };
     let channels = descriptor.channels_per_group() as usize;
-    (0..taps).flat_map(|tap| (0..channels).flat_map(move |c| at(c, tap))).copied().collect()
+    let values: Vec<f32> =
+        (0..taps).flat_map(|tap| (0..channels).flat_map(move |c| at(c, tap))).copied().collect();
+    fours(&values, channels, descriptor.out_channels as usize)
+}
+
+/// `[row][element][output channel]` to `[row][element / 4][output channel][element % 4]`, so that a load can bring four
+/// elements. The last four of a row may be fewer, so nothing is padded.
+fn fours<T: Copy>(values: &[T], row: usize, outputs: usize) -> Vec<T> {
+    let mut result = Vec::with_capacity(values.len());
+    for row in values.chunks(row * outputs) {
+        for four in row.chunks(4 * outputs) {
+            result.extend((0..outputs).flat_map(|o| four[o..].iter().step_by(outputs)).copied());
+        }
+    }
+    result
 }
 
 /// `[output channel][block][tap]` to the GPU's `[tap][block][output channel]`.
@@ -121,7 +138,14 @@ mod tests {
         for (plane, mask) in [(8, !0u32), (4, 0xf0f0_f0f0), (2, 0xc0c0_c0c0), (1, 0x8080_8080)] {
             if u32::from(bits) & plane != 0 {
                 let per_word = 8 / plane;
-                let at = (word + quad / per_word) * weights.descriptor().out_channels + output;
+                let outputs = weights.descriptor().out_channels;
+                let at = match bits {
+                    8 => {
+                        let first = quad / 4 * 4;
+                        (word + first) * outputs + output * (quads - first).min(4) + quad % 4
+                    }
+                    _ => (word + quad / per_word) * outputs + output,
+                };
                 quad_value |= ((words[at as usize] << (plane * (quad % per_word))) & mask) >> used;
                 used += plane;
                 word += quads.div_ceil(per_word);
@@ -133,7 +157,7 @@ mod tests {
     #[test]
     fn planes_are_dense_and_give_every_integer_back() {
         for (bits, (channels, block)) in
-            (2..=8).flat_map(|b| [(3, 8), (64, 32), (45, 7), (5, 1)].map(|c| (b, c)))
+            (2..=8).flat_map(|b| [(3, 8), (64, 32), (45, 7), (5, 1), (24, 24)].map(|c| (b, c)))
         {
             let weights = random_weights(u64::from(channels), bits, channels, block);
             let words = pack_planes(&weights);

@@ -100,6 +100,8 @@ impl Pipelines {
             entry(3, storage(true)),
             entry(4, storage(true)),
             entry(5, storage(false)),
+            entry(6, storage(true)),
+            entry(7, storage(true)),
         ];
         // The first thing made: it also tells a lost device.
         let nothing = upload(device, "dsconv nothing", wgpu::BufferUsages::STORAGE, &[0u32; 4])?;

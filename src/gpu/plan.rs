@@ -24,6 +24,7 @@ pub struct Tensors<'a> {
 /// A layer bound to tensors of one shape, ready to be recorded any number of times.
 #[derive(Debug)]
 pub struct Plan {
+    kernel: Kernel,
     pipeline: wgpu::ComputePipeline,
     uniform: wgpu::Buffer,
     bind_group: wgpu::BindGroup,
@@ -68,8 +69,12 @@ impl Plan {
             },
             output: bind(limits, "output", tensors.output, memory.output)?,
         };
+        let kernel = match options.kernel {
+            None => layer.kernel.for_output(descriptor, &layout.blocks, output),
+            Some(chosen) => chosen,
+        };
         let mut params = Params::new(
-            layer.kernel,
+            kernel,
             descriptor,
             layout,
             (input, options.input_layout),
@@ -78,9 +83,9 @@ impl Plan {
             options.residual,
         );
         if let Some(int8) = &options.int8_output {
-            params = params.with_int8_output(layer.kernel, output, int8);
+            params = params.with_int8_output(kernel, output, int8);
         }
-        let variant = Variant::of(layer.kernel, layer.format, &layout.blocks);
+        let variant = Variant::of(kernel, layer.format, &layout.blocks, options.input_layout);
         Self::make(pipelines, variant, params, bindings, output, memory)
     }
 
@@ -117,7 +122,12 @@ impl Plan {
             output: bind(limits, "integer output", integers, memory.output)?,
         };
         let params = Params::quantize_input(descriptor, layout, input, options.input_layout, scale);
-        let variant = Variant::of(Kernel::QuantizeActivations, WeightFormat::F32, &layout.blocks);
+        let variant = Variant::of(
+            Kernel::QuantizeActivations,
+            WeightFormat::F32,
+            &layout.blocks,
+            options.input_layout,
+        );
         Self::make(pipelines, variant, params, bindings, input, memory)
     }
 
@@ -142,6 +152,14 @@ impl Plan {
         let device = pipelines.device();
         let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
         let pipeline = pipelines.get(variant)?;
+        // Whole steps read fours of words, by bindings of their own: one buffer has two types.
+        let nothing = || pipelines.nothing().as_entire_buffer_binding();
+        let vectors = variant.whole_steps();
+        let input_vectors = match vectors {
+            true => bindings.input.clone(),
+            false => nothing(),
+        };
+        let weight_vectors = if vectors { bindings.weights } else { pipelines.nothing() };
         let bind_group = checked(device, "a bind group", || {
             let resources = [
                 uniform.as_entire_binding(),
@@ -150,6 +168,8 @@ impl Plan {
                 wgpu::BindingResource::Buffer(bindings.input),
                 wgpu::BindingResource::Buffer(bindings.residual),
                 wgpu::BindingResource::Buffer(bindings.output),
+                wgpu::BindingResource::Buffer(input_vectors),
+                weight_vectors.as_entire_binding(),
             ];
             let entries: Vec<_> = (0..)
                 .zip(resources)
@@ -161,7 +181,7 @@ impl Plan {
                 entries: &entries,
             })
         })?;
-        Ok(Self { pipeline, uniform, bind_group, grid, output, memory })
+        Ok(Self { kernel: variant.kernel, pipeline, uniform, bind_group, grid, output, memory })
     }
 
     /// Records the convolution into a compute pass of its own. Allocates nothing, submits nothing.
@@ -184,6 +204,11 @@ impl Plan {
     /// submitted become invalid. A browser frees it otherwise when it collects garbage, so maybe never.
     pub fn destroy(self) {
         self.uniform.destroy();
+    }
+
+    /// The kernel that runs: the layer's, or its form for so large an output.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// The shape of the output.

@@ -3,6 +3,9 @@
 use super::kernel::Kernel;
 
 const SHARED: &str = include_str!("../../shaders/shared.wgsl");
+const INPUT: &str = include_str!("../../shaders/input_f32.wgsl");
+const OUTPUT: &str = include_str!("../../shaders/output_f32.wgsl");
+const INTEGERS: &str = include_str!("../../shaders/integers.wgsl");
 const QUANTIZE: &str = include_str!("../../shaders/quantize.wgsl");
 const TILES: &str = include_str!("../../shaders/tiles.wgsl");
 const GEMM: &str = include_str!("../../shaders/gemm.wgsl");
@@ -15,7 +18,7 @@ impl Kernel {
     pub fn wgsl(self) -> String {
         let file = match self {
             Self::ConvDirect => include_str!("../../shaders/conv_direct.wgsl"),
-            Self::ConvGemm => include_str!("../../shaders/conv_gemm.wgsl"),
+            Self::ConvGemm | Self::ConvGemmWide => include_str!("../../shaders/conv_gemm.wgsl"),
             Self::ConvSubgroup => include_str!("../../shaders/conv_subgroup.wgsl"),
             Self::ConvDepthwise => include_str!("../../shaders/conv_depthwise.wgsl"),
             Self::ConvGemmInt8 => include_str!("../../shaders/conv_gemm_int8.wgsl"),
@@ -23,14 +26,14 @@ impl Kernel {
             Self::QuantizeActivations => include_str!("../../shaders/quantize_activations.wgsl"),
         };
         let parts: &[&str] = match self {
-            Self::ConvDirect | Self::ConvDepthwise => &[file, SHARED],
-            Self::QuantizeActivations => &[file, QUANTIZE, SHARED],
-            Self::ConvGemm | Self::ConvGemmInt8 => &[file, GEMM, TILES, QUANTIZE, SHARED],
-            Self::ConvSubgroup | Self::ConvSubgroupInt8 => {
-                &[file, SUBGROUP, TILES, QUANTIZE, SHARED]
-            }
+            Self::ConvDirect | Self::ConvDepthwise => &[],
+            Self::QuantizeActivations => &[QUANTIZE],
+            Self::ConvGemm | Self::ConvGemmWide => &[GEMM, TILES, QUANTIZE],
+            Self::ConvGemmInt8 => &[GEMM, TILES, QUANTIZE, INTEGERS],
+            Self::ConvSubgroup => &[SUBGROUP, TILES, QUANTIZE],
+            Self::ConvSubgroupInt8 => &[SUBGROUP, TILES, QUANTIZE, INTEGERS],
         };
-        parts.join("\n")
+        [&[file], parts, &[SHARED, INPUT, OUTPUT]].concat().join("\n")
     }
 
     /// [`wgsl`](Self::wgsl) for a browser, with or without the language feature
@@ -124,7 +127,7 @@ mod tests {
                         };
                     assert_eq!(writes, binding.binding == 5, "{:?}", variable.name);
                     assert_eq!(variable.space == naga::AddressSpace::Uniform, binding.binding == 0);
-                    assert!(binding.binding <= 5);
+                    assert!(binding.binding <= 7);
                 }
             }
             let shader: BTreeSet<_> =

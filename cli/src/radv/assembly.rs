@@ -158,9 +158,12 @@ fn is_int_product(mnemonic: &str) -> bool {
 /// products first. What it holds counts once, inner loops and rare branches too. A program whose
 /// loops do no multiply-adds counts whole.
 ///
-/// With more than one trip, the main loop is an inner loop of a step that makes so many trips through
-/// it and its siblings: then the loop around is counted, with the loops in it that often.
-pub(super) fn main_loop(text: &str, dot_products: bool, trips: u32) -> anyhow::Result<Counts> {
+/// With a number of trips, the loop around the main one is counted, with the loops in it that often.
+pub(super) fn main_loop(
+    text: &str,
+    dot_products: bool,
+    trips: Option<u32>,
+) -> anyhow::Result<Counts> {
     let blocks = blocks(text);
     ensure!(
         blocks.iter().any(|block| block.counts.instructions() > 0),
@@ -186,8 +189,8 @@ pub(super) fn main_loop(text: &str, dot_products: bool, trips: u32) -> anyhow::R
     };
     let around =
         loops.iter().filter(|range| contains(range, &main)).min_by_key(|range| range.len());
-    let (chosen, trips) = match around {
-        Some(around) if trips > 1 => (around.clone(), trips),
+    let (chosen, trips) = match (around, trips) {
+        (Some(around), Some(trips)) => (around.clone(), trips),
         _ => (main, 1),
     };
     let inner = |index: usize| loops.iter().any(|l| contains(&chosen, l) && l.contains(&index));

@@ -29,7 +29,7 @@ BB5:
 
 #[test]
 fn counts_the_innermost_loop() {
-    let counts = main_loop(NESTED, false, 1).unwrap();
+    let counts = main_loop(NESTED, false, None).unwrap();
     let expected = Counts {
         dots: 0,
         fmas: 2,
@@ -52,13 +52,13 @@ fn counts_the_innermost_loop() {
 
 #[test]
 fn a_step_counts_its_inner_loops_as_often_as_they_run() {
-    let step = main_loop(NESTED, false, 4).unwrap();
+    let step = main_loop(NESTED, false, Some(4)).unwrap();
     // Four times the inner loop, and what stands around it: two products and a branch.
     assert_eq!(step.instructions(), 4 * 13 + 3);
     assert_eq!((step.fused, step.int_products), (4 * 3 + 1, 1));
     // Nothing around: the loop itself.
     let flat = "BB0:\n\tv_fma_f32 v1, v2, v3, v4\n\ts_cbranch_scc1 BB0\n";
-    assert_eq!(main_loop(flat, false, 4).unwrap(), main_loop(flat, false, 1).unwrap());
+    assert_eq!(main_loop(flat, false, Some(4)).unwrap(), main_loop(flat, false, None).unwrap());
 }
 
 #[test]
@@ -74,7 +74,7 @@ BB1:
 \tv_fma_f32 v1, v2, v3, v4
 \ts_cbranch_scc1 BB1
 ";
-    let counts = main_loop(text, true, 1).unwrap();
+    let counts = main_loop(text, true, None).unwrap();
     assert_eq!((counts.dots, counts.fmas, counts.branches), (2, 1, 1));
     assert_eq!(counts.macs(true), 8);
     assert_eq!(counts.macs_of(true, 4), 8);
@@ -83,7 +83,7 @@ BB1:
 #[test]
 fn integer_products_stand_for_dot_products() {
     let text = "BB0:\n\tv_mul_lo_u32 v0, v1, v2\n\tv_mul_lo_u32 v3, v1, v2\n\ts_branch BB0\n";
-    let counts = main_loop(text, true, 1).unwrap();
+    let counts = main_loop(text, true, None).unwrap();
     assert_eq!((counts.macs(true), counts.macs(false), counts.vector), (2, 0, 2));
 }
 
@@ -96,21 +96,21 @@ BB0:
 \ts_delay_alu instid0(VALU_DEP_1)
 \ts_cbranch_vccnz BB0
 ";
-    let counts = main_loop(text, false, 1).unwrap();
+    let counts = main_loop(text, false, None).unwrap();
     assert_eq!((counts.fmas, counts.fused, counts.vector), (1, 2, 1));
     assert_eq!((counts.products, counts.hints, counts.branches), (1, 1, 1));
 }
 
 #[test]
 fn without_loops_the_whole_program_counts() {
-    let counts = main_loop("BB0:\n\tv_fma_f32 v1, v2, v3, v4\n\ts_endpgm\n", false, 1).unwrap();
+    let counts = main_loop("BB0:\n\tv_fma_f32 v1, v2, v3, v4\n\ts_endpgm\n", false, None).unwrap();
     assert_eq!((counts.fmas, counts.branches), (1, 1));
 }
 
 #[test]
 fn text_without_code_is_an_error() {
     let text = "Shader disassembly is not supported in the current configuration.";
-    let error = main_loop(text, false, 1).unwrap_err().to_string();
+    let error = main_loop(text, false, None).unwrap_err().to_string();
     assert!(error.contains("not supported"), "{error}");
-    assert!(main_loop("", false, 1).is_err());
+    assert!(main_loop("", false, None).is_err());
 }
