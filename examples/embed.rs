@@ -34,7 +34,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let x = random(shape.elements());
 
     // What it will take is known before anything is made.
-    let announced: u64 = [&first, &second].map(|w| MemoryUse::of_layer(w).total()).iter().sum();
+    let announced: u64 = [&first, &second]
+        .map(|w| MemoryUse::of_layer(w, &LayerOptions::default()).total())
+        .iter()
+        .sum();
     println!("weights of both layers: {announced} bytes");
 
     let pipelines = Pipelines::new(&device)?;

@@ -33,7 +33,8 @@ struct Params {
     block_quads: u32, // of every block but the last
     row_quads: u32,
     row_words: u32, // words of packed weights per tap and output channel
-    // Where KDS bias and bias start in `shifts`; NONE where there are none. Alpha starts at 0.
+    // Where KDS bias and bias start in `shifts`, the first in its elements, the other in words; NONE where there are
+    // none. Alpha starts at 0.
     kds_bias_at: u32,
     bias_at: u32,
     work: u32, // workgroups of this plan; the grid may hold some more
@@ -51,12 +52,15 @@ struct Params {
     output_blocks: u32,
     output_eights: u32,
     output_scales_at: u32,
+    shift_scale: f32, // what alpha and KDS bias in memory are to be multiplied by, where they are halves
 }
 
 const NONE = 0xffffffffu;
 
 // Bits of a weight: 2 to 8 for packed integers, 32 for floats.
 override BITS: u32 = 32;
+// Whether alpha and KDS bias are halves, two a word.
+override HALF_SHIFTS: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // Packed integers: planes of words, [tap][word][output channel]; 8-bit integers, a quad a word: [tap][quad / 4]
@@ -130,6 +134,10 @@ fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
 
 // An element of alpha or KDS bias.
 fn shift_at(index: u32) -> f32 {
+    if HALF_SHIFTS {
+        let pair = unpack2x16float(bitcast<u32>(shifts[index / 2u]));
+        return params.shift_scale * select(pair.x, pair.y, index % 2u == 1u);
+    }
     return shifts[index];
 }
 

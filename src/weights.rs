@@ -358,13 +358,13 @@ impl DsConvWeights {
 }
 
 impl DsConvWeights {
-    /// Elements of [`folded_shifts`](Self::folded_shifts), without folding.
+    /// Elements of [`folded_shifts`](Self::folded_shifts), without folding: those per block, and those per channel.
     #[cfg(feature = "gpu")]
-    pub(crate) fn folded_shift_count(&self) -> usize {
+    pub(crate) fn folded_shift_counts(&self) -> [usize; 2] {
         let kds_bias = self.kds_bias.is_some() || matches!(self.cds, Some(Cds::Kernel { .. }));
         let bias = self.bias.is_some() || matches!(self.cds, Some(Cds::Output { .. }));
-        self.alpha.len() * (1 + usize::from(kds_bias))
-            + self.descriptor.out_channels as usize * usize::from(bias)
+        let channels = self.descriptor.out_channels as usize;
+        [self.alpha.len() * (1 + usize::from(kds_bias)), channels * usize::from(bias)]
     }
 }
 

@@ -166,7 +166,7 @@ fn output_words<'a>(
     let floats = upload(&gpu.device, "x", usage, x).unwrap();
     let residual = upload(&gpu.device, "residual", usage, residual).unwrap();
     let x = match options.input_format {
-        ActivationFormat::F32 => floats,
+        ActivationFormat::Float => floats,
         ActivationFormat::Int8 => {
             let words = vec![POISON; memory.input as usize / 4];
             let integers = upload(&gpu.device, "q", usage, &words).unwrap();

@@ -35,7 +35,7 @@ fn run(command: &mut Command, input: &[u8], remedy: &str) -> Output {
 /// What wgpu gives to a Vulkan driver for a kernel: the oldest version that has everything, with
 /// naga's run-time checks, or the newest without.
 fn spirv(variant: Variant, newest: bool) -> Vec<u32> {
-    let module = naga::front::wgsl::parse_str(&variant.kernel.wgsl()).unwrap();
+    let module = naga::front::wgsl::parse_str(&variant.wgsl()).unwrap();
     let info =
         Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).unwrap();
     let constants =
@@ -94,7 +94,7 @@ fn tint_accepts_every_variant() {
         for variant in Variant::all() {
             let extension = if packed_dot_product { "wgsl" } else { "no-packed-dot.wgsl" };
             let path = folder.join(file_name(variant, extension));
-            std::fs::write(&path, variant.kernel.browser_wgsl(packed_dot_product)).unwrap();
+            std::fs::write(&path, variant.browser_wgsl(packed_dot_product)).unwrap();
             list.push_str(&path.display().to_string());
             for (name, value) in variant.constants() {
                 list.push_str(&format!("\t{name}={value}"));

@@ -4,8 +4,8 @@ mod common;
 
 use common::{gpu, open};
 use dsconv::gpu::{
-    ActivationFormat, Capabilities, Kernel, Layer, LayerOptions, Pipelines, Problem, Tensors,
-    download, upload,
+    ActivationFormat, Capabilities, FloatFormat, Kernel, Layer, LayerOptions, Pipelines, Problem,
+    Tensors, download, upload,
 };
 use dsconv::{
     Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
@@ -142,12 +142,17 @@ fn bad_weights_and_shapes_are_refused() {
 /// Kernels can be asked about descriptors that nobody validated.
 #[test]
 fn kernels_judge_invalid_descriptors_without_a_panic() {
-    let capabilities =
-        Capabilities { subgroup_size: None, packed_dot_product: true, software: false };
+    let capabilities = Capabilities {
+        subgroup_size: None,
+        packed_dot_product: true,
+        shader_f16: true,
+        software: false,
+    };
     for groups in [0, 3, u32::MAX] {
         for format in [BlockFormat::new(2, 1), BlockFormat::new(8, u32::MAX)] {
             for partition in [Partition::Fixed, Partition::Even] {
                 let problem = Problem {
+                    float_format: FloatFormat::F32,
                     descriptor: CONV.with_groups(groups),
                     blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),
                     activations: ActivationFormat::Int8,

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{BOUND, Extras, expected, gpu, random_f32, random_weights, run_guarded, worst_error};
-use dsconv::gpu::{ActivationFormat, Kernel, LayerOptions, Problem};
+use common::{
+    BOUND, Extras, HALF_BOUND, expected, gpu, random_f32, random_weights, run_guarded, worst_error,
+};
+use dsconv::gpu::{ActivationFormat, FloatFormat, Kernel, LayerOptions, Problem};
 use dsconv::{Activation, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef};
 use proptest::prelude::*;
 
@@ -105,23 +107,26 @@ fn check_on(case: &Case, kernels: &[Kernel]) {
     let residual = random_f32(&mut rng, outputs);
     let floats = weights.dequantize().unwrap();
     let with = |input_format| LayerOptions { input_format, ..options };
-    let [of_floats, of_integers] = [ActivationFormat::F32, ActivationFormat::Int8]
+    let [of_floats, of_integers] = [ActivationFormat::Float, ActivationFormat::Int8]
         .map(|activations| expected(&weights, with(activations), input, &x, &residual));
     for &kernel in kernels {
         let options = LayerOptions { kernel: Some(kernel), ..with(kernel.activations()) };
         let expected = match kernel.activations() {
-            ActivationFormat::F32 => &of_floats,
+            ActivationFormat::Float => &of_floats,
             ActivationFormat::Int8 => &of_integers,
         };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
             let result = run_guarded(gpu, weights, options, input, &x, &residual);
-            let problem = Problem::new(weights, kernel.activations());
+            let float_format = options.float_format;
+            let problem = Problem { float_format, ..Problem::new(weights, kernel.activations()) };
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
             }
             let error = worst_error(&result.unwrap(), expected);
-            assert!(error <= BOUND, "{} for {problem}: {error:e}", kernel.name());
+            let all_f32 = [options.float_format, options.shift_format] == [FloatFormat::F32; 2];
+            let bound = if all_f32 { BOUND } else { HALF_BOUND };
+            assert!(error <= bound, "{} for {problem}: {error:e}", kernel.name());
         }
     }
 }
@@ -132,6 +137,38 @@ proptest! {
     fn kernels_agree_with_the_oracle(case in case()) {
         check(&case);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn halves_in_memory_agree_with_the_oracle(mut case in case(), tensors in any::<bool>(), shifts in any::<bool>()) {
+        let format = |half: bool| if half { FloatFormat::F16 } else { FloatFormat::F32 };
+        // Few widths: every one of these is another pipeline to compile.
+        case.bits = if case.bits < 5 { 3 } else { 8 };
+        case.options.float_format = format(tensors || !shifts);
+        case.options.shift_format = format(shifts);
+        check(&case);
+    }
+}
+
+#[test]
+fn halves_saturate_and_want_their_feature() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(1, 2, [1, 1]);
+    let weights = dsconv::FloatWeights::new(descriptor, vec![60_000.0, -60_000.0]).unwrap();
+    let options = LayerOptions { float_format: FloatFormat::F16, ..LayerOptions::default() };
+    let layer = dsconv::gpu::Layer::new(pipelines, &weights, options);
+    if !gpu.device.features().contains(wgpu::Features::SHADER_F16) {
+        let message = layer.unwrap_err().to_string();
+        assert!(message.contains("SHADER_F16") && message.contains("f32 tensors"), "{message}");
+        return;
+    }
+    let shape = Shape::new(1, 1, 1, 3);
+    let y = pollster::block_on(layer.unwrap().run(&gpu.queue, shape, &[1.0, 2.0, f32::MAX], &[]));
+    let most = 65_504.0;
+    // 60,000 is a half: 2^15 * 1.8310546875.
+    assert_eq!(y.unwrap(), [60_000.0, most, most, -60_000.0, -most, -most]);
 }
 
 /// A case with plain options, for the ones below.
@@ -244,18 +281,23 @@ fn memory_is_announced_and_as_small_as_promised() {
     for (bits, block, at_least) in [(2, 128, 14.0), (4, 32, 6.3), (3, 32, 7.9), (8, 32, 3.5)] {
         let extras = Extras { kds_bias: false, bias: false, cds: 0 };
         let weights = random_weights(&mut rng, descriptor, bits, block, Partition::Fixed, extras);
-        let announced = dsconv::gpu::MemoryUse::of_layer(&weights);
+        let announced = dsconv::gpu::MemoryUse::of_layer(&weights, &options);
         let layer = dsconv::gpu::Layer::new(pipelines, &weights, options).unwrap();
         // What the layer tells are the sizes of its buffers.
         assert_eq!(layer.memory_use(), announced);
         let ratio = float_use.total() as f64 / announced.total() as f64;
         assert!(ratio >= at_least, "{bits} bits, B = {block}: {ratio}");
+        let halves = LayerOptions { shift_format: FloatFormat::F16, ..options };
+        let layer = dsconv::gpu::Layer::new(pipelines, &weights, halves).unwrap();
+        let announced_halves = dsconv::gpu::MemoryUse::of_layer(&weights, &halves);
+        assert_eq!(layer.memory_use(), announced_halves);
+        assert_eq!(2 * announced_halves.shifts, announced.shifts);
     }
     for extras in [(true, true, 0), (false, false, 1), (false, true, 2)] {
         let (kds_bias, bias, cds) = extras;
         let extras = Extras { kds_bias, bias, cds };
         let weights = random_weights(&mut rng, descriptor, 7, 9, Partition::Even, extras);
         let layer = dsconv::gpu::Layer::new(pipelines, &weights, options).unwrap();
-        assert_eq!(layer.memory_use(), dsconv::gpu::MemoryUse::of_layer(&weights));
+        assert_eq!(layer.memory_use(), dsconv::gpu::MemoryUse::of_layer(&weights, &options));
     }
 }

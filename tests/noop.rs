@@ -7,7 +7,10 @@ use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Layout, Quantizer, S
 
 #[test]
 fn every_variant_fits_the_pipeline_layout() {
-    let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor {
+        required_features: wgpu::Features::SHADER_F16,
+        ..wgpu::DeviceDescriptor::default()
+    });
     let pipelines = Pipelines::new(&device).unwrap();
     let tensor = |floats| {
         upload(&device, "tensor", wgpu::BufferUsages::STORAGE, &vec![0.0f32; floats]).unwrap()
@@ -32,6 +35,8 @@ fn every_variant_fits_the_pipeline_layout() {
         let options = LayerOptions {
             kernel: Some(kernel),
             input_format: activations,
+            float_format: variant.float_format,
+            shift_format: variant.shift_format,
             input_layout: match variant.form {
                 Form::WholeStepsNhwc => Layout::Nhwc,
                 _ => Layout::Nchw,

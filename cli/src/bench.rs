@@ -121,8 +121,8 @@ fn measure(device: &Device, spec: &LayerSpec, options: &Options) -> anyhow::Resu
             LayerOptions { input_format, input_layout, output_layout, ..LayerOptions::default() };
         Layer::new(&device.pipelines, weights, options)
     };
-    let float_layer = layer((&floats).into(), ActivationFormat::F32)?;
-    let weight_only_layer = layer((&weights).into(), ActivationFormat::F32)?;
+    let float_layer = layer((&floats).into(), ActivationFormat::Float)?;
+    let weight_only_layer = layer((&weights).into(), ActivationFormat::Float)?;
     let int8_layer = layer((&weights).into(), ActivationFormat::Int8)?;
     let int8 = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
     let words = MemoryUse::of_plan(&weights, *input, &int8)?.input as usize / 4;

@@ -105,7 +105,7 @@ fn step(variant: &Variant) -> Option<(u32, u32)> {
 fn shader(variant: &Variant, block: Option<u32>) -> Shader {
     Shader {
         name: variant.to_string(),
-        wgsl: variant.kernel.wgsl(),
+        wgsl: variant.wgsl(),
         constants: variant.constants().into_iter().map(|(name, v)| (name.into(), v)).collect(),
         macs_per_iteration: step(variant).map(|(tile, channels)| tile * channels),
         // The loop over blocks is around that over steps, but where both are one.
@@ -120,7 +120,12 @@ fn shader(variant: &Variant, block: Option<u32>) -> Shader {
 
 /// Whether a GPU would be given this variant for an ordinary layer, or for the kind it is for.
 fn chosen(variant: &Variant) -> bool {
-    let gpu = Capabilities { subgroup_size: Some(32), packed_dot_product: true, software: false };
+    let gpu = Capabilities {
+        subgroup_size: Some(32),
+        packed_dot_product: true,
+        shader_f16: true,
+        software: false,
+    };
     let dense = ConvDescriptor::new(64, 64, [3, 3]);
     let depthwise = ConvDescriptor::new(64, 64, [3, 3]).with_groups(64);
     let narrow = ConvDescriptor::new(64, 4, [3, 3]);
@@ -130,12 +135,18 @@ fn chosen(variant: &Variant) -> bool {
     };
     let activations = variant.kernel.activations();
     [dense, depthwise, narrow].iter().any(|&descriptor| {
-        let problem = Problem { descriptor, blocks, activations, int8_output: None };
+        let problem = Problem {
+            descriptor,
+            blocks,
+            activations,
+            int8_output: None,
+            float_format: variant.float_format,
+        };
         let kernel = Kernel::choose(&problem, &gpu);
         // The wide form takes the place of the other one for large outputs.
         kernel == variant.kernel
             || (kernel, variant.kernel) == (Kernel::ConvGemm, Kernel::ConvGemmWide)
-    }) || (variant.kernel == Kernel::QuantizeActivations && activations == ActivationFormat::F32)
+    }) || (variant.kernel == Kernel::QuantizeActivations && activations == ActivationFormat::Float)
 }
 
 fn print(rows: &[Row]) {

@@ -129,11 +129,11 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
                 if kernel.supports(&problem, device.pipelines.capabilities()).is_err() {
                     continue;
                 }
-                let exact = case.exact && kernel.activations() == ActivationFormat::F32;
+                let exact = case.exact && kernel.activations() == ActivationFormat::Float;
                 let bound = if exact { 0.0 } else { FLOAT_BOUND };
                 let variant = format!("{} {} {}", kernel.name(), problem.weights(), check.reading);
                 let result = match (kernel.activations(), &integers) {
-                    (ActivationFormat::F32, _) => {
+                    (ActivationFormat::Float, _) => {
                         run_kernel(device, kernel, weights, case, &check.y, &reference)
                     }
                     (ActivationFormat::Int8, Ok(integers)) => {

@@ -5,6 +5,7 @@ use crate::{Error, Result};
 
 /// Features that the library uses where an adapter has them. Request the intersection with the adapter's.
 pub const WANTED_FEATURES: wgpu::Features = wgpu::Features::PIPELINE_CACHE
+    .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SUBGROUP)
     .union(wgpu::Features::TIMESTAMP_QUERY);
 
@@ -27,6 +28,8 @@ pub struct Capabilities {
     pub subgroup_size: Option<u32>,
     /// Whether the shading language has `dot4I8Packed`. Elsewhere shaders bring one of their own.
     pub packed_dot_product: bool,
+    /// Whether shaders may have halves in memory: `wgpu::Features::SHADER_F16`.
+    pub shader_f16: bool,
     /// Whether the device is a processor that plays a GPU.
     pub software: bool,
 }
@@ -40,6 +43,7 @@ impl Capabilities {
         Self {
             subgroup_size: subgroups.then_some(info.subgroup_min_size),
             packed_dot_product: packed_dot_product(),
+            shader_f16: device.features().contains(wgpu::Features::SHADER_F16),
             software: info.device_type == wgpu::DeviceType::Cpu,
         }
     }

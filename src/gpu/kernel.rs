@@ -1,4 +1,5 @@
 use super::device::Capabilities;
+use super::layer::LayerOptions;
 use crate::{
     ActivationScale, BlockFormat, Blocks, ConvDescriptor, Error, Layout, Result, Shape, WeightsRef,
 };
@@ -55,7 +56,7 @@ impl Kernel {
     pub const fn activations(self) -> ActivationFormat {
         match self {
             Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => ActivationFormat::Int8,
-            _ => ActivationFormat::F32,
+            _ => ActivationFormat::Float,
         }
     }
 
@@ -81,6 +82,18 @@ impl Kernel {
             return refuse(
                 format!("for {problem}"),
                 "conv_direct takes any layer with float activations, conv_gemm_int8 any packed one with int8 activations",
+            );
+        }
+        if problem.float_format == FloatFormat::F16 && !capabilities.shader_f16 {
+            return refuse(
+                "with f16 tensors on a device without wgpu::Features::SHADER_F16".into(),
+                "request the feature where the adapter has it (WANTED_FEATURES holds it), or use f32 tensors",
+            );
+        }
+        if problem.float_format == FloatFormat::F16 && problem.int8_output.is_some() {
+            return refuse(
+                "with f16 tensors and int8 output".into(),
+                "f32 tensors; or float output and the next layer's plan_quantization",
             );
         }
         let subgroups = matches!(self, Self::ConvSubgroup | Self::ConvSubgroupInt8);
@@ -173,14 +186,14 @@ impl Kernel {
                 Self::ConvSubgroupInt8
             }
             ActivationFormat::Int8 => Self::ConvGemmInt8,
-            ActivationFormat::F32 if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
+            ActivationFormat::Float if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
             // A tile of 32 output channels would be mostly empty.
-            ActivationFormat::F32 if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,
+            ActivationFormat::Float if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,
             // Seven to ten times faster than tiles in workgroup memory on lavapipe.
-            ActivationFormat::F32 if capabilities.software && fits(Self::ConvSubgroup) => {
+            ActivationFormat::Float if capabilities.software && fits(Self::ConvSubgroup) => {
                 Self::ConvSubgroup
             }
-            ActivationFormat::F32 => Self::ConvGemm,
+            ActivationFormat::Float => Self::ConvGemm,
         }
     }
 
@@ -257,6 +270,8 @@ pub struct Problem {
     pub activations: ActivationFormat,
     /// Set where the output is integer activations.
     pub int8_output: Option<Int8Output>,
+    /// What float tensors are made of.
+    pub float_format: FloatFormat,
 }
 
 impl Problem {
@@ -267,7 +282,13 @@ impl Problem {
             WeightsRef::Float(_) => None,
             WeightsRef::DsConv(weights) => Some(*weights.format()),
         };
-        Self { descriptor: *weights.descriptor(), blocks, activations, int8_output: None }
+        Self {
+            descriptor: *weights.descriptor(),
+            blocks,
+            activations,
+            int8_output: None,
+            float_format: FloatFormat::default(),
+        }
     }
 
     /// How the weights lie in device memory.
@@ -299,17 +320,37 @@ impl std::fmt::Display for Problem {
 /// How a layer's input lies in device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ActivationFormat {
-    /// 32-bit floats.
+    /// Floats, in the layer's [`FloatFormat`].
     #[default]
-    F32,
+    Float,
     /// int8 mantissas with a scale per block, as `quantize_activations` writes them.
     Int8,
+}
+
+/// How floats lie in device memory. Sums are 32-bit floats in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FloatFormat {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, IEEE's half precision: 11 bits of a number, up to 65,504.
+    F16,
+}
+
+impl FloatFormat {
+    /// Bytes of a number.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
 }
 
 impl std::fmt::Display for ActivationFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::F32 => "f32",
+            Self::Float => "float",
             Self::Int8 => "int8",
         })
     }
@@ -396,6 +437,10 @@ pub struct Variant {
     pub weights: WeightFormat,
     /// What the code may take for granted.
     pub form: Form,
+    /// What float tensors are made of.
+    pub float_format: FloatFormat,
+    /// What alpha and KDS bias are stored as.
+    pub shift_format: FloatFormat,
 }
 
 /// What a pipeline may take for granted of a layer.
@@ -412,7 +457,8 @@ pub enum Form {
 }
 
 impl Variant {
-    /// Every variant: each kernel with each weight format that it takes.
+    /// Every variant: each kernel with each weight format that it takes. Those with halves for two of the formats, for
+    /// what differs is apart.
     pub fn all() -> impl Iterator<Item = Self> {
         let takes = |kernel: Kernel, weights: WeightFormat| match kernel {
             Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
@@ -426,16 +472,30 @@ impl Variant {
             .flat_map(|kernel| WeightFormat::ALL.map(|weights| (kernel, weights)))
             .filter(move |&(kernel, weights)| takes(kernel, weights))
             .flat_map(|(kernel, weights)| {
-                kernel.forms().iter().map(move |&form| Self { kernel, weights, form })
+                kernel.forms().iter().map(move |&form| Self {
+                    kernel,
+                    weights,
+                    form,
+                    float_format: FloatFormat::F32,
+                    shift_format: FloatFormat::F32,
+                })
+            })
+            .flat_map(|variant| {
+                let halves = matches!(variant.weights, WeightFormat::F32 | WeightFormat::Packed(4));
+                let tensors = Self { float_format: FloatFormat::F16, ..variant };
+                let shifts = Self { shift_format: FloatFormat::F16, ..variant };
+                let tensors = halves.then_some(tensors);
+                let shifts = (variant.weights == WeightFormat::Packed(4)).then_some(shifts);
+                [Some(variant), tensors, shifts].into_iter().flatten()
             })
     }
 
-    /// The variant of a kernel for a layer whose input has that layout.
+    /// The variant of a kernel for a layer.
     pub(crate) fn of(
         kernel: Kernel,
         weights: WeightFormat,
         blocks: &Blocks,
-        input: Layout,
+        options: &LayerOptions,
     ) -> Self {
         let last = blocks.range(blocks.count - 1);
         let whole = |step| {
@@ -445,7 +505,7 @@ impl Variant {
         let has = |form| kernel.forms().contains(&form);
         let form = match kernel.step() {
             Some(step) if whole(step) => {
-                if has(Form::WholeStepsNhwc) && input == Layout::Nhwc {
+                if has(Form::WholeStepsNhwc) && options.input_layout == Layout::Nhwc {
                     Form::WholeStepsNhwc
                 } else if has(Form::OneStep) && blocks.channels == blocks.count * step {
                     Form::OneStep
@@ -455,7 +515,12 @@ impl Variant {
             }
             _ => Form::General,
         };
-        Self { kernel, weights, form }
+        // What has none is one variant with the others.
+        let shift_format = match weights {
+            WeightFormat::F32 => FloatFormat::F32,
+            WeightFormat::Packed(_) => options.shift_format,
+        };
+        Self { kernel, weights, form, float_format: options.float_format, shift_format }
     }
 
     /// Whether the code loads fours of words.
@@ -466,7 +531,10 @@ impl Variant {
     /// Values of the shader's overrides.
     pub fn constants(self) -> Vec<(&'static str, f64)> {
         let flag = |value: bool| f64::from(u8::from(value));
-        let mut constants = vec![("BITS", f64::from(self.weights.bits()))];
+        let mut constants = vec![
+            ("BITS", f64::from(self.weights.bits())),
+            ("HALF_SHIFTS", flag(self.shift_format == FloatFormat::F16)),
+        ];
         if self.kernel.step().is_some() {
             constants.push(("WHOLE_STEPS", flag(self.whole_steps())));
         }
@@ -490,6 +558,8 @@ impl std::fmt::Display for Variant {
             Form::WholeStepsNhwc => " nhwc",
             Form::OneStep => " one step",
         };
-        write!(f, "{} {}{form}", self.kernel.name(), self.weights)
+        let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
+        let shifts = if self.shift_format == FloatFormat::F16 { " f16 shifts" } else { "" };
+        write!(f, "{} {}{form}{tensors}{shifts}", self.kernel.name(), self.weights)
     }
 }

@@ -1,14 +1,15 @@
-use super::kernel::{ActivationFormat, Int8Output, Kernel, Problem, WeightFormat};
+use super::kernel::{ActivationFormat, FloatFormat, Int8Output, Kernel, Problem, WeightFormat};
 use super::memory::{MemoryUse, check_buffer, row_blocks};
-use super::pack::{pack_planes, transpose_floats, transpose_shifts};
+use super::pack::{pack_halves, pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
-use super::transfer::{Scratch, download, upload};
+use super::transfer::{Scratch, download, read, upload};
 use crate::error::check_length;
 use crate::{
     Activation, ActivationScale, ConvDescriptor, Error, Layout, Residual, Result, Shape, WeightsRef,
 };
+use half::f16;
 
 /// How a layer runs: everything that is not learned.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +26,12 @@ pub struct LayerOptions {
     pub output_layout: Layout,
     /// Integer activations as output, for the next layer; floats by default.
     pub int8_output: Option<Int8Output>,
+    /// What float tensors are made of: the input (also that of [`Layer::plan_quantization`]), the output, the residual.
+    /// Halves want `wgpu::Features::SHADER_F16`; outputs beyond their range saturate.
+    pub float_format: FloatFormat,
+    /// What alpha and KDS bias are stored as. Halves, scaled by a power of two, cost up to 0.05% of a weight and take
+    /// half of the memory, on every device.
+    pub shift_format: FloatFormat,
     /// A kernel of the caller's choice; by default [`Kernel::choose`] picks one.
     pub kernel: Option<Kernel>,
 }
@@ -61,6 +68,7 @@ impl Layer {
         let descriptor = *weights.descriptor();
         let problem = Problem {
             int8_output: options.int8_output,
+            float_format: options.float_format,
             ..Problem::new(weights, options.input_format)
         };
         if let Some(int8) = &options.int8_output {
@@ -71,36 +79,39 @@ impl Layer {
         let capabilities = pipelines.capabilities();
         let kernel = options.kernel.unwrap_or_else(|| Kernel::choose(&problem, capabilities));
         kernel.supports(&problem, capabilities)?;
-        let memory = MemoryUse::of_layer(weights);
+        let memory = MemoryUse::of_layer(weights, &options);
         check_buffer(pipelines.limits(), "weights", memory.weights)?;
         check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.shifts)?;
 
+        // Words: what comes per block, then the bias.
         let mut shifts = Vec::new();
-        let mut append = |values: Option<Vec<f32>>| match values {
-            None => NONE,
-            Some(values) => {
-                let at = shifts.len() as u32;
-                shifts.extend(values);
-                at
-            }
-        };
-        let (words, kds_bias_at, bias_at) = match weights {
+        let (mut kds_bias_at, mut bias_at, mut shift_scale) = (NONE, NONE, 1.0);
+        let (words, bias) = match weights {
             WeightsRef::Float(weights) => {
-                let bias_at = append(weights.bias().map(<[f32]>::to_vec));
                 let words = transpose_floats(weights).into_iter().map(f32::to_bits).collect();
-                (words, NONE, bias_at)
+                (words, weights.bias().map(<[f32]>::to_vec))
             }
             WeightsRef::DsConv(weights) => {
-                let transpose = |shifts: Vec<f32>| {
-                    transpose_shifts(&shifts, descriptor.out_channels, descriptor.taps())
+                let transpose = |shifts: &[f32]| {
+                    transpose_shifts(shifts, descriptor.out_channels, descriptor.taps())
                 };
                 let folded = weights.folded_shifts()?;
-                append(Some(transpose(folded.alpha)));
-                let kds_bias_at = append(folded.kds_bias.map(transpose));
-                let bias_at = append(folded.bias);
-                (pack_planes(weights), kds_bias_at, bias_at)
+                let mut per_block = transpose(&folded.alpha);
+                if let Some(kds_bias) = &folded.kds_bias {
+                    kds_bias_at = per_block.len() as u32;
+                    per_block.extend(transpose(kds_bias));
+                }
+                (shifts, shift_scale) = match options.shift_format {
+                    FloatFormat::F32 => (bits(&per_block), 1.0),
+                    FloatFormat::F16 => pack_halves(&per_block),
+                };
+                (pack_planes(weights), folded.bias)
             }
         };
+        if let Some(bias) = bias {
+            bias_at = shifts.len() as u32;
+            shifts.extend(bits(&bias));
+        }
         let device = pipelines.device();
         let storage = wgpu::BufferUsages::STORAGE;
         let weights = upload(device, "dsconv weights", storage, &words)?;
@@ -117,6 +128,7 @@ impl Layer {
                 blocks: row_blocks(&problem),
                 kds_bias_at,
                 bias_at,
+                shift_scale,
             },
             options,
             kernel,
@@ -230,14 +242,21 @@ impl Layer {
             })
             .map(Scratch)
         };
-        let x = Scratch(upload(device, "dsconv input", storage, x)?);
+        let floats = |label: &str, values: &[f32]| {
+            let words = match self.options.float_format {
+                FloatFormat::F32 => bits(values),
+                FloatFormat::F16 => halves(values),
+            };
+            upload(device, label, storage, &words).map(Scratch)
+        };
+        let x = floats("dsconv input", x)?;
         let residual = match residual.is_empty() {
             true => None,
-            false => Some(Scratch(upload(device, "dsconv residual", storage, residual)?)),
+            false => Some(floats("dsconv residual", residual)?),
         };
         let y = buffer("dsconv output", memory.output)?;
         let quantization = match self.options.input_format {
-            ActivationFormat::F32 => None,
+            ActivationFormat::Float => None,
             ActivationFormat::Int8 => {
                 let integers = buffer("dsconv integer activations", memory.input)?;
                 let scale = ActivationScale::default();
@@ -264,6 +283,27 @@ impl Layer {
         if let Some((plan, _)) = quantization {
             plan.destroy();
         }
-        download(device, queue, y.slice(..)).await
+        match self.options.float_format {
+            FloatFormat::F32 => download(device, queue, y.slice(..)).await,
+            FloatFormat::F16 => {
+                let halves = read::<u16>(device, queue, y.slice(..)).await?;
+                // A buffer is whole words: there may be one half too many.
+                let halves = halves.into_iter().take(shape.elements());
+                Ok(halves.map(|bits| f16::from_bits(bits).to_f32()).collect())
+            }
+        }
     }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Floats as halves, two a word; what is out of range saturates.
+fn halves(values: &[f32]) -> Vec<u32> {
+    let half = |value: Option<&f32>| {
+        let value = value.copied().unwrap_or(0.0).clamp(f16::MIN.to_f32(), f16::MAX.to_f32());
+        u32::from(f16::from_f32(value).to_bits())
+    };
+    values.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 16).collect()
 }

@@ -23,20 +23,22 @@ pub struct MemoryUse {
 
 impl MemoryUse {
     /// What a layer of these weights takes, for as long as it lives.
-    pub fn of_layer<'a>(weights: impl Into<WeightsRef<'a>>) -> Self {
+    pub fn of_layer<'a>(weights: impl Into<WeightsRef<'a>>, options: &LayerOptions) -> Self {
         let weights = weights.into();
         let descriptor = weights.descriptor();
         let (words, shifts) = match weights {
             WeightsRef::Float(weights) => {
-                (weights.values().len(), weights.bias().map_or(0, <[f32]>::len))
+                (weights.values().len(), weights.bias().map_or(0, <[f32]>::len) as u64)
             }
             WeightsRef::DsConv(weights) => {
                 let row = row_words(weights.blocks().quads(), weights.format().bits());
                 let rows = descriptor.out_channels as usize * descriptor.taps() as usize;
-                (row as usize * rows, weights.folded_shift_count())
+                let [per_block, per_channel] = weights.folded_shift_counts().map(|n| n as u64);
+                let words = (options.shift_format.bytes() * per_block).div_ceil(4);
+                (row as usize * rows, words + per_channel)
             }
         };
-        Self { weights: 4 * words as u64, shifts: 4 * shifts as u64, ..Self::default() }
+        Self { weights: 4 * words as u64, shifts: 4 * shifts, ..Self::default() }
     }
 
     /// What a plan for an input of that shape takes, and the tensors that the host brings to it.
@@ -67,9 +69,9 @@ impl MemoryUse {
                 detail: format!("{shape} in blocks of {} pass 32 bits", blocks.size),
             })
         };
-        let floats = 4 * output.elements() as u64;
+        let floats = float_bytes(output, options);
         let input = match options.input_format {
-            ActivationFormat::F32 => 4 * input.elements() as u64,
+            ActivationFormat::Float => float_bytes(input, options),
             ActivationFormat::Int8 => integers(input, descriptor.groups, blocks)?,
         };
         Ok(Self {
@@ -88,6 +90,11 @@ impl MemoryUse {
     pub const fn total(&self) -> u64 {
         self.weights + self.shifts + self.uniform + self.input + self.residual + self.output
     }
+}
+
+/// Bytes of a float tensor: whole words.
+pub(crate) fn float_bytes(shape: Shape, options: &LayerOptions) -> u64 {
+    (options.float_format.bytes() * shape.elements() as u64).next_multiple_of(4)
 }
 
 /// The blocks of a row of channels; one for floats.

@@ -18,9 +18,13 @@ mod scope;
 mod shader;
 mod transfer;
 mod trusted;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
 
 pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
-pub use kernel::{ActivationFormat, Form, Int8Output, Kernel, Problem, Variant, WeightFormat};
+pub use kernel::{
+    ActivationFormat, FloatFormat, Form, Int8Output, Kernel, Problem, Variant, WeightFormat,
+};
 pub use layer::{Layer, LayerOptions};
 pub use memory::{MemoryUse, check_buffer};
 pub use pipelines::Pipelines;
@@ -28,3 +32,5 @@ pub use plan::{Plan, Tensors, grid};
 pub use profile::Timestamps;
 pub use scope::checked;
 pub use transfer::{download, upload};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tune::{Choice, Tuner};

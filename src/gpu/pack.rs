@@ -108,6 +108,21 @@ pub(crate) fn transpose_shifts(shifts: &[f32], outputs: u32, taps: u32) -> Vec<f
     transposed
 }
 
+/// Floats as halves, two a word, the first in the low half; and the power of two that they are to be multiplied by, which
+/// brings the largest near the upper end: the smallest keep their precision.
+pub(crate) fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
+    let largest = values.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    // At most 2^14 and above: half of what a half holds. 2^127 is the largest power that f32 knows.
+    let exponent = (largest.log2().floor() as i32 - 14).max(-126);
+    let scale = f64::from(exponent).exp2();
+    let half = |value: Option<&f32>| {
+        let value = value.map_or(0.0, |&v| f64::from(v) / scale);
+        u32::from(half::f16::from_f64(value).to_bits())
+    };
+    let words = values.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 16);
+    (words.collect(), scale as f32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +167,22 @@ mod tests {
             }
         }
         quad_value
+    }
+
+    #[test]
+    fn halves_keep_eleven_bits_whatever_the_magnitude() {
+        for magnitude in [1e-38f32, 1e-20, 1e-3, 1.0, 1e20, 3e38] {
+            let values: Vec<f32> = [1.0, -0.7, 0.001, 0.3, 0.999].map(|v| v * magnitude).to_vec();
+            let (words, scale) = pack_halves(&values);
+            assert_eq!(words.len(), 3);
+            for (index, &value) in values.iter().enumerate() {
+                let bits = (words[index / 2] >> (16 * (index % 2))) as u16;
+                let got = f64::from(half::f16::from_bits(bits)) * f64::from(scale);
+                let error = (got - f64::from(value)).abs() / f64::from(value.abs());
+                assert!(error <= 4.9e-4, "{value:e} became {got:e}");
+            }
+        }
+        assert_eq!(pack_halves(&[0.0; 2]).0, [0]);
     }
 
     #[test]

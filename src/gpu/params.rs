@@ -12,6 +12,7 @@ pub(crate) struct WeightLayout {
     pub(crate) blocks: Blocks,
     pub(crate) kds_bias_at: u32,
     pub(crate) bias_at: u32,
+    pub(crate) shift_scale: f32,
 }
 
 /// The uniform of a plan: the twin of `Params` in shaders/shared.wgsl (a test compares them).
@@ -62,6 +63,7 @@ pub(crate) struct Params {
     output_blocks: u32,
     output_eights: u32,
     output_scales_at: u32,
+    shift_scale: f32,
 }
 
 /// Words of the mantissas of integer activations; their scales follow.
@@ -180,6 +182,7 @@ impl Params {
             output_blocks: 0,
             output_eights: 1,
             output_scales_at: NONE,
+            shift_scale: weights.shift_scale,
         }
     }
 

@@ -1,6 +1,7 @@
 use super::device::Capabilities;
-use super::kernel::{Kernel, Variant};
+use super::kernel::Variant;
 use super::scope::checked;
+use super::shader::Source;
 use super::transfer::upload;
 use crate::Result;
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ struct Inner {
     pipeline_layout: wgpu::PipelineLayout,
     /// Bound where a layer has no shifts or no residual.
     nothing: wgpu::Buffer,
-    modules: Mutex<HashMap<Kernel, wgpu::ShaderModule>>,
+    modules: Mutex<HashMap<Source, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Variant, wgpu::ComputePipeline>>,
     cache: Option<wgpu::PipelineCache>,
 }
@@ -188,8 +189,8 @@ impl Pipelines {
         let label = format!("dsconv {variant}");
         let pipeline = checked(device, &label, || {
             let mut modules = lock(&self.inner.modules);
-            let module = modules.entry(variant.kernel).or_insert_with(|| {
-                super::trusted::shader_module(device, variant.kernel, self.capabilities())
+            let module = modules.entry(variant.source()).or_insert_with(|| {
+                super::trusted::shader_module(device, variant.source(), self.capabilities())
             });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),

@@ -1,6 +1,6 @@
 use super::kernel::{ActivationFormat, Kernel, Variant, WeightFormat};
 use super::layer::Layer;
-use super::memory::{MemoryUse, check_buffer};
+use super::memory::{MemoryUse, check_buffer, float_bytes};
 use super::params::Params;
 use super::pipelines::Pipelines;
 use super::scope::checked;
@@ -85,7 +85,7 @@ impl Plan {
         if let Some(int8) = &options.int8_output {
             params = params.with_int8_output(kernel, output, int8);
         }
-        let variant = Variant::of(kernel, layer.format, &layout.blocks, options.input_layout);
+        let variant = Variant::of(kernel, layer.format, &layout.blocks, options);
         Self::make(pipelines, variant, params, bindings, output, memory)
     }
 
@@ -108,7 +108,7 @@ impl Plan {
             MemoryUse::plan(descriptor, &layout.blocks, input, output, options)?.input;
         let memory = MemoryUse {
             uniform: size_of::<Params>() as u64,
-            input: 4 * input.elements() as u64,
+            input: float_bytes(input, options),
             output: integer_bytes,
             ..MemoryUse::default()
         };
@@ -122,12 +122,8 @@ impl Plan {
             output: bind(limits, "integer output", integers, memory.output)?,
         };
         let params = Params::quantize_input(descriptor, layout, input, options.input_layout, scale);
-        let variant = Variant::of(
-            Kernel::QuantizeActivations,
-            WeightFormat::F32,
-            &layout.blocks,
-            options.input_layout,
-        );
+        let variant =
+            Variant::of(Kernel::QuantizeActivations, WeightFormat::F32, &layout.blocks, options);
         Self::make(pipelines, variant, params, bindings, input, memory)
     }
 

@@ -1,10 +1,12 @@
 //! The only place that reads shader files.
 
-use super::kernel::Kernel;
+use super::kernel::{ActivationFormat, FloatFormat, Kernel, Variant};
 
 const SHARED: &str = include_str!("../../shaders/shared.wgsl");
-const INPUT: &str = include_str!("../../shaders/input_f32.wgsl");
-const OUTPUT: &str = include_str!("../../shaders/output_f32.wgsl");
+const INPUT_F32: &str = include_str!("../../shaders/input_f32.wgsl");
+const INPUT_F16: &str = include_str!("../../shaders/input_f16.wgsl");
+const OUTPUT_F32: &str = include_str!("../../shaders/output_f32.wgsl");
+const OUTPUT_F16: &str = include_str!("../../shaders/output_f16.wgsl");
 const INTEGERS: &str = include_str!("../../shaders/integers.wgsl");
 const QUANTIZE: &str = include_str!("../../shaders/quantize.wgsl");
 const TILES: &str = include_str!("../../shaders/tiles.wgsl");
@@ -12,33 +14,65 @@ const GEMM: &str = include_str!("../../shaders/gemm.wgsl");
 const SUBGROUP: &str = include_str!("../../shaders/subgroup.wgsl");
 const PACKED_DOT: &str = include_str!("../../shaders/packed_dot.wgsl");
 
-impl Kernel {
-    /// The WGSL of this kernel: its file, then the shared ones (so that line numbers in messages stay
-    /// those of the kernel's file).
+/// Which text a pipeline is compiled from: variants that differ in overrides alone share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    pub(crate) kernel: Kernel,
+    pub(crate) float_format: FloatFormat,
+}
+
+impl Variant {
+    pub(crate) fn source(self) -> Source {
+        Source { kernel: self.kernel, float_format: self.float_format }
+    }
+
+    /// The WGSL of this variant, before its overrides: the kernel's file, then the shared ones (so that line numbers
+    /// in messages stay those of the kernel's file).
     pub fn wgsl(self) -> String {
-        let file = match self {
-            Self::ConvDirect => include_str!("../../shaders/conv_direct.wgsl"),
-            Self::ConvGemm | Self::ConvGemmWide => include_str!("../../shaders/conv_gemm.wgsl"),
-            Self::ConvSubgroup => include_str!("../../shaders/conv_subgroup.wgsl"),
-            Self::ConvDepthwise => include_str!("../../shaders/conv_depthwise.wgsl"),
-            Self::ConvGemmInt8 => include_str!("../../shaders/conv_gemm_int8.wgsl"),
-            Self::ConvSubgroupInt8 => include_str!("../../shaders/conv_subgroup_int8.wgsl"),
-            Self::QuantizeActivations => include_str!("../../shaders/quantize_activations.wgsl"),
-        };
-        let parts: &[&str] = match self {
-            Self::ConvDirect | Self::ConvDepthwise => &[],
-            Self::QuantizeActivations => &[QUANTIZE],
-            Self::ConvGemm | Self::ConvGemmWide => &[GEMM, TILES, QUANTIZE],
-            Self::ConvGemmInt8 => &[GEMM, TILES, QUANTIZE, INTEGERS],
-            Self::ConvSubgroup => &[SUBGROUP, TILES, QUANTIZE],
-            Self::ConvSubgroupInt8 => &[SUBGROUP, TILES, QUANTIZE, INTEGERS],
-        };
-        [&[file], parts, &[SHARED, INPUT, OUTPUT]].concat().join("\n")
+        self.source().wgsl()
     }
 
     /// [`wgsl`](Self::wgsl) for a browser, with or without the language feature
     /// `packed_4x8_integer_dot_product`. Browsers want features enabled that naga refuses to hear of.
     pub fn browser_wgsl(self, packed_dot_product: bool) -> String {
+        self.source().browser_wgsl(packed_dot_product)
+    }
+}
+
+impl Source {
+    pub(crate) fn wgsl(self) -> String {
+        let file = match self.kernel {
+            Kernel::ConvDirect => include_str!("../../shaders/conv_direct.wgsl"),
+            Kernel::ConvGemm | Kernel::ConvGemmWide => include_str!("../../shaders/conv_gemm.wgsl"),
+            Kernel::ConvSubgroup => include_str!("../../shaders/conv_subgroup.wgsl"),
+            Kernel::ConvDepthwise => include_str!("../../shaders/conv_depthwise.wgsl"),
+            Kernel::ConvGemmInt8 => include_str!("../../shaders/conv_gemm_int8.wgsl"),
+            Kernel::ConvSubgroupInt8 => include_str!("../../shaders/conv_subgroup_int8.wgsl"),
+            Kernel::QuantizeActivations => include_str!("../../shaders/quantize_activations.wgsl"),
+        };
+        let parts: &[&str] = match self.kernel {
+            Kernel::ConvDirect | Kernel::ConvDepthwise => &[],
+            Kernel::QuantizeActivations => &[QUANTIZE],
+            Kernel::ConvGemm | Kernel::ConvGemmWide => &[GEMM, TILES, QUANTIZE],
+            Kernel::ConvGemmInt8 => &[GEMM, TILES, QUANTIZE, INTEGERS],
+            Kernel::ConvSubgroup => &[SUBGROUP, TILES, QUANTIZE],
+            Kernel::ConvSubgroupInt8 => &[SUBGROUP, TILES, QUANTIZE, INTEGERS],
+        };
+        let halves = self.float_format == FloatFormat::F16;
+        // Integer activations are words, in and out.
+        let integers = self.kernel.activations() == ActivationFormat::Int8;
+        let input = if halves && !integers { INPUT_F16 } else { INPUT_F32 };
+        let quantizes = self.kernel == Kernel::QuantizeActivations;
+        let output = if halves && !quantizes { OUTPUT_F16 } else { OUTPUT_F32 };
+        let mut wgsl = [&[file], parts, &[SHARED, input, output]].concat().join("\n");
+        if halves {
+            // On the first line, so that line numbers stay.
+            wgsl.insert_str(0, "enable f16; ");
+        }
+        wgsl
+    }
+
+    pub(crate) fn browser_wgsl(self, packed_dot_product: bool) -> String {
         let mut wgsl = self.wgsl();
         if wgsl.contains("@builtin(subgroup") {
             // On the first line, so that line numbers stay.
@@ -53,7 +87,6 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::Variant;
     use super::super::params::Params;
     use super::*;
     use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
@@ -61,24 +94,31 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn validator() -> Validator {
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+        let mut validator = Validator::new(
+            ValidationFlags::all(),
+            Capabilities::SUBGROUP
+                | Capabilities::SHADER_FLOAT16
+                | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        );
         validator
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(naga::valid::SubgroupOperationSet::all());
         validator
     }
 
-    fn kernels() -> impl Iterator<Item = Kernel> {
-        Kernel::CONVOLUTIONS.into_iter().chain([Kernel::QuantizeActivations])
+    /// Every text.
+    fn sources() -> impl Iterator<Item = Source> {
+        let all: std::collections::HashSet<Source> = Variant::all().map(Variant::source).collect();
+        all.into_iter()
     }
 
-    fn parse(kernel: Kernel) -> (naga::Module, ModuleInfo) {
-        let wgsl = kernel.wgsl();
+    fn parse(source: Source) -> (naga::Module, ModuleInfo) {
+        let (wgsl, name) = (source.wgsl(), source.kernel.name());
         let module = naga::front::wgsl::parse_str(&wgsl)
-            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, kernel.name())));
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, name)));
         let info = validator()
             .validate(&module)
-            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, kernel.name())));
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, name)));
         (module, info)
     }
 
@@ -95,9 +135,8 @@ mod tests {
         // Every field is four bytes on both sides, so names in order and the size say it all.
         let host = host_fields();
         assert_eq!(size_of::<Params>(), 4 * host.len());
-        assert_eq!(size_of::<Params>() % 16, 0, "the size of a uniform");
-        for kernel in kernels() {
-            let (module, _) = parse(kernel);
+        for source in sources() {
+            let (module, _) = parse(source);
             let (_, params) = module
                 .types
                 .iter()
@@ -116,8 +155,8 @@ mod tests {
 
     #[test]
     fn bindings_and_overrides_are_the_ones_the_host_gives() {
-        for kernel in kernels() {
-            let (module, _) = parse(kernel);
+        for source in sources() {
+            let (module, _) = parse(source);
             for (_, variable) in module.global_variables.iter() {
                 if let Some(binding) = variable.binding {
                     assert_eq!(binding.group, 0);
@@ -132,17 +171,17 @@ mod tests {
             }
             let shader: BTreeSet<_> =
                 module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
-            let variant = Variant::all().find(|v| v.kernel == kernel).expect("a variant");
+            let variant = Variant::all().find(|v| v.source() == source).expect("a variant");
             let host: BTreeSet<_> =
                 variant.constants().into_iter().map(|(name, _)| name.to_string()).collect();
-            assert_eq!(shader, host, "{kernel:?}");
+            assert_eq!(shader, host, "{source:?}");
         }
     }
 
     #[test]
     fn workgroup_storage_is_what_the_limits_are_checked_for() {
-        for kernel in kernels() {
-            let (module, _) = parse(kernel);
+        for source in sources() {
+            let (module, _) = parse(source);
             let mut layouter = naga::proc::Layouter::default();
             layouter.update(module.to_ctx()).unwrap();
             let shared = module
@@ -150,14 +189,14 @@ mod tests {
                 .iter()
                 .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
                 .map(|(_, v)| layouter[v.ty].size);
-            assert_eq!(shared.sum::<u32>(), kernel.workgroup_storage(), "{kernel:?}");
+            assert_eq!(shared.sum::<u32>(), source.kernel.workgroup_storage(), "{source:?}");
         }
     }
 
     #[test]
     fn every_variant_translates_for_vulkan_metal_and_dx12() {
         for variant in Variant::all() {
-            let (module, info) = parse(variant.kernel);
+            let (module, info) = parse(variant.source());
             let constants = variant
                 .constants()
                 .into_iter()

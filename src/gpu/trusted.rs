@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "wgpu has no safe form of these two; each says why it holds")]
 
 use super::device::Capabilities;
-use super::kernel::Kernel;
+use super::shader::Source;
 
 /// A cache for the device's new pipelines, where the device has the feature.
 pub(crate) fn pipeline_cache(
@@ -22,15 +22,15 @@ pub(crate) fn pipeline_cache(
 /// instructions of the integer kernels on AMD chips. (In a browser they stay.)
 pub(crate) fn shader_module(
     device: &wgpu::Device,
-    kernel: Kernel,
+    source: Source,
     capabilities: &Capabilities,
 ) -> wgpu::ShaderModule {
     let wgsl = match cfg!(target_arch = "wasm32") {
-        true => kernel.browser_wgsl(capabilities.packed_dot_product),
-        false => kernel.wgsl(),
+        true => source.browser_wgsl(capabilities.packed_dot_product),
+        false => source.wgsl(),
     };
     let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(kernel.name()),
+        label: Some(source.kernel.name()),
         source: wgpu::ShaderSource::Wgsl(wgsl.into()),
     };
     // SAFETY: every index is in range and every loop ends, whatever the tensors hold. Indices are made of

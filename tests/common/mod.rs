@@ -3,7 +3,8 @@
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
 use dsconv::gpu::{
-    self, ActivationFormat, Gpu, Layer, LayerOptions, MemoryUse, Pipelines, Plan, Tensors,
+    self, ActivationFormat, FloatFormat, Gpu, Layer, LayerOptions, MemoryUse, Pipelines, Plan,
+    Tensors,
 };
 use dsconv::{
     ActivationScale, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Int8Activations, Layout,
@@ -44,6 +45,34 @@ pub const BOUND: f64 = 4e-6;
 pub fn random_f32(rng: &mut fastrand::Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| rng.f32() * 2.0 - 1.0).collect()
 }
+
+/// The bound with halves in memory: alpha and outputs are rounded to 11 bits.
+pub const HALF_BOUND: f64 = 2e-3;
+
+/// Floats as a format has them.
+pub fn rounded(values: &[f32], format: FloatFormat) -> Vec<f32> {
+    match format {
+        FloatFormat::F32 => values.to_vec(),
+        FloatFormat::F16 => values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect(),
+    }
+}
+
+/// Floats as words of device memory; behind the last half comes the first of `POISON`.
+pub fn words(values: &[f32], format: FloatFormat) -> Vec<u32> {
+    match format {
+        FloatFormat::F32 => values.iter().map(|value| value.to_bits()).collect(),
+        FloatFormat::F16 => {
+            let bits = |&value: &f32| u32::from(half::f16::from_f32(value).to_bits());
+            let pair = |pair: &[f32]| {
+                bits(&pair[0]) | pair.get(1).map_or(POISON & 0xffff_0000, |high| bits(high) << 16)
+            };
+            values.chunks(2).map(pair).collect()
+        }
+    }
+}
+
+/// A NaN as a float and as a half.
+pub const POISON: u32 = 0x7fc0_7ead;
 
 /// What a random layer has besides integers and alpha.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +150,6 @@ pub fn run_guarded<'a>(
     residual: &[f32],
 ) -> dsconv::Result<Vec<f32>> {
     const GUARD: usize = 40;
-    const POISON: u32 = 0x7fc0_dead;
     let weights = weights.into();
     let layer = Layer::new(pipelines, weights, options)?;
     let shape = layer.descriptor().output_shape(input)?;
@@ -133,12 +161,13 @@ pub fn run_guarded<'a>(
         words.extend(values);
         gpu::upload(&gpu.device, "tensor", usage, &words)
     };
+    let format = options.float_format;
     let bits = |values: &[f32], shape: Shape, layout| -> Vec<u32> {
-        to_layout(values, shape, layout).into_iter().map(f32::to_bits).collect()
+        words(&to_layout(values, shape, layout), format)
     };
     let floats = tensor(&bits(x, input, options.input_layout))?;
     let x = match options.input_format {
-        ActivationFormat::F32 => floats,
+        ActivationFormat::Float => floats,
         ActivationFormat::Int8 => {
             let memory = MemoryUse::of_plan(weights, input, &options)?;
             let integers = tensor(&vec![POISON; memory.input as usize / 4 + GUARD])?;
@@ -149,7 +178,8 @@ pub fn run_guarded<'a>(
             integers
         }
     };
-    let y = tensor(&vec![POISON; shape.elements() + GUARD])?;
+    let float_words = (format.bytes() as usize * shape.elements()).div_ceil(4);
+    let y = tensor(&vec![POISON; float_words + GUARD])?;
     let residual = match options.residual {
         Residual::None => None,
         _ => Some(tensor(&bits(residual, shape, options.output_layout))?),
@@ -165,12 +195,22 @@ pub fn run_guarded<'a>(
     submit(gpu, &plan);
     let y = pollster::block_on(gpu::download(&gpu.device, &gpu.queue, y.slice(..)))?;
     let (before, rest) = y.split_at(offset as usize / 4);
-    let (y, behind) = rest.split_at(shape.elements());
+    let (y, behind) = rest.split_at(float_words);
     let untouched = |words: &[f32]| words.iter().all(|w| w.to_bits() == POISON);
     assert!(untouched(before) && untouched(behind), "a kernel wrote outside its output");
+    let y: Vec<f32> = match format {
+        FloatFormat::F32 => y.to_vec(),
+        FloatFormat::F16 => {
+            let halves = y.iter().flat_map(|w| [w.to_bits() as u16, (w.to_bits() >> 16) as u16]);
+            let halves: Vec<u16> = halves.collect();
+            let (y, behind) = halves.split_at(shape.elements());
+            assert!(behind.iter().all(|&half| u32::from(half) == POISON >> 16), "a half behind");
+            y.iter().map(|&half| half::f16::from_bits(half).to_f32()).collect()
+        }
+    };
     // Back to NCHW: the same turn with pixels and channels exchanged.
     Ok(match options.output_layout {
-        Layout::Nchw => y.to_vec(),
+        Layout::Nchw => y,
         Layout::Nhwc => {
             let turned = Shape {
                 channels: shape.height * shape.width,
@@ -178,7 +218,7 @@ pub fn run_guarded<'a>(
                 width: 1,
                 ..shape
             };
-            to_layout(y, turned, Layout::Nhwc)
+            to_layout(&y, turned, Layout::Nhwc)
         }
     })
 }
@@ -197,8 +237,10 @@ pub fn expected(
     x: &[f32],
     residual: &[f32],
 ) -> Reference {
+    let (x, residual) =
+        (&rounded(x, options.float_format), &rounded(residual, options.float_format));
     let reference = match options.input_format {
-        ActivationFormat::F32 => reference::convolve(weights, input, x),
+        ActivationFormat::Float => reference::convolve(weights, input, x),
         ActivationFormat::Int8 => {
             let scale = ActivationScale::PowerOfTwo;
             Int8Activations::quantize(weights.descriptor(), weights.format(), input, x, scale)

@@ -208,7 +208,7 @@ impl Options {
                 Some(ResidualName::AfterActivation) => Residual::AfterActivation,
             },
             input_format: match self.input_format {
-                FormatName::F32 => ActivationFormat::F32,
+                FormatName::F32 => ActivationFormat::Float,
                 FormatName::Int8 => ActivationFormat::Int8,
             },
             input_layout: layout(self.input_layout),

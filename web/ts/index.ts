@@ -77,6 +77,7 @@ export type Activation =
 export type KernelName =
   | "conv_direct"
   | "conv_gemm"
+  | "conv_gemm_wide"
   | "conv_subgroup"
   | "conv_depthwise"
   | "conv_gemm_int8"

@@ -154,7 +154,7 @@ fn memory_use(schedule: &Schedule, layout: &Layout) -> NetworkMemory {
         match &task.work {
             Work::Other(dispatch) => memory.parameters += dispatch.bytes(),
             Work::Conv(conv) | Work::Quantize(conv) => {
-                let of_layer = MemoryUse::of_layer(&*conv.weights);
+                let of_layer = MemoryUse::of_layer(&*conv.weights, &conv.options);
                 let layer = (Arc::as_ptr(&conv.weights), conv.options);
                 if !layers.contains(&layer) {
                     memory.weights += of_layer.total();

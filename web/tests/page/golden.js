@@ -59,7 +59,7 @@ function worst(y, expected, magnitude) {
   return largest === 0 ? 0 : largest / magnitude;
 }
 
-const KERNELS = ["conv_direct", "conv_gemm", "conv_subgroup", "conv_depthwise", "conv_gemm_int8", "conv_subgroup_int8"];
+const KERNELS = ["conv_direct", "conv_gemm", "conv_gemm_wide", "conv_subgroup", "conv_depthwise", "conv_gemm_int8", "conv_subgroup_int8"];
 
 /** Whether a kernel must take such a layer in a browser: wgpu has no subgroups there. */
 function takes(kernel, integers, meta) {

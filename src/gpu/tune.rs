@@ -1,0 +1,366 @@
+//! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
+//! coarse on purpose.
+
+use super::kernel::{FloatFormat, Kernel, Problem};
+use super::layer::{Layer, LayerOptions};
+use super::memory::MemoryUse;
+use super::pipelines::Pipelines;
+use super::plan::{Plan, Tensors};
+use super::scope::checked;
+use super::transfer::{Scratch, download, read, upload};
+use crate::{Error, Residual, Result, Shape, WeightsRef};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Measured choices of kernels on one adapter, by class of layer: the weights' format, the geometry, and the number of
+/// pixels by powers of two.
+///
+/// [`Kernel::choose`] needs none of this. On a device that it was not measured on, a tuner may find better; and the
+/// times tell whether integer activations pay there at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuner {
+    /// What the measurements hold for: this version of the kernels, adapter and driver.
+    header: String,
+    choices: BTreeMap<String, Choice>,
+}
+
+/// The fastest kernel for a class of layers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// The kernel, for [`LayerOptions::kernel`].
+    pub kernel: Kernel,
+    /// The median time of a run.
+    pub time: Duration,
+}
+
+/// Outputs may differ between kernels by this share of the largest: sums are of another order.
+const AGREE: f32 = 1e-3;
+
+/// Timed submissions per kernel; the median counts.
+const ROUNDS: usize = 5;
+
+/// How long a submission should take at least, so that its own cost does not hide the kernel's.
+const SUBMISSION: Duration = Duration::from_millis(2);
+
+impl Tuner {
+    /// A tuner that has measured nothing, for the adapter of a device.
+    pub fn new(adapter: &wgpu::AdapterInfo) -> Self {
+        let wgpu::AdapterInfo { name, vendor, device, backend, driver_info, .. } = adapter;
+        let version = env!("CARGO_PKG_VERSION");
+        let header = format!(
+            "dsconv {version} kernels on {name:?}, {vendor:04x}:{device:04x}, {backend:?}, driver {driver_info:?}"
+        );
+        Self { header, choices: BTreeMap::new() }
+    }
+
+    /// Reads what [`save`](Self::save) wrote. A file that is missing, damaged, or of another version, adapter or
+    /// driver is like an empty one; a warning says so.
+    pub fn load(adapter: &wgpu::AdapterInfo, path: &std::path::Path) -> Self {
+        let empty = Self::new(adapter);
+        let text = match crate::file::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return empty;
+            }
+            Err(error) => {
+                log::warn!("measured kernels ignored: {error}");
+                return empty;
+            }
+        };
+        match Self::parse(&text) {
+            Some(tuner) if tuner.header == empty.header => tuner,
+            Some(_) => {
+                log::warn!("{}: measured on something else, ignored", path.display());
+                empty
+            }
+            None => {
+                log::warn!("{}: not a file of measured kernels, ignored", path.display());
+                empty
+            }
+        }
+    }
+
+    /// Writes the choices, beside the file's place and then renamed.
+    ///
+    /// # Errors
+    /// A failure of the file system.
+    pub fn save(&self, path: &std::path::Path) -> Result<()> {
+        crate::file::write(path, self.text().as_bytes())
+    }
+
+    /// A header, then a line per class: nanoseconds, kernel, class.
+    fn text(&self) -> String {
+        let line = |(class, choice): (&String, &Choice)| {
+            format!("{}\t{}\t{class}\n", choice.time.as_nanos(), choice.kernel.name())
+        };
+        let lines: String = self.choices.iter().map(line).collect();
+        format!("{}\n{lines}end\n", self.header)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (header, lines) = text.strip_suffix("end\n")?.split_once('\n')?;
+        let choice = |line: &str| {
+            let mut fields = line.splitn(3, '\t');
+            let time = Duration::from_nanos(fields.next()?.parse().ok()?);
+            let name = fields.next()?;
+            let kernel = Kernel::CONVOLUTIONS.into_iter().find(|k| k.name() == name)?;
+            Some((fields.next()?.to_owned(), Choice { kernel, time }))
+        };
+        let choices = lines.lines().map(choice).collect::<Option<_>>()?;
+        Some(Self { header: header.to_owned(), choices })
+    }
+
+    /// The choice for a layer on inputs of a shape: measured at the first call of its class, remembered after.
+    ///
+    /// Measuring compiles every kernel that can run the layer, and takes buffers of the layer's size for the time. A
+    /// kernel whose outputs differ from the others' is left out, with a warning. This blocks while the GPU works.
+    ///
+    /// # Errors
+    /// As [`Layer::new`] and [`Layer::plan`]; a lost device.
+    pub async fn choose<'a>(
+        &mut self,
+        pipelines: &Pipelines,
+        queue: &wgpu::Queue,
+        weights: impl Into<WeightsRef<'a>>,
+        input: Shape,
+        options: &LayerOptions,
+    ) -> Result<Choice> {
+        let weights = weights.into();
+        let options = LayerOptions { kernel: None, ..*options };
+        let class = class(weights, input, &options)?;
+        if let Some(choice) = self.choices.get(&class) {
+            return Ok(*choice);
+        }
+        let problem = Problem {
+            int8_output: options.int8_output,
+            float_format: options.float_format,
+            ..Problem::new(weights, options.input_format)
+        };
+        let capabilities = pipelines.capabilities();
+        // An error of the layer's own, and not one per kernel.
+        Layer::new(pipelines, weights, options)?.destroy();
+        let fits = |kernel: &Kernel| kernel.supports(&problem, capabilities).is_ok();
+        let mut candidates: Vec<Kernel> = Kernel::CONVOLUTIONS.into_iter().filter(fits).collect();
+        // One thread per output is the check of the others, and too slow to measure where they can run.
+        let narrow = problem.descriptor.outputs_per_group() <= 8;
+        let check = check(pipelines, queue, weights, input, &options, &candidates).await?;
+        candidates.retain(|kernel| {
+            check.contains(kernel) && (*kernel != Kernel::ConvDirect || narrow || check.len() == 1)
+        });
+        let mut best: Option<Choice> = None;
+        for kernel in candidates {
+            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let bench = Bench::new(pipelines, weights, input, options)?;
+            let time = bench.time(pipelines, queue).await?;
+            bench.destroy();
+            log::debug!("{class}: {} takes {time:?}", kernel.name());
+            if best.is_none_or(|best| time < best.time) {
+                best = Some(Choice { kernel, time });
+            }
+        }
+        let best = best.ok_or_else(|| Error::Unsupported {
+            what: format!("measuring kernels for {problem}"),
+            remedy: "no kernel's outputs can be trusted on this device".into(),
+        })?;
+        self.choices.insert(class, best);
+        Ok(best)
+    }
+}
+
+/// The class of a layer, in words.
+fn class(weights: WeightsRef<'_>, input: Shape, options: &LayerOptions) -> Result<String> {
+    let problem = Problem::new(weights, options.input_format);
+    let output = problem.descriptor.output_shape(input)?;
+    let pixels = (output.pixels() as u64).next_power_of_two();
+    let LayerOptions { input_layout, output_layout, float_format, shift_format, .. } = options;
+    let int8_output = options.int8_output.map(|int8| int8.blocks);
+    Ok(format!(
+        "{problem}, {:?}, {pixels} pixels, {input_layout:?} to {output_layout:?}, {float_format:?}, {shift_format:?}, {int8_output:?}",
+        problem.descriptor
+    ))
+}
+
+/// The kernels that agree with most others, on a small picture. The first in the list is the judge of two.
+async fn check(
+    pipelines: &Pipelines,
+    queue: &wgpu::Queue,
+    weights: WeightsRef<'_>,
+    input: Shape,
+    options: &LayerOptions,
+    kernels: &[Kernel],
+) -> Result<Vec<Kernel>> {
+    let descriptor = weights.descriptor();
+    let reach = |axis: usize| descriptor.dilation[axis] * (descriptor.kernel[axis] - 1) + 8;
+    let small = Shape {
+        batch: 1,
+        height: input.height.min(reach(0)),
+        width: input.width.min(reach(1)),
+        ..input
+    };
+    let mut outputs = Vec::new();
+    for &kernel in kernels {
+        let options = LayerOptions { kernel: Some(kernel), ..*options };
+        let bench = Bench::new(pipelines, weights, small, options)?;
+        let words = bench.output(pipelines, queue).await?;
+        bench.destroy();
+        outputs.push(values(&words, &options));
+    }
+    let agree = |a: &[f32], b: &[f32]| {
+        let largest = a.iter().chain(b).fold(0.0f32, |m, v| m.max(v.abs()));
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() <= AGREE * largest)
+    };
+    let votes = |a: &Vec<f32>| outputs.iter().filter(|b| agree(a, b)).count();
+    let most = outputs.iter().map(votes).max().unwrap_or(0);
+    let Some(judge) = outputs.iter().find(|output| votes(output) == most) else {
+        return Ok(Vec::new());
+    };
+    let trusted = |(&kernel, output): (&Kernel, &Vec<f32>)| {
+        let trusted = agree(judge, output);
+        if !trusted {
+            log::warn!("{} computes something else on this device; left out", kernel.name());
+        }
+        trusted.then_some(kernel)
+    };
+    Ok(kernels.iter().zip(&outputs).filter_map(trusted).collect())
+}
+
+/// An output as numbers; integer activations as their words, halves of them: those agree to the last bit or not at all.
+fn values(words: &[u32], options: &LayerOptions) -> Vec<f32> {
+    match (options.int8_output, options.float_format) {
+        (Some(_), _) => words.iter().map(|&word| (word >> 16) as f32).collect(),
+        (None, FloatFormat::F32) => words.iter().map(|&word| f32::from_bits(word)).collect(),
+        (None, FloatFormat::F16) => {
+            let halves = words.iter().flat_map(|&word| [word as u16, (word >> 16) as u16]);
+            halves.map(|bits| half::f16::from_bits(bits).to_f32()).collect()
+        }
+    }
+}
+
+/// A layer with tensors of its own. Freed by `destroy`.
+struct Bench {
+    layer: Layer,
+    plan: Plan,
+    output: Scratch,
+    /// Bound by the plan.
+    tensors: Vec<Scratch>,
+}
+
+impl Bench {
+    fn new(
+        pipelines: &Pipelines,
+        weights: WeightsRef<'_>,
+        input: Shape,
+        options: LayerOptions,
+    ) -> Result<Self> {
+        let device = pipelines.device();
+        let layer = Layer::new(pipelines, weights, options)?;
+        let memory = MemoryUse::of_plan(weights, input, &options)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let tensor = |label: &str, bytes: u64, values: fn(u32) -> u32| {
+            super::memory::check_buffer(pipelines.limits(), label, bytes)?;
+            let words: Vec<u32> = (0..bytes.div_ceil(4) as u32).map(values).collect();
+            upload(device, label, usage, &words).map(Scratch)
+        };
+        // Words that are small numbers as floats, as halves and as mantissas with their scales alike.
+        let x = tensor("dsconv tuning input", memory.input, small_number)?;
+        let residual = match options.residual {
+            Residual::None => None,
+            _ => Some(tensor("dsconv tuning residual", memory.residual, small_number)?),
+        };
+        let output = tensor("dsconv tuning output", memory.output, |_| 0)?;
+        let plan = layer.plan(
+            input,
+            Tensors {
+                input: x.slice(..),
+                residual: residual.as_ref().map(|residual| residual.slice(..)),
+                output: output.slice(..),
+            },
+        )?;
+        let tensors = std::iter::once(x).chain(residual).collect();
+        Ok(Self { layer, plan, output, tensors })
+    }
+
+    /// Submits so many runs and waits for them.
+    async fn run(&self, pipelines: &Pipelines, queue: &wgpu::Queue, runs: u32) -> Result<()> {
+        let device = pipelines.device();
+        checked(device, "the submission", || {
+            let mut encoder =
+                device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..runs {
+                self.plan.encode(&mut encoder);
+            }
+            queue.submit([encoder.finish()]);
+        })?;
+        // A word comes back when all is done.
+        download(device, queue, self.output.slice(..4)).await.map(|_| ())
+    }
+
+    /// The median time of a run.
+    async fn time(&self, pipelines: &Pipelines, queue: &wgpu::Queue) -> Result<Duration> {
+        self.run(pipelines, queue, 1).await?;
+        let started = Instant::now();
+        self.run(pipelines, queue, 1).await?;
+        let once = started.elapsed().max(Duration::from_nanos(1));
+        let runs = (SUBMISSION.as_nanos() / once.as_nanos()).clamp(1, 64) as u32;
+        let mut times = [Duration::ZERO; ROUNDS];
+        for time in &mut times {
+            let started = Instant::now();
+            self.run(pipelines, queue, runs).await?;
+            *time = started.elapsed() / runs;
+        }
+        times.sort();
+        Ok(times[ROUNDS / 2])
+    }
+
+    /// The words of an output.
+    async fn output(&self, pipelines: &Pipelines, queue: &wgpu::Queue) -> Result<Vec<u32>> {
+        self.run(pipelines, queue, 1).await?;
+        read(pipelines.device(), queue, self.output.slice(..)).await
+    }
+
+    fn destroy(self) {
+        self.plan.destroy();
+        self.layer.destroy();
+        drop(self.tensors);
+    }
+}
+
+/// Words that are small as floats, 2^-15 to 2^-7, and as pairs of halves, 1/2 to 1.
+fn small_number(index: u32) -> u32 {
+    let random = index.wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b);
+    // Random signs and fractions of both halves; their exponents are also the top of the float's.
+    (random & 0x83ff_83ff) | 0x3800_3800
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_come_back_from_text_and_damage_does_not() {
+        let choice = |kernel| Choice { kernel, time: Duration::from_micros(12) };
+        let choices = [("a, b", Kernel::ConvGemmWide), ("c\td", Kernel::ConvDirect)];
+        let tuner = Tuner {
+            header: "dsconv on x".into(),
+            choices: choices.map(|(class, kernel)| (class.into(), choice(kernel))).into(),
+        };
+        let text = tuner.text();
+        assert_eq!(Tuner::parse(&text), Some(tuner));
+        for end in 0..text.len() {
+            assert_eq!(Tuner::parse(&text[..end]), None, "cut off at {end}");
+        }
+        assert_eq!(Tuner::parse(&text.replace("conv_direct", "conv_magic")), None);
+        assert_eq!(Tuner::parse(&text.replace("12000", "a while")), None);
+    }
+
+    #[test]
+    fn words_for_measuring_are_tame_in_every_format() {
+        for word in (0..1000).map(small_number) {
+            let half = |bits: u32| f64::from(half::f16::from_bits(bits as u16).to_f32()).abs();
+            let float = f64::from(f32::from_bits(word)).abs();
+            for value in [float, half(word), half(word >> 16)] {
+                assert!((2e-5..1.0).contains(&value), "{word:08x}: {value}");
+            }
+        }
+    }
+}

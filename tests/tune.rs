@@ -1,0 +1,49 @@
+//! Kernels chosen by measuring.
+
+mod common;
+
+use common::{Extras, gpu, random_weights};
+use dsconv::gpu::{ActivationFormat, LayerOptions, Problem, Tuner};
+use dsconv::{ConvDescriptor, Error, Partition, Shape};
+
+#[test]
+fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let mut rng = fastrand::Rng::new();
+    let descriptor = ConvDescriptor::new(32, 24, [3, 3]).with_padding([1; 4]);
+    let extras = Extras { kds_bias: false, bias: true, cds: 0 };
+    let weights = random_weights(&mut rng, descriptor, 4, 32, Partition::Fixed, extras);
+    let adapter = gpu.adapter.get_info();
+    let mut tuner = Tuner::new(&adapter);
+    let choose = |tuner: &mut Tuner, input_format, shape: Shape| {
+        let options = LayerOptions { input_format, ..LayerOptions::default() };
+        pollster::block_on(tuner.choose(pipelines, &gpu.queue, &weights, shape, &options))
+    };
+    let shape = Shape::new(1, 32, 6, 6);
+    for input_format in [ActivationFormat::Float, ActivationFormat::Int8] {
+        let choice = choose(&mut tuner, input_format, shape).unwrap();
+        let problem = Problem::new(&weights, input_format);
+        choice.kernel.supports(&problem, pipelines.capabilities()).unwrap();
+        assert!(!choice.time.is_zero());
+        // The same class again, with another number of pixels below the same power of two.
+        let again = choose(&mut tuner, input_format, Shape::new(1, 32, 7, 7)).unwrap();
+        assert_eq!(again, choice);
+    }
+    let wrong = choose(&mut tuner, ActivationFormat::Float, Shape::new(1, 31, 6, 6));
+    assert!(matches!(wrong, Err(Error::Invalid { .. })), "{wrong:?}");
+
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tuned.txt");
+    tuner.save(&path).unwrap();
+    let loaded = Tuner::load(&adapter, &path);
+    assert_eq!(loaded, tuner);
+    let empty = Tuner::new(&adapter);
+    assert_ne!(loaded, empty);
+    // Of another driver, damaged, missing: as if there were none.
+    let mut other = adapter.clone();
+    other.driver_info.push('+');
+    assert_eq!(Tuner::load(&other, &path), Tuner::new(&other));
+    std::fs::write(&path, b"\xff\x00 nonsense").unwrap();
+    assert_eq!(Tuner::load(&adapter, &path), empty);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(Tuner::load(&adapter, &path), empty);
+}
