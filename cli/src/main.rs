@@ -13,6 +13,7 @@ mod isa;
 mod layers;
 mod network;
 mod picture;
+mod plot;
 mod quantize;
 mod radv;
 mod run;

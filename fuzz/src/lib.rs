@@ -8,9 +8,12 @@ use dsconv_net::{Graph, cpu, onnx};
 pub fn with_header_length(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if let Some((length, rest)) = bytes.split_first_chunk_mut::<8>() {
-        let mut values = serde_json::Deserializer::from_slice(rest).into_iter();
+        let mut values = serde_json::Deserializer::from_slice(&*rest).into_iter();
         if let Some(Ok(serde::de::IgnoredAny)) = values.next() {
-            *length = (values.byte_offset() as u64).to_le_bytes();
+            let end = values.byte_offset();
+            // Writers align what follows by spaces.
+            let spaces = rest[end..].iter().take_while(|&&byte| byte == b' ').count();
+            *length = ((end + spaces) as u64).to_le_bytes();
         }
     }
     bytes
