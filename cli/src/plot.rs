@@ -1,6 +1,6 @@
 //! Pictures of what commands measured, as SVG or PNG.
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use plotters::coord::Shift;
 use plotters::element::{Drawable, PointCollection};
@@ -21,6 +21,9 @@ pub(crate) trait Picture {
 
 /// `Ok`, or what the backend says.
 pub(crate) type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+/// Taller ones no program shows, and their pixels take memory.
+const MAX_HEIGHT: u32 = 1 << 15;
 
 /// The font that everything is written in. It comes with the program: there may be none on the machine.
 pub(crate) const FONT: &str = "sans-serif";
@@ -133,6 +136,10 @@ impl PlotFile {
             bail!("the font that comes with the program can't be read");
         }
         let (width, height) = picture.size();
+        ensure!(
+            height <= MAX_HEIGHT,
+            "{self}: expected at most {MAX_HEIGHT} pixels of height, got {height}: these are too many layers"
+        );
         let bytes = if self.png {
             let mut pixels = vec![0; 3 * width as usize * height as usize];
             draw(picture, BitMapBackend::with_buffer(&mut pixels, (width, height)))?;
