@@ -55,6 +55,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let floats = floats.as_ref().unwrap_or(&model);
     let layers = dsconv_net::report(&floats.graph, &model.graph);
     if let Some(file) = &options.plot {
+        ensure!(!layers.is_empty(), "{}: no convolutions to draw", options.model.display());
         file.write(&LayerPicture { model: &options.model, layers: &layers })?;
     }
     match options.json {

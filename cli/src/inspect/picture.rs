@@ -80,12 +80,14 @@ impl LayerPicture<'_> {
         of: impl Fn(&LayerReport) -> Vec<Bar>,
     ) -> Drawn<B> {
         let rows: Vec<Vec<Bar>> = self.layers.iter().map(of).collect();
-        let most = rows.iter().flatten().map(|bar| bar.value).fold(1.0, f64::max);
+        // Weights without any error have an infinite ratio: such bars fill the row.
+        let values = rows.iter().flatten().map(|bar| bar.value).filter(|value| value.is_finite());
+        let most = 1.05 * values.fold(1.0, f64::max);
         let mut chart = ChartBuilder::on(area)
             .margin_right(20)
             .x_label_area_size(50)
             .y_label_area_size(left)
-            .build_cartesian_2d(0.0..1.05 * most, rows.len() as f64..0.0)?;
+            .build_cartesian_2d(0.0..most, rows.len() as f64..0.0)?;
         chart
             .configure_mesh()
             .disable_y_mesh()
@@ -101,7 +103,10 @@ impl LayerPicture<'_> {
         for (i, (bars, layer)) in rows.iter().zip(self.layers).enumerate() {
             let y = i as f64;
             chart.draw_series(bars.iter().map(|bar| {
-                Rectangle::new([(0.0, y + 0.15), (bar.value, y + 0.85)], bar.color.filled())
+                Rectangle::new(
+                    [(0.0, y + 0.15), (bar.value.min(most), y + 0.85)],
+                    bar.color.filled(),
+                )
             }))?;
             if left >= NAMES_WIDTH {
                 chart.draw_series([Label::new((0.0, y + 0.5), (-8, 0), &layer.name)])?;
