@@ -1,5 +1,5 @@
+mod chart;
 mod measure;
-mod picture;
 mod roofline;
 
 use crate::device::{Device, DeviceChoice};

@@ -1,15 +1,15 @@
 //! `dsconv inspect`: the layers of a network, their bits and bytes; and `dsconv export`.
 
-mod picture;
+mod chart;
 
 use crate::display::{bytes, table};
 use crate::network;
 use crate::plot::PlotFile;
 use anyhow::ensure;
+use chart::LayerChart;
 use comfy_table::Table;
 use dsconv::{Weights, WeightsRef};
 use dsconv_net::{Graph, LayerReport, Model, onnx};
-use picture::LayerPicture;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let layers = dsconv_net::report(&floats.graph, &model.graph);
     if let Some(file) = &options.plot {
         ensure!(!layers.is_empty(), "{}: no convolutions to draw", options.model.display());
-        file.write(&LayerPicture { model: &options.model, layers: &layers })?;
+        file.write(&LayerChart { model: &options.model, layers: &layers })?;
     }
     match options.json {
         true => println!("{}", serde_json::to_string(&rows(&layers))?),

@@ -11,7 +11,7 @@ use plotters_backend::{BackendCoord, DrawingErrorKind};
 use std::path::PathBuf;
 
 /// What can be drawn.
-pub(crate) trait Picture {
+pub(crate) trait Chart {
     /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
 
@@ -129,20 +129,20 @@ impl std::fmt::Display for PlotFile {
 
 impl PlotFile {
     /// Draws and writes, beside its place and then renamed.
-    pub(crate) fn write(&self, picture: &impl Picture) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, chart: &impl Chart) -> anyhow::Result<()> {
         if register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).is_err()
             || register_font(FONT, FontStyle::Bold, dejavu::sans::bold()).is_err()
         {
             bail!("the font that comes with the program can't be read");
         }
-        let (width, height) = picture.size();
+        let (width, height) = chart.size();
         ensure!(
             height <= MAX_HEIGHT,
             "{self}: expected at most {MAX_HEIGHT} pixels of height, got {height}: these are too many layers"
         );
         let bytes = if self.png {
             let mut pixels = vec![0; 3 * width as usize * height as usize];
-            draw(picture, BitMapBackend::with_buffer(&mut pixels, (width, height)))?;
+            draw(chart, BitMapBackend::with_buffer(&mut pixels, (width, height)))?;
             let mut bytes = Vec::new();
             PngEncoder::new(&mut bytes).write_image(
                 &pixels,
@@ -153,16 +153,16 @@ impl PlotFile {
             bytes
         } else {
             let mut text = String::new();
-            draw(picture, SVGBackend::with_string(&mut text, (width, height)))?;
+            draw(chart, SVGBackend::with_string(&mut text, (width, height)))?;
             text.into_bytes()
         };
         Ok(dsconv::file::write(&self.path, &bytes)?)
     }
 }
 
-fn draw<B: DrawingBackend>(picture: &impl Picture, backend: B) -> anyhow::Result<()> {
+fn draw<B: DrawingBackend>(chart: &impl Chart, backend: B) -> anyhow::Result<()> {
     let area = backend.into_drawing_area();
-    let drawn = area.fill(&WHITE).and_then(|()| picture.draw(&area)).and_then(|()| area.present());
+    let drawn = area.fill(&WHITE).and_then(|()| chart.draw(&area)).and_then(|()| area.present());
     // The backends' errors are not Send; their text is what matters.
     drawn.map_err(|e| anyhow!("drawing: {e}"))
 }

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::measure::{Measured, Row};
-use crate::plot::{Drawn, FONT, GREY, Label, Mark, Picture};
+use crate::plot::{Chart, Drawn, FONT, GREY, Label, Mark};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -33,7 +33,7 @@ impl Series {
     }
 }
 
-impl Picture for Report {
+impl Chart for Report {
     fn size(&self) -> (u32, u32) {
         let rows = self.names().len() as u32;
         (WIDTH, TITLE_HEIGHT + ROOFLINE_HEIGHT.max(ROW_HEIGHT * rows + AXES_HEIGHT))

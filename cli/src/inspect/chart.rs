@@ -1,7 +1,7 @@
 //! What `dsconv inspect --plot` draws: bits, memory and error of each layer, side by side.
 
 use crate::display::bytes;
-use crate::plot::{Drawn, FONT, GREY, Label, Picture};
+use crate::plot::{Chart, Drawn, FONT, GREY, Label};
 use dsconv_net::LayerReport;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -21,12 +21,12 @@ const PALE: RGBColor = RGBColor(206, 212, 220);
 const ORANGE: RGBColor = RGBColor(214, 96, 16);
 
 /// The layers of a model's file.
-pub(crate) struct LayerPicture<'a> {
+pub(crate) struct LayerChart<'a> {
     pub(crate) model: &'a Path,
     pub(crate) layers: &'a [LayerReport],
 }
 
-impl Picture for LayerPicture<'_> {
+impl Chart for LayerChart<'_> {
     fn size(&self) -> (u32, u32) {
         let error = if self.has_errors() { ERROR_WIDTH } else { 0 };
         let rows = ROW_HEIGHT * self.layers.len() as u32;
@@ -66,7 +66,7 @@ struct Bar {
     color: RGBColor,
 }
 
-impl LayerPicture<'_> {
+impl LayerChart<'_> {
     fn has_errors(&self) -> bool {
         self.layers.iter().any(|layer| layer.weight_snr.is_some())
     }
