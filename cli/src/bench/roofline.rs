@@ -11,8 +11,9 @@ const ARITHMETIC: &str = include_str!("../../shaders/arithmetic.wgsl");
 
 /// Bytes of a copy: more than caches hold.
 const COPY_BYTES: u64 = 128 << 20;
-/// Workgroups of the arithmetic probe.
+/// Workgroups of the arithmetic probe: a large GPU wants many, a software device is busy with few.
 const GROUPS: u32 = 4096;
+const SOFTWARE_GROUPS: u32 = 512;
 /// Steps of each chain in a turn of the loop.
 const UNROLLED: u32 = 16;
 /// Steps of a thread, all chains and lanes together, or a few less.
@@ -53,9 +54,11 @@ impl Roofline {
     pub(crate) fn measure(device: &Device, rounds: usize) -> anyhow::Result<Self> {
         let copy_bytes = copy_bytes(&device.gpu.device.limits());
         let copy = Probe::copy(device, copy_bytes)?;
+        let software = device.gpu.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        let groups = if software { SOFTWARE_GROUPS } else { GROUPS };
         let arithmetic = FORMS
             .iter()
-            .map(|form| Probe::arithmetic(device, *form))
+            .map(|form| Probe::arithmetic(device, *form, groups))
             .collect::<Result<Vec<_>, _>>()?;
         let probes: Vec<&Probe> = [&copy].into_iter().chain(&arithmetic).collect();
         let records: Vec<_> = probes
@@ -75,7 +78,7 @@ impl Roofline {
         let per_ns = |count: u64, time: Duration| count as f64 / time.as_nanos().max(1) as f64;
         let best = |int8: bool| {
             let of = FORMS.iter().zip(&fastest[1..]).filter(|(form, _)| form.int8 == int8);
-            of.map(|(form, &time)| per_ns(form.operations(), time)).fold(0.0, f64::max)
+            of.map(|(form, &time)| per_ns(form.operations(groups), time)).fold(0.0, f64::max)
         };
         Ok(Self {
             gb_per_s: per_ns(2 * copy_bytes, fastest[0]),
@@ -103,9 +106,9 @@ fn copy_bytes(limits: &wgpu::Limits) -> u64 {
 
 impl Form {
     /// Operations of all its threads: a multiply-add is two, a product of four int8 eight.
-    fn operations(self) -> u64 {
+    fn operations(self, groups: u32) -> u64 {
         let each = if self.int8 { 8 } else { 2 };
-        u64::from(each * self.steps() * self.chains * self.lanes) * u64::from(64 * GROUPS)
+        u64::from(each * self.steps() * self.chains * self.lanes) * u64::from(64 * groups)
     }
 
     fn iterations(self) -> u32 {
@@ -186,12 +189,12 @@ impl Probe {
         Self::new(device, COPY, &input, bytes, dsconv::gpu::grid(groups, &gpu.limits())?)
     }
 
-    fn arithmetic(device: &Device, form: Form) -> anyhow::Result<Self> {
+    fn arithmetic(device: &Device, form: Form, groups: u32) -> anyhow::Result<Self> {
         let gpu = &device.gpu.device;
         let storage = wgpu::BufferUsages::STORAGE;
         let input = upload(gpu, "multiply-add probe", storage, &form.input())?;
-        let bytes = 4 * u64::from(form.lanes * 64 * GROUPS);
-        Self::new(device, &form.wgsl(), &input, bytes, [GROUPS, 1])
+        let bytes = 4 * u64::from(form.lanes * 64 * groups);
+        Self::new(device, &form.wgsl(), &input, bytes, [groups, 1])
     }
 
     fn new(
