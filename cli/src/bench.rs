@@ -1,10 +1,15 @@
+mod chart;
+mod measure;
+mod roofline;
+
 use crate::device::{Device, DeviceChoice};
 use crate::display::{progress, table};
 use crate::layers::{LayerSpec, network};
-use crate::timing::{has_timestamps, medians, ms};
+use crate::plot::PlotFile;
+use crate::timing::has_timestamps;
 use anyhow::Context;
-use dsconv::gpu::{ActivationFormat, Layer, LayerOptions, MemoryUse, Plan, Tensors, upload};
-use dsconv::{ActivationScale, Layout, Quantizer, WeightsRef};
+use measure::{Measured, Row};
+use roofline::Roofline;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -18,18 +23,24 @@ pub(crate) struct Options {
     /// Side of the picture that the network's layers are scaled to.
     #[arg(long)]
     size: Option<u32>,
-    /// Bits of the weights.
-    #[arg(long, default_value_t = 8)]
-    bits: u8,
+    /// Bits of the weights; several, as 8,4,2, are measured in turn.
+    #[arg(long, default_value = "8", value_delimiter = ',')]
+    bits: Vec<u8>,
     /// Channels of a block.
     #[arg(long, default_value_t = 32)]
     block: u32,
     /// Times each measurement is repeated; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Print a second table: operations, bytes, arithmetic intensity and GOP/s of each layer.
+    #[arg(long)]
+    wide: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Draw ratios by layer, and the layers below the roofline: *.svg or *.png.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PlotFile>,
 }
 
 #[derive(serde::Serialize)]
@@ -37,37 +48,32 @@ struct Report {
     device: String,
     /// What times come from: `gpu timestamps` or `wall`.
     clock: &'static str,
-    bits: u8,
+    roofline: Roofline,
     block: u32,
+    /// A layer with weights of one width each.
     layers: Vec<Row>,
+    /// Over all of `layers`.
     geomean: Ratios,
+    /// For each width.
+    widths: Vec<Width>,
 }
 
-/// One layer. Ratios are f32 time over DSConv time; bytes are weights with their shifts.
-#[derive(serde::Serialize)]
-struct Row {
-    layer: String,
-    f32_ms: f64,
-    weight_only_ms: f64,
-    /// With integer activations that are there already, as behind another layer.
-    int8_ms: f64,
-    /// Making them of floats.
-    quantize_ms: f64,
-    weight_only_ratio: f64,
-    int8_ratio: f64,
-    f32_gops: f64,
-    weight_only_gops: f64,
-    int8_gops: f64,
-    f32_bytes: u64,
-    dsconv_bytes: u64,
-}
-
+/// Geometric means of f32 time over DSConv time.
 #[derive(serde::Serialize)]
 struct Ratios {
     weight_only: f64,
     int8: f64,
     /// With the time of making integer activations added.
     int8_and_quantize: f64,
+}
+
+#[derive(serde::Serialize)]
+struct Width {
+    bits: u8,
+    #[serde(flatten)]
+    ratios: Ratios,
+    /// Bytes of all weights in f32 over those of DSConv.
+    smaller: f64,
 }
 
 /// Measures layers: f32, DSConv weights with float activations, and with integer activations.
@@ -77,121 +83,172 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         true => network(&options.layers, options.size)?,
         false => options.conv.clone(),
     };
-    let progress = progress(specs.len())?;
-    let mut rows = Vec::new();
+    let progress = progress(specs.len() + 1)?;
+    progress.set_message("the device's roofline");
+    let roofline = Roofline::measure(&device, options.rounds)?;
+    progress.inc(1);
+    let mut layers = Vec::new();
     for spec in &specs {
         progress.set_message(spec.name.clone());
-        rows.push(measure(&device, spec, options).with_context(|| spec.name.clone())?);
+        let rows = measure::layer(&device, spec, options, &roofline);
+        layers.extend(rows.with_context(|| spec.name.clone())?);
         progress.inc(1);
     }
     progress.finish_and_clear();
     device.save_cache()?;
-    let geomean = |ratio: fn(&Row) -> f64| {
-        (rows.iter().map(|row| ratio(row).ln()).sum::<f64>() / rows.len() as f64).exp()
+    let width = |&bits: &u8| {
+        let rows: Vec<&Row> = layers.iter().filter(|row| row.bits == bits).collect();
+        let total = |bytes: fn(&Row) -> u64| rows.iter().map(|row| bytes(row)).sum::<u64>() as f64;
+        let smaller = total(|row| row.f32_bytes) / total(|row| row.dsconv_bytes);
+        Width { bits, ratios: Ratios::of(&rows), smaller }
     };
-    let geomean = Ratios {
-        weight_only: geomean(|row| row.weight_only_ratio),
-        int8: geomean(|row| row.int8_ratio),
-        int8_and_quantize: geomean(|row| row.f32_ms / (row.int8_ms + row.quantize_ms)),
+    let report = Report {
+        device: device.describe(),
+        clock: if has_timestamps(&device) { "gpu timestamps" } else { "wall" },
+        roofline,
+        block: options.block,
+        geomean: Ratios::of(&layers.iter().collect::<Vec<_>>()),
+        widths: options.bits.iter().map(width).collect(),
+        layers,
     };
-    let (bits, block) = (options.bits, options.block);
-    let clock = if has_timestamps(&device) { "gpu timestamps" } else { "wall" };
-    let report = Report { device: device.describe(), clock, bits, block, layers: rows, geomean };
+    if let Some(file) = &options.plot {
+        file.write(&report)?;
+    }
     match options.json {
         true => println!("{}", serde_json::to_string(&report)?),
-        false => report.print(),
+        false => report.print(options),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(device: &Device, spec: &LayerSpec, options: &Options) -> anyhow::Result<Row> {
-    let LayerSpec { descriptor, input, .. } = spec;
-    let mut rng = fastrand::Rng::with_seed(1);
-    let values: Vec<f32> = (0..descriptor.weight_count()).map(|_| rng.f32() - 0.5).collect();
-    let weights = Quantizer::new(options.bits, options.block)?.weights(descriptor, &values)?;
-    let floats = weights.dequantize()?;
-    let output = descriptor.output_shape(*input)?;
-    let (storage, gpu) = (wgpu::BufferUsages::STORAGE, &device.gpu.device);
-    let x: Vec<f32> = (0..input.elements()).map(|_| rng.f32() - 0.5).collect();
-    let x = upload(gpu, "input", storage, &x)?;
-    let y = upload(gpu, "output", storage, &vec![0.0f32; output.elements()])?;
-    let layer = |weights: WeightsRef<'_>, input_format| {
-        let (input_layout, output_layout) = (Layout::Nhwc, Layout::Nhwc);
-        let options =
-            LayerOptions { input_format, input_layout, output_layout, ..LayerOptions::default() };
-        Layer::new(&device.pipelines, weights, options)
-    };
-    let float_layer = layer((&floats).into(), ActivationFormat::Float)?;
-    let weight_only_layer = layer((&weights).into(), ActivationFormat::Float)?;
-    let int8_layer = layer((&weights).into(), ActivationFormat::Int8)?;
-    let int8 = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
-    let words = MemoryUse::of_plan(&weights, *input, &int8)?.input as usize / 4;
-    let integers = upload(gpu, "integers", storage, &vec![0u32; words])?;
-    let plan = |layer: &Layer, x: &wgpu::Buffer| -> Result<Plan, dsconv::Error> {
-        layer.plan(*input, Tensors { input: x.slice(..), residual: None, output: y.slice(..) })
-    };
-    let scale = ActivationScale::PowerOfTwo;
-    let plans = [
-        int8_layer.plan_quantization(*input, scale, x.slice(..), integers.slice(..))?,
-        plan(&float_layer, &x)?,
-        plan(&weight_only_layer, &x)?,
-        plan(&int8_layer, &integers)?,
-    ];
-    let times = medians(device, &plans.each_ref(), options.rounds)?;
-    let [quantize_ms, f32_ms, weight_only_ms, int8_ms] = [0, 1, 2, 3].map(|i| ms(times[i]));
-    let gops = |ms: f64| 2e-6 * descriptor.multiply_adds(output) as f64 / ms;
-    Ok(Row {
-        layer: spec.name.clone(),
-        f32_ms,
-        weight_only_ms,
-        int8_ms,
-        quantize_ms,
-        weight_only_ratio: f32_ms / weight_only_ms,
-        int8_ratio: f32_ms / int8_ms,
-        f32_gops: gops(f32_ms),
-        weight_only_gops: gops(weight_only_ms),
-        int8_gops: gops(int8_ms),
-        f32_bytes: float_layer.memory_use().total(),
-        dsconv_bytes: weight_only_layer.memory_use().total(),
-    })
+impl Ratios {
+    fn of(rows: &[&Row]) -> Self {
+        let mean = |ratio: fn(&Row) -> f64| {
+            (rows.iter().map(|row| ratio(row).ln()).sum::<f64>() / rows.len() as f64).exp()
+        };
+        Self {
+            weight_only: mean(|row| row.ratio(&row.weight_only)),
+            int8: mean(|row| row.ratio(&row.int8)),
+            int8_and_quantize: mean(|row| row.f32.ms / (row.int8.ms + row.quantize_ms)),
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0}%", 100.0 * share)
+}
+
+fn times(ratio: f64) -> String {
+    format!("{ratio:.2}x")
 }
 
 impl Report {
-    fn print(&self) {
-        let Self { bits, block, device, clock, .. } = self;
-        println!("{bits}-bit weights in blocks of {block}, on {device}, times by {clock}");
+    fn print(&self, options: &Options) {
+        let Self { block, device, clock, roofline, .. } = self;
+        println!("Blocks of {block}, on {device}, times by {clock}");
+        println!(
+            "Roofline: copies {:.1} GB/s; multiply-adds {:.1} GOP/s in f32, {:.1} GOP/s by dot4I8Packed",
+            roofline.gb_per_s, roofline.f32_gops, roofline.int8_gops
+        );
+        println!("{}", self.speed());
+        if options.wide {
+            println!("{}", self.work());
+        }
+        println!("{}", self.means());
+        if let Some(file) = &options.plot {
+            println!("Drawn in {file}.");
+        }
+    }
+
+    /// The rows, with whether the row before was the same layer with other bits.
+    fn rows(&self) -> impl Iterator<Item = (&Row, bool)> {
+        let repeated = |i: usize| i > 0 && self.layers[i - 1].layer == self.layers[i].layer;
+        self.layers.iter().enumerate().map(move |(i, row)| (row, repeated(i)))
+    }
+
+    fn speed(&self) -> comfy_table::Table {
         let mut out = table(&[
             "layer",
             "f32 ms",
-            "GOP/s",
+            "of roof",
+            "bits",
             "weight-only ms",
-            "GOP/s",
             "faster",
+            "of roof",
             "int8 ms",
-            "GOP/s",
             "faster",
+            "of roof",
             "quantise ms",
             "smaller",
         ]);
-        for row in &self.layers {
+        for (row, repeated) in self.rows() {
+            let once = |cell: String| if repeated { String::new() } else { cell };
+            let ms = |path: &Measured| format!("{:.2}", path.ms);
+            let Row { f32, weight_only, int8, .. } = row;
             out.add_row([
-                row.layer.clone(),
-                format!("{:.2}", row.f32_ms),
-                format!("{:.1}", row.f32_gops),
-                format!("{:.2}", row.weight_only_ms),
-                format!("{:.1}", row.weight_only_gops),
-                format!("{:.2}x", row.weight_only_ratio),
-                format!("{:.2}", row.int8_ms),
-                format!("{:.1}", row.int8_gops),
-                format!("{:.2}x", row.int8_ratio),
-                format!("{:.2}", row.quantize_ms),
-                format!("{:.2}x", row.f32_bytes as f64 / row.dsconv_bytes as f64),
+                once(row.layer.clone()),
+                once(ms(f32)),
+                once(percent(f32.roofline_share)),
+                row.bits.to_string(),
+                ms(weight_only),
+                times(row.ratio(weight_only)),
+                percent(weight_only.roofline_share),
+                ms(int8),
+                times(row.ratio(int8)),
+                percent(int8.roofline_share),
+                once(format!("{:.2}", row.quantize_ms)),
+                times(row.f32_bytes as f64 / row.dsconv_bytes as f64),
             ]);
         }
-        println!("{out}");
-        let Ratios { weight_only, int8, int8_and_quantize } = &self.geomean;
-        println!(
-            "Geometric mean over f32: weight-only {weight_only:.2}x, int8 {int8:.2}x, int8 with quantising its input {int8_and_quantize:.2}x"
-        );
+        out
+    }
+
+    fn work(&self) -> comfy_table::Table {
+        let mut out = table(&[
+            "layer",
+            "MOP",
+            "f32 MB",
+            "OP/B",
+            "GOP/s",
+            "bits",
+            "weight-only MB",
+            "OP/B",
+            "GOP/s",
+            "int8 MB",
+            "OP/B",
+            "GOP/s",
+        ]);
+        for (row, repeated) in self.rows() {
+            let once = |cell: String| if repeated { String::new() } else { cell };
+            let of = |path: &Measured| {
+                let mb = format!("{:.2}", path.moved_bytes as f64 / 1e6);
+                [mb, format!("{:.0}", path.intensity), format!("{:.1}", path.gops)]
+            };
+            let first = [row.layer.clone(), format!("{:.1}", 2e-6 * row.multiply_adds as f64)];
+            let cells = first.into_iter().chain(of(&row.f32)).map(once);
+            let cells = cells.chain([row.bits.to_string()]).chain(of(&row.weight_only));
+            out.add_row(cells.chain(of(&row.int8)));
+        }
+        out
+    }
+
+    fn means(&self) -> comfy_table::Table {
+        let mut out = table(&[
+            "geometric mean over f32",
+            "weight-only",
+            "int8",
+            "int8 with quantising its input",
+            "smaller",
+        ]);
+        for Width { bits, ratios, smaller } in &self.widths {
+            out.add_row([
+                format!("{bits} bits"),
+                times(ratios.weight_only),
+                times(ratios.int8),
+                times(ratios.int8_and_quantize),
+                times(*smaller),
+            ]);
+        }
+        out
     }
 }

@@ -1,7 +1,7 @@
 //! `dsconv classify`: what is on a picture.
 
 use crate::device::DeviceChoice;
-use crate::display::table;
+use crate::display::{progress, table};
 use crate::network::{self, Class, Runner};
 use crate::picture;
 use crate::timing::ms;
@@ -42,7 +42,9 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         Runner::new(&model.graph, &[&dims], device.as_ref(), NetworkOptions { activations })?;
     let mut answers = Vec::new();
     let mut out = table(&["picture", "1", "2", "3", "4", "5", "ms"]);
+    let bar = progress(options.pictures.len())?;
     for path in &options.pictures {
+        bar.set_message(path.display().to_string());
         let picture = picture::read(path)?;
         let (top, time) = network::classify(&runner, &model, &how, &picture)
             .with_context(|| path.display().to_string())?;
@@ -52,7 +54,9 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         cells.push(format!("{:.0}", ms(time)));
         out.add_row(cells);
         answers.push(Answer { picture: path.display().to_string(), top });
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     if let Some(device) = &device {
         device.save_cache()?;
     }

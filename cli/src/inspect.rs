@@ -1,9 +1,15 @@
 //! `dsconv inspect`: the layers of a network, their bits and bytes; and `dsconv export`.
 
+mod chart;
+
 use crate::display::{bytes, table};
 use crate::network;
+use crate::plot::PlotFile;
+use anyhow::ensure;
+use chart::LayerChart;
 use comfy_table::Table;
-use dsconv_net::{LayerReport, Model, onnx};
+use dsconv::{Weights, WeightsRef};
+use dsconv_net::{Graph, LayerReport, Model, onnx};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,9 +17,15 @@ use std::process::ExitCode;
 pub(crate) struct Options {
     /// A model file (*.safetensors), or an ONNX file.
     model: PathBuf,
+    /// The network it was quantised from, for the error of its weights: ONNX or a model file.
+    #[arg(long, value_name = "FILE")]
+    floats: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Draw bits, memory and error by layer: *.svg or *.png.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PlotFile>,
 }
 
 /// A layer, as `--json` has it.
@@ -30,15 +42,42 @@ pub(crate) struct Row<'a> {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let model = network::read(&options.model)?;
-    let layers = dsconv_net::report(&model.graph, &model.graph);
+    let floats = options.floats.as_deref().map(network::read).transpose()?;
+    if let (Some(floats), Some(path)) = (&floats, &options.floats) {
+        let [ours, theirs] = [&model, floats].map(|model| shapes(&model.graph));
+        ensure!(
+            ours == theirs,
+            "--floats {}: not the network of {}, its convolutions differ",
+            path.display(),
+            options.model.display()
+        );
+    }
+    let floats = floats.as_ref().unwrap_or(&model);
+    let layers = dsconv_net::report(&floats.graph, &model.graph);
+    if let Some(file) = &options.plot {
+        ensure!(!layers.is_empty(), "{}: no convolutions to draw", options.model.display());
+        file.write(&LayerChart { model: &options.model, layers: &layers })?;
+    }
     match options.json {
         true => println!("{}", serde_json::to_string(&rows(&layers))?),
         false => {
             println!("{}", summary(&model));
             println!("{}", layer_table(&layers));
+            if let Some(file) = &options.plot {
+                println!("Drawn in {file}.");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What two networks have in common if one is the other quantised.
+fn shapes(graph: &Graph) -> Vec<(&str, [u32; 4])> {
+    let shape = |weights: &Weights| {
+        let d = *WeightsRef::from(weights).descriptor();
+        [d.out_channels, d.in_channels, d.kernel[0], d.kernel[1]]
+    };
+    graph.convolutions().map(|(node, id)| (node.name.as_str(), shape(graph.weights(id)))).collect()
 }
 
 /// `dsconv export`.

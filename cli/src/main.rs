@@ -7,12 +7,14 @@ mod demo;
 mod device;
 mod devices;
 mod display;
+mod evaluate;
 mod golden;
 mod inspect;
 mod isa;
 mod layers;
 mod network;
 mod picture;
+mod plot;
 mod quantize;
 mod radv;
 mod run;
@@ -50,6 +52,13 @@ enum Command {
         #[command(flatten)]
         options: classify::Options,
     },
+    /// Count how many labelled pictures a classifier gets right.
+    Evaluate {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: evaluate::Options,
+    },
     /// Run a network on tensors or a picture.
     Run {
         #[command(flatten)]
@@ -57,7 +66,7 @@ enum Command {
         #[command(flatten)]
         options: run::Options,
     },
-    /// List a network's convolutions: bits, bytes.
+    /// List a network's convolutions: bits, bytes, and the error of the weights.
     Inspect(inspect::Options),
     /// Compare a quantised network with its floats, layer by layer, on the CPU reference.
     Compare(compare::Options),
@@ -122,6 +131,9 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Classify { on, options } => {
             classify::run(&on.device.unwrap_or_default(), &options)
+        }
+        Command::Evaluate { on, options } => {
+            evaluate::run(&on.device.unwrap_or_default(), &options)
         }
         Command::Run { on, options } => run::run(&on.device.unwrap_or_default(), &options),
         Command::Inspect(options) => inspect::run(&options),

