@@ -195,7 +195,12 @@ fn quantized(program: &Program, step: &Step) -> Result<Option<Quantized>> {
     // Fewer channels than the bytes of a word would grow and not shrink. The general kernel refuses
     // blocks whose sums don't fit.
     let problem = Problem::new(&**weights, ActivationFormat::Int8);
-    let any = Capabilities { subgroup_size: None, software: false, packed_dot_product: true };
+    let any = Capabilities {
+        subgroup_size: None,
+        packed_dot_product: true,
+        shader_f16: false,
+        software: false,
+    };
     if descriptor.channels_per_group() < 4 || Kernel::ConvGemmInt8.supports(&problem, &any).is_err()
     {
         return Ok(None);
