@@ -279,13 +279,13 @@ export async function memoryOverRuns(runs) {
   const count = countBuffers();
   const device = await Device.open();
   const { memory } = await initModule();
-  const bytes = await bytesOf(SMALL);
+  const { model } = await quantize(await bytesOf(SMALL), { bits: 3, blockSize: 8 });
   const before = count.live();
   const during = new Set();
   const after = new Set();
   const sizes = [];
   for (let run = 0; run < runs; run += 1) {
-    const network = await Network.load(device, bytes, { activations: run % 2 ? "f32" : "int8" });
+    const network = await Network.load(device, model, { activations: run % 2 ? "f32" : "int8" });
     // Another size must free the first one's.
     for (const height of [8, 4]) {
       await network.run({ data: new Float32Array(5 * height * 4).fill(1), shape: [1, 5, height, 4] });
