@@ -31,6 +31,6 @@ pub use pipelines::Pipelines;
 pub use plan::{Plan, Tensors, grid};
 pub use profile::Timestamps;
 pub use scope::checked;
-pub use transfer::{download, upload};
+pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Choice, Tuner};
