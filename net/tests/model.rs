@@ -1,6 +1,7 @@
 //! Model files, good and hostile.
 
 use dsconv::{ConvDescriptor, Quantizer};
+use dsconv_net::detect::{Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 use dsconv_net::{Error, Graph, Model};
 
@@ -26,7 +27,8 @@ fn model() -> Model {
         channels_last: false,
     };
     let labels = Some(vec!["cat".into(), "dog \"x\"".into()]);
-    Model { graph, preprocessing: Some(preprocessing), labels }
+    let detection = Some(Detector { confidence: 0.1, ..Detector::new(Head::Yolox) });
+    Model { graph, preprocessing: Some(preprocessing), labels, detection }
 }
 
 #[test]
