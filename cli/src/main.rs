@@ -4,15 +4,18 @@ mod bench;
 mod classify;
 mod compare;
 mod demo;
+mod detect;
 mod device;
 mod devices;
 mod display;
+mod draw;
 mod golden;
 mod inspect;
 mod isa;
 mod layers;
 mod network;
 mod picture;
+mod preset;
 mod quantize;
 mod radv;
 mod run;
@@ -49,6 +52,13 @@ enum Command {
         on: OnDevice,
         #[command(flatten)]
         options: classify::Options,
+    },
+    /// Find objects on pictures, and draw their boxes.
+    Detect {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: detect::Options,
     },
     /// Run a network on tensors or a picture.
     Run {
@@ -123,6 +133,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Classify { on, options } => {
             classify::run(&on.device.unwrap_or_default(), &options)
         }
+        Command::Detect { on, options } => detect::run(&on.device.unwrap_or_default(), &options),
         Command::Run { on, options } => run::run(&on.device.unwrap_or_default(), &options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Compare(options) => compare::run(&options),

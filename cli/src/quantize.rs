@@ -2,8 +2,9 @@
 
 use crate::device::{Device, DeviceChoice};
 use crate::display::{bytes, progress};
+use crate::preset::PictureOptions;
 use crate::{inspect, network, picture};
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Method, Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, Target};
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     /// Names of the classes, one a line, to keep in the model file.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    #[command(flatten)]
+    pictures: PictureOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -87,8 +90,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     );
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        model.labels = Some(text.lines().map(String::from).collect());
+        model.labels = Some(network::read_labels(path)?);
     }
     let mut how = QuantizeOptions {
         bits: options.bits,
@@ -101,20 +103,19 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         keep_float: options.keep_float.clone(),
         overrides: options.layer.clone(),
     };
-    // What the network takes goes into the file, where it is a picture; others need none.
-    if model.preprocessing.is_none() {
-        model.preprocessing = network::preprocessing(&model).ok();
-    }
+    options.pictures.apply(&mut model)?;
     let quantized = match &options.calibrate {
         None => {
             with_bar("quantising", |report| Ok(dsconv_net::quantize(&model.graph, &how, report)?))?
         }
         Some(folder) => {
-            let input = network::preprocessing(&model)?;
-            let read = |path: PathBuf| Ok(vec![picture::input(&picture::read(&path)?, &input)?]);
+            let input = model.picture_input()?;
+            let read = |path: PathBuf| {
+                Ok(vec![dsconv_net::picture::input(&picture::read(&path)?, &input)?])
+            };
             let paths = network::pictures_in(folder)?;
             let samples: Vec<_> = paths.into_iter().map(read).collect::<anyhow::Result<_>>()?;
-            let dims = network::picture_dims(&input);
+            let dims = input.dims();
             let dims = [dims.as_slice()];
             let device = network::open(choice)?;
             let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match &device {

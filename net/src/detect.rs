@@ -1,8 +1,7 @@
 //! Objects on pictures: what the output of a detection network says.
 //!
 //! A [`Detector`] decodes the output of a [`Head`], drops what scores too little, and of boxes of one class that
-//! overlap keeps the best (non-maximum suppression). [`Placement::to_picture`](crate::Placement::to_picture)
-//! takes the boxes back to the picture.
+//! overlap keeps the best (non-maximum suppression). [`Detection::on_picture`] takes the boxes back to the picture.
 //!
 //! ```
 //! use dsconv_net::detect::{Detector, Head};
@@ -20,7 +19,7 @@
 
 use crate::model::{ChannelOrder, Fit, Preprocessing};
 use crate::tensor::elements;
-use crate::{Error, Result};
+use crate::{Error, Model, Placement, Result};
 use serde::{Deserialize, Serialize};
 
 /// Input pixels between neighbouring anchors, in the order of the output.
@@ -38,6 +37,14 @@ pub struct Detection {
     pub score: f32,
     /// Left, top, right and bottom in pixels.
     pub bbox: [f32; 4],
+}
+
+impl Detection {
+    /// Its box in the picture's pixels, clipped; `None` where nothing of it lies on the picture.
+    pub fn on_picture(self, placement: &Placement) -> Option<Self> {
+        let bbox = placement.to_picture(self.bbox);
+        (area(&bbox) > 0.0).then_some(Self { bbox, ..self })
+    }
 }
 
 /// What an output's numbers mean.
@@ -240,6 +247,19 @@ impl Detector {
             }
         }
         kept
+    }
+}
+
+impl Model {
+    /// The model's own detector, or one of the usual limits where the dims of its output for an input of `size`
+    /// (height, width) tell the head. `None` for other networks.
+    pub fn detector(&self, size: [u32; 2]) -> Option<Detector> {
+        self.detection.or_else(|| {
+            let [height, width] = size.map(|side| side as usize);
+            let program = self.graph.specialise(&[&[1, 3, height, width]]).ok()?;
+            let [output] = program.outputs() else { return None };
+            Head::of(&program.value(*output).dims, size).map(Detector::new)
+        })
     }
 }
 

@@ -41,6 +41,7 @@ mod lower;
 pub mod model;
 pub mod onnx;
 pub mod op;
+pub mod picture;
 mod placement;
 pub mod program;
 mod quantize;

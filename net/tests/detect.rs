@@ -351,8 +351,13 @@ fn boxes_go_back_to_where_the_picture_was() {
     assert_eq!(padded.to_picture([0.0, 24.0, 32.0, 40.0]), all);
     assert_eq!(padded.to_picture([8.0, 28.0, 16.0, 32.0]), [50.0, 25.0, 100.0, 50.0]);
     assert_eq!(padded.to_picture([-50.0, -1e9, 1e9, 70.0]), all);
-    // What lies in the padding has no height left.
-    assert_eq!(padded.to_picture([0.0, 2.0, 10.0, 22.0]), [0.0, 0.0, 62.5, 0.0]);
+    // What lies in the padding is cut off.
+    let detection = |bbox| Detection { class: 0, score: 0.5, bbox };
+    assert_eq!(detection([0.0, 2.0, 10.0, 22.0]).on_picture(&padded), None);
+    assert_eq!(
+        detection([0.0, 2.0, 16.0, 32.0]).on_picture(&padded),
+        Some(detection([0.0, 0.0, 100.0, 50.0]))
+    );
     let corner = to_picture(Fit::PadBottomRight(0.5));
     assert_eq!(corner.place, [0, 0, 32, 16]);
     assert_eq!(corner.to_picture([8.0, 4.0, 16.0, 8.0]), [50.0, 25.0, 100.0, 50.0]);
