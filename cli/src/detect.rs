@@ -4,7 +4,7 @@ use crate::device::DeviceChoice;
 use crate::display::{progress, table};
 use crate::network::{self, Runner};
 use crate::timing::ms;
-use crate::{draw, picture};
+use crate::{draw, picture, quantize};
 use anyhow::{Context, bail, ensure};
 use comfy_table::{CellAlignment, Table};
 use dsconv_net::detect::{Detection, Detector, Head};
@@ -176,7 +176,7 @@ fn detector(model: &Model, how: &Preprocessing, options: &Options) -> anyhow::Re
 /// A name for each class: those of the file, of the model, or COCO's where the number of classes fits.
 fn labels(model: &Model, file: Option<&Path>, classes: usize) -> anyhow::Result<Vec<String>> {
     if let Some(path) = file {
-        let labels = network::read_labels(path)?;
+        let labels = quantize::labels(path)?;
         let (path, got) = (path.display(), labels.len());
         ensure!(got == classes, "{path}: expected the names of {classes} classes, got {got}");
         return Ok(labels);

@@ -19,8 +19,8 @@ pub(crate) struct Boxed {
 pub(crate) fn draw(picture: &mut RgbImage, boxes: impl DoubleEndedIterator<Item = Boxed>) {
     // As wide and as tall as the picture lets them be seen.
     let side = picture.width().min(picture.height()) as f32;
-    let line = (side / 250.0).round().clamp(1.0, 12.0) as i64;
-    let font = FontRef::try_from_slice(epaint_default_fonts::HACK_REGULAR);
+    let line = (side / 250.0).round().clamp(2.0, 12.0) as i64;
+    let font = FontRef::try_from_slice(dejavu::sans::regular());
     let font = font.ok().map(|font| font.into_scaled((side / 24.0).clamp(13.0, 80.0)));
     for Boxed { class, bbox, label } in boxes.rev() {
         let colour = colour(class);

@@ -20,12 +20,6 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Model> {
     }
 }
 
-/// Names of classes, one a line.
-pub(crate) fn read_labels(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok(text.lines().map(String::from).collect())
-}
-
 /// The pictures of a folder, in the order of their names.
 pub(crate) fn pictures_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;

@@ -4,12 +4,12 @@ use crate::device::{Device, DeviceChoice};
 use crate::display::{bytes, progress};
 use crate::preset::PictureOptions;
 use crate::{inspect, network, picture};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Method, Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, Target};
 use indicatif::ProgressBar;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -90,7 +90,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     );
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
-        model.labels = Some(network::read_labels(path)?);
+        model.labels = Some(labels(path)?);
     }
     let mut how = QuantizeOptions {
         bits: options.bits,
@@ -178,6 +178,12 @@ fn on_gpu(
 ) -> dsconv_net::Result<Vec<f32>> {
     let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
     Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
+}
+
+/// The lines of a file.
+pub(crate) fn labels(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(String::from).collect())
 }
 
 /// Shows what a long work reports.

@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 /// Input pixels between neighbouring anchors, in the order of the output.
 const STRIDES: [u32; 3] = [8, 16, 32];
 
+/// The most candidates: with more of them suppression takes many seconds.
+const MOST: usize = 30_000;
+
 /// The grey that public YOLO code pads pictures with.
 const GREY: f32 = 114.0 / 255.0;
 
@@ -115,9 +118,9 @@ pub struct Detector {
     pub iou: f32,
     /// Whether an anchor can be an object of every class that scores enough, and not only of its best.
     pub multi_label: bool,
-    /// The most candidates of an image that suppression looks at, the best ones.
+    /// The most candidates of an image that suppression looks at, the best ones; at most 30,000.
     pub max_candidates: usize,
-    /// The most detections of an image, the best ones.
+    /// The most detections of an image, the best ones; at most 30,000.
     pub max_detections: usize,
 }
 
@@ -129,12 +132,12 @@ impl Detector {
             confidence: 0.25,
             iou: 0.45,
             multi_label: false,
-            max_candidates: 30_000,
+            max_candidates: MOST,
             max_detections: 300,
         }
     }
 
-    /// Checks the thresholds.
+    /// Checks the limits.
     ///
     /// # Errors
     /// [`Error::Invalid`] names the field.
@@ -142,6 +145,17 @@ impl Detector {
         for (field, share) in [("confidence", self.confidence), ("IoU", self.iou)] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::invalid(format!("detection {field}"), "0 to 1", share));
+            }
+        }
+        for (field, count) in
+            [("candidates", self.max_candidates), ("detections", self.max_detections)]
+        {
+            if count > MOST {
+                return Err(Error::invalid(
+                    format!("most {field}"),
+                    format!("at most {MOST}"),
+                    count,
+                ));
             }
         }
         Ok(())
@@ -153,7 +167,7 @@ impl Detector {
     /// `dims` are the output's, `size` is the input's height and width.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for thresholds out of range and for an output that the head does not have.
+    /// [`Error::Invalid`] for limits out of range and for an output that the head does not have.
     pub fn detect(
         &self,
         output: &[f32],

@@ -217,6 +217,8 @@ fn outputs_of_another_kind_are_refused() {
     refused(&x, 50, &[1, 10, 5], "(N, anchors, 5 + classes)");
     refused(&Detector { iou: f32::NAN, ..x }, 756, &[1, 126, 6], "detection IoU: expected 0 to 1");
     refused(&Detector { confidence: 1.5, ..x }, 756, &[1, 126, 6], "detection confidence");
+    refused(&Detector { max_candidates: 30_001, ..x }, 756, &[1, 126, 6], "most candidates");
+    refused(&Detector { max_detections: 30_001, ..x }, 756, &[1, 126, 6], "most detections");
 }
 
 /// As the definition has it: again and again the best of what is left goes to the result and takes what it covers.

@@ -60,6 +60,18 @@ fn weights_of_another_geometry_are_refused() {
 }
 
 #[test]
+fn limits_out_of_range_are_refused() {
+    let mut bytes = model().to_bytes().unwrap();
+    let field = br#"confidence\":0.1"#;
+    let at = bytes.windows(field.len()).position(|part| part == field).unwrap();
+    bytes[at + field.len() - 3] = b'7';
+    let message = Model::from_bytes(&bytes).unwrap_err().to_string();
+    assert_eq!(message, "detection confidence: expected 0 to 1, got 7.1");
+    let detection = Some(Detector { iou: f32::INFINITY, ..Detector::new(Head::Yolov9) });
+    assert!(Model { detection, ..model() }.to_bytes().is_err());
+}
+
+#[test]
 fn damaged_files_end_in_errors() {
     let good = model().to_bytes().unwrap();
     let seed = fastrand::u64(..);

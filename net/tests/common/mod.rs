@@ -42,7 +42,7 @@ pub(crate) fn skipped() -> bool {
 }
 
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../net/tests/python")
 }
 
 /// The interpreter of an environment with what the scripts need.
