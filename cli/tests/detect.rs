@@ -271,7 +271,7 @@ fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
     };
     println!("{characters} characters, the worst IoU in f32 {:.2}", worst(&floats));
     assert!(worst(&floats) > 0.85);
-    for (bits, least) in [("5", 0.7), ("4", 0.6)] {
+    for (bits, least) in [("5", 0.7), ("4", 0.65)] {
         let model = path(&format!("detector-i{bits}.safetensors"));
         let calibration = path("calibration");
         let arguments = [
@@ -285,7 +285,7 @@ fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
         ];
         printed(&[&arguments[..], &device()].concat());
         let drawn = path(&format!("drawn-i{bits}"));
-        let found = detect(&model, &pictures, &["--draw", &drawn]);
+        let found = detect(&model, &pictures, &["--conf", "0.15", "--draw", &drawn]);
         println!("at {bits} bits {:.2}", worst(&found));
         assert!(worst(&found) > least, "{bits} bits");
     }
