@@ -225,11 +225,13 @@ fn in_rows(answers: &[Answer]) -> Table {
         column.set_cell_alignment(CellAlignment::Left);
     }
     for Answer { picture, detections } in answers {
+        let path = Path::new(picture);
+        let picture = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         if detections.is_empty() {
-            rows.add_row([picture, "nothing"]);
+            rows.add_row([&picture, "nothing"]);
         }
         for Found { label, score, bbox, .. } in detections {
-            let mut cells = vec![picture.clone(), label.clone(), format!("{score:.2}")];
+            let mut cells = vec![picture.to_string(), label.clone(), format!("{score:.2}")];
             cells.extend(bbox.map(|side| format!("{side:.1}")));
             rows.add_row(cells);
         }

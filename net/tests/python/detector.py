@@ -102,7 +102,7 @@ def main():
     engine = DetectionEngine()
     for name in ("pictures", "calibration"):
         (folder / name).mkdir()
-    for index in range(10):
+    for index in range(4):
         picture(rng, SIZE, 220, 5).save(folder / "calibration" / f"{index}.png")
     answers = []
     while len(answers) < count:
