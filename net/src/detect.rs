@@ -14,7 +14,7 @@
 //! }
 //! let found = Detector::new(Head::Yolov9).detect(&output, &[1, 5, anchors], size)?;
 //! assert_eq!((found[0][0].score, found[0][0].bbox), (0.75, [12.0, 10.0, 20.0, 14.0]));
-//! # dsconv_net::Result::Ok(())
+//! # Ok::<(), dsconv_net::Error>(())
 //! ```
 
 use crate::model::{ChannelOrder, Fit, Preprocessing};
