@@ -255,9 +255,14 @@ fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
                 };
                 assert_eq!(found.iter().filter(same).count(), 1, "{name}: {bbox:?} {score}");
             }
+            // Theirs are cut to whole pixels.
+            for theirs in &expected.theirs {
+                let cut = |(a, b): (f64, &f64)| (-0.01..1.01).contains(&(a - b));
+                let same = |found: &&Found| found.bbox.into_iter().zip(theirs).all(cut);
+                assert_eq!(found.iter().filter(same).count(), 1, "{name}: {theirs:?}");
+            }
         }
     }
-    // Theirs are cut to whole pixels; larger pictures are resized by other filters.
     let least_and_mean = |answers: &[Vec<Found>]| {
         let mut shares = Vec::new();
         for (found, expected) in answers.iter().zip(&expected) {
@@ -271,7 +276,9 @@ fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
     };
     let (least, mean) = least_and_mean(&floats);
     println!("{characters} characters; IoU in f32: least {least:.2}, mean {mean:.2}");
-    assert!(least > 0.85);
+    // Larger pictures are resized by another filter than theirs. Half is what counts as found where detectors are
+    // compared.
+    assert!(least > 0.5 && mean > 0.9, "{least} {mean}");
     for bits in ["5", "4"] {
         let model = path(&format!("detector-i{bits}.safetensors"));
         let calibration = path("calibration");
@@ -286,10 +293,9 @@ fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
         ];
         printed(&[&arguments[..], &device()].concat());
         let drawn = path(&format!("drawn-i{bits}"));
-        let found = detect(&model, &pictures, &["--conf", "0.15", "--draw", &drawn]);
+        let found = detect(&model, &pictures, &["--draw", &drawn]);
         let (least, mean) = least_and_mean(&found);
         println!("at {bits} bits: least {least:.2}, mean {mean:.2}");
-        // Half is what counts as found where detectors are compared.
         assert!(least > 0.5 && mean > 0.8, "{bits} bits: {least} {mean}");
     }
 }

@@ -22,10 +22,11 @@ CHARACTERS = "ABCDEFGHJKLMNPRSTUVWXYZ2345678"
 
 
 def picture(rng, width, height, count):
-    """Characters of any colour, turned a little, on a smooth ground."""
+    """Characters of any colour, turned a little, on a smooth ground; and their boxes."""
     across, down = np.linspace(0, 1, width)[None, :, None], np.linspace(0, 1, height)[:, None, None]
     ground = rng.uniform(90, 200, 3) + across * rng.uniform(-60, 60, 3) + down * rng.uniform(-60, 60, 3)
     image = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
+    boxes = []
     for place in range(count):
         side = int(height * rng.uniform(0.2, 0.35))
         glyph = Image.new("L", (2 * side, 2 * side))
@@ -38,7 +39,8 @@ def picture(rng, width, height, count):
         y = int(rng.integers(0, height - glyph.height))
         colour = tuple(int(level) for level in rng.integers(0, 256, 3))
         image.paste(Image.new("RGB", glyph.size, colour), (x, y), glyph)
-    return image
+        boxes.append((x, y, x + glyph.width, y + glyph.height))
+    return image, boxes
 
 
 def decoded(output):
@@ -80,8 +82,8 @@ def expected(engine, image):
     return [[*np.clip(box[:4], 0, limits).tolist(), box[4]] for box in best(decoded(output[0]))]
 
 
-def clear(engine, image):
-    """Whether other thresholds would find the same."""
+def clear(engine, image, drawn):
+    """Whether every character is found and nothing else, by other thresholds too."""
     suppress = engine.multiclass_nms
 
     def answer(confidence, iou):
@@ -90,7 +92,10 @@ def clear(engine, image):
         engine.multiclass_nms = suppress
         return boxes
 
-    return answer(0.05, 0.55) == answer(0.3, 0.35) != []
+    boxes = answer(0.05, 0.55)
+    if len(boxes) != len(drawn) or boxes != answer(0.5, 0.35):
+        return False
+    return all(any(overlap(box, character) > 0.5 for box in boxes) for character in drawn)
 
 
 def main():
@@ -102,14 +107,14 @@ def main():
     engine = DetectionEngine()
     for name in ("pictures", "calibration"):
         (folder / name).mkdir()
-    for index in range(4):
-        picture(rng, SIZE, 220, 5).save(folder / "calibration" / f"{index}.png")
+    for index in range(6):
+        picture(rng, SIZE, 220, 5)[0].save(folder / "calibration" / f"{index}.png")
     answers = []
     while len(answers) < count:
         # Every third picture is larger than the input.
         width, height = (900, 480) if len(answers) % 3 == 2 else (SIZE, int(rng.integers(160, SIZE)))
-        image = picture(rng, width, height, int(rng.integers(3, 6)))
-        if not clear(engine, image):
+        image, drawn = picture(rng, width, height, int(rng.integers(3, 6)))
+        if not clear(engine, image, drawn):
             continue
         path = folder / "pictures" / f"{len(answers)}.png"
         image.save(path)
