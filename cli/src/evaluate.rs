@@ -72,7 +72,7 @@ struct Answer {
 pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
     let mut model = network::read(&options.model)?;
     let how =
-        network::preprocessing(&model).with_context(|| options.model.display().to_string())?;
+        model.picture_input().with_context(|| options.model.display().to_string())?;
     // Both networks see the same pictures.
     model.preprocessing = Some(how.clone());
     let floats = match &options.floats {
@@ -120,8 +120,8 @@ fn evaluate(
     device: Option<&Device>,
     options: NetworkOptions,
 ) -> anyhow::Result<Vec<Answer>> {
-    let how = network::preprocessing(model)?;
-    let runner = Runner::new(&model.graph, &[&network::picture_dims(&how)], device, options)?;
+    let how = model.picture_input()?;
+    let runner = Runner::new(&model.graph, &[&how.dims()], device, options)?;
     let program = runner.program();
     let classes: usize = program.outputs().iter().map(|&id| program.value(id).elements()).sum();
     let bar = progress(pictures.len())?;

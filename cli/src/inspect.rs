@@ -97,12 +97,13 @@ fn summary(model: &Model) -> String {
         model.graph.inputs().iter().map(|i| format!("{} ({})", i.name, dims(&i.dims))).collect();
     let outputs: Vec<_> = model.graph.outputs().iter().map(|o| o.name.as_str()).collect();
     format!(
-        "{} nodes, {} convolutions; inputs {}; outputs {}; {}",
+        "{} nodes, {} convolutions; inputs {}; outputs {}; {}{}",
         model.graph.nodes().len(),
         model.graph.convolutions().count(),
         inputs.join(", "),
         outputs.join(", "),
         model.labels.as_ref().map_or("no labels".into(), |l| format!("{} labels", l.len())),
+        model.detection.map_or(String::new(), |d| format!("; detections of {:?}", d.head)),
     )
 }
 

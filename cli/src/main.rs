@@ -4,9 +4,11 @@ mod bench;
 mod classify;
 mod compare;
 mod demo;
+mod detect;
 mod device;
 mod devices;
 mod display;
+mod draw;
 mod evaluate;
 mod golden;
 mod inspect;
@@ -15,6 +17,7 @@ mod layers;
 mod network;
 mod picture;
 mod plot;
+mod preset;
 mod quantize;
 mod radv;
 mod run;
@@ -58,6 +61,13 @@ enum Command {
         on: OnDevice,
         #[command(flatten)]
         options: evaluate::Options,
+    },
+    /// Find objects on pictures, and draw their boxes.
+    Detect {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: detect::Options,
     },
     /// Run a network on tensors or a picture.
     Run {
@@ -135,6 +145,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Evaluate { on, options } => {
             evaluate::run(&on.device.unwrap_or_default(), &options)
         }
+        Command::Detect { on, options } => detect::run(&on.device.unwrap_or_default(), &options),
         Command::Run { on, options } => run::run(&on.device.unwrap_or_default(), &options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Compare(options) => compare::run(&options),

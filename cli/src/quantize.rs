@@ -2,13 +2,14 @@
 
 use crate::device::{Device, DeviceChoice};
 use crate::display::{bytes, progress};
+use crate::preset::PictureOptions;
 use crate::{inspect, network, picture};
 use anyhow::{Context, ensure};
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Method, Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, Target};
 use indicatif::ProgressBar;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     /// Names of the classes, one a line, to keep in the model file.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    #[command(flatten)]
+    pictures: PictureOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -87,8 +90,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     );
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        model.labels = Some(text.lines().map(String::from).collect());
+        model.labels = Some(labels(path)?);
     }
     let mut how = QuantizeOptions {
         bits: options.bits,
@@ -101,10 +103,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         keep_float: options.keep_float.clone(),
         overrides: options.layer.clone(),
     };
-    // What the network takes goes into the file, where it is a picture; others need none.
-    if model.preprocessing.is_none() {
-        model.preprocessing = model.picture_input().ok();
-    }
+    options.pictures.apply(&mut model)?;
     let quantized = match &options.calibrate {
         None => {
             with_bar("quantising", |report| Ok(dsconv_net::quantize(&model.graph, &how, report)?))?
@@ -179,6 +178,12 @@ fn on_gpu(
 ) -> dsconv_net::Result<Vec<f32>> {
     let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
     Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
+}
+
+/// The lines of a file.
+pub(crate) fn labels(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(String::from).collect())
 }
 
 /// Shows what a long work reports.

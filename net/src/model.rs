@@ -6,10 +6,11 @@
 //! |---|---|
 //! | `model` | the version of these keys, `1` |
 //! | `graph` | JSON: names of values, inputs, outputs, nodes, integer constants, and which values are floats |
-//! | `preprocessing`, `labels` | JSON, where known |
+//! | `preprocessing`, `labels`, `detection` | JSON, where known |
 //!
 //! Float constants are the file's further tensors, `constant.N` for value N.
 
+use crate::detect::Detector;
 use crate::graph::{Graph, Input, Node, Output, ValueId};
 use crate::tensor::{Data, Tensor};
 use crate::{Error, Result};
@@ -29,6 +30,8 @@ pub struct Model {
     pub preprocessing: Option<Preprocessing>,
     /// Names of the classes, in the output's order.
     pub labels: Option<Vec<String>>,
+    /// How a detection network's output becomes detections.
+    pub detection: Option<Detector>,
 }
 
 /// How an image becomes an input: resized, cropped, `(pixel / 255 - mean) / std` per channel.
@@ -57,6 +60,8 @@ pub enum Fit {
     Crop(f32),
     /// Resize so that all of it fits, and fill the rest with this value, 0 to 1.
     Pad(f32),
+    /// Resize so that all of it fits at the top and the left, and fill the rest with this value, 0 to 1.
+    PadBottomRight(f32),
 }
 
 /// The order of an image's channels.
@@ -173,6 +178,10 @@ impl Model {
         if let Some(labels) = &self.labels {
             metadata.insert("labels".into(), json(labels)?);
         }
+        if let Some(detection) = &self.detection {
+            detection.validate()?;
+            metadata.insert("detection".into(), json(detection)?);
+        }
         Ok(LayerFile { layers: layers.collect(), metadata, tensors })
     }
 
@@ -214,7 +223,10 @@ impl Model {
             optional("preprocessing").map(|text| parse(text, name, "preprocessing")).transpose()?;
         preprocessing.as_ref().map_or(Ok(()), Preprocessing::validate)?;
         let labels = optional("labels").map(|text| parse(text, name, "labels")).transpose()?;
-        Ok(Self { graph, preprocessing, labels })
+        let detection: Option<Detector> =
+            optional("detection").map(|text| parse(text, name, "detection")).transpose()?;
+        detection.as_ref().map_or(Ok(()), Detector::validate)?;
+        Ok(Self { graph, preprocessing, labels, detection })
     }
 }
 
@@ -244,7 +256,7 @@ impl Preprocessing {
             Fit::Crop(share) if !(share > 0.0 && share <= 1.0) => {
                 Err(Error::invalid("preprocessing crop", "above 0, at most 1", share))
             }
-            Fit::Pad(value) if !(0.0..=1.0).contains(&value) => {
+            Fit::Pad(value) | Fit::PadBottomRight(value) if !(0.0..=1.0).contains(&value) => {
                 Err(Error::invalid("preprocessing pad", "0 to 1", value))
             }
             _ => Ok(()),
@@ -254,7 +266,7 @@ impl Preprocessing {
 
 impl From<Graph> for Model {
     fn from(graph: Graph) -> Self {
-        Self { graph, preprocessing: None, labels: None }
+        Self { graph, ..Self::default() }
     }
 }
 

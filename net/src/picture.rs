@@ -1,9 +1,9 @@
 //! Pictures as a network's input, and scores as classes: the same natively and in a browser, bit for bit.
 
 use crate::model::{ChannelOrder, Fit, Preprocessing};
-use crate::{Error, Model, Result};
+use crate::{Error, Model, Placement, Result};
 use image::imageops::{self, FilterType};
-use image::{Rgb, RgbImage};
+use image::{GenericImageView, Rgb, RgbImage};
 use serde::Serialize;
 
 /// Resizes, cuts and normalises: the input's elements. A picture that has the input's size is taken whole.
@@ -22,7 +22,7 @@ pub fn input(picture: &RgbImage, how: &Preprocessing) -> Result<Vec<f32>> {
         ChannelOrder::Bgr => &[2, 1, 0],
         ChannelOrder::Grey => &[0],
     };
-    let picture = fitted(picture, [width, height], how.fit);
+    let picture = fitted(picture, how);
     let value = |x: u32, y: u32, index: usize| {
         let Rgb([r, g, b]) = *picture.get_pixel(x, y);
         let level = match how.channels {
@@ -46,39 +46,23 @@ pub fn input(picture: &RgbImage, how: &Preprocessing) -> Result<Vec<f32>> {
     .collect())
 }
 
-fn fitted(picture: &RgbImage, [width, height]: [u32; 2], fit: Fit) -> RgbImage {
-    let (w, h) = picture.dimensions();
-    if (w, h) == (width, height) {
-        return picture.clone();
-    }
-    let resize = |picture: &RgbImage, width: u32, height: u32| {
-        imageops::resize(picture, width.max(1), height.max(1), FilterType::CatmullRom)
+/// The picture as the input shows it.
+fn fitted(picture: &RgbImage, how: &Preprocessing) -> RgbImage {
+    let Placement { cut, place, .. } = Placement::new(picture.dimensions().into(), how);
+    let [x, y, width, height] = cut;
+    let part = imageops::crop_imm(picture, x, y, width, height);
+    let [x, y, width, height] = place;
+    let part = match part.dimensions() == (width, height) {
+        true => part.to_image(),
+        false => imageops::resize(&*part, width, height, FilterType::CatmullRom),
     };
-    let scale = [f64::from(width) / f64::from(w), f64::from(height) / f64::from(h)];
-    match fit {
-        Fit::Stretch => resize(picture, width, height),
-        Fit::Crop(share) => {
-            // The part of the picture that becomes the input, cut before it is resized.
-            let scale = scale[0].max(scale[1]) / f64::from(share);
-            let side =
-                |length: u32, of: u32| ((f64::from(length) / scale).round() as u32).clamp(1, of);
-            let (cut_w, cut_h) = (side(width, w), side(height, h));
-            let cut = imageops::crop_imm(picture, (w - cut_w) / 2, (h - cut_h) / 2, cut_w, cut_h);
-            resize(&cut.to_image(), width, height)
-        }
-        Fit::Pad(level) => {
-            let scale = scale[0].min(scale[1]);
-            let side = |length: u32| (f64::from(length) * scale).round() as u32;
-            let small = resize(picture, side(w).min(width), side(h).min(height));
+    match how.fit {
+        Fit::Stretch | Fit::Crop(_) => part,
+        Fit::Pad(level) | Fit::PadBottomRight(level) => {
+            let [height, width] = how.size;
             let level = (level * 255.0).round() as u8;
             let mut whole = RgbImage::from_pixel(width, height, Rgb([level; 3]));
-            let at = |whole: u32, part: u32| i64::from((whole - part.min(whole)) / 2);
-            imageops::overlay(
-                &mut whole,
-                &small,
-                at(width, small.width()),
-                at(height, small.height()),
-            );
+            imageops::replace(&mut whole, &part, x.into(), y.into());
             whole
         }
     }
@@ -110,8 +94,8 @@ impl Preprocessing {
 }
 
 impl Model {
-    /// The model's own preprocessing, or else ImageNet's usual one for a network of one input that is a picture,
-    /// 224 pixels where its size is open.
+    /// The model's own preprocessing, or else, for a network of one input that is a picture, that of its
+    /// [detector](Self::detector) (640 pixels where its size is open) or ImageNet's usual one (224 pixels).
     ///
     /// # Errors
     /// A network of another kind.
@@ -123,10 +107,16 @@ impl Model {
             let got = format!("{} inputs", self.graph.inputs().len());
             return Err(Error::invalid("network", "one input, a picture", got));
         };
-        let side = |dim: Option<usize>| u32::try_from(dim.unwrap_or(224)).unwrap_or(u32::MAX);
         match input.dims[..] {
             [_, Some(3) | None, height, width] => {
-                let how = Preprocessing::imagenet([side(height), side(width)]);
+                let size = |open: usize| {
+                    [height, width]
+                        .map(|dim| u32::try_from(dim.unwrap_or(open)).unwrap_or(u32::MAX))
+                };
+                let how = match self.detector(size(640)) {
+                    Some(detector) => detector.head.preprocessing(size(640)),
+                    None => Preprocessing::imagenet(size(224)),
+                };
                 how.validate().map(|()| how)
             }
             _ => {
@@ -209,8 +199,44 @@ mod tests {
         };
         assert!((share(Fit::Stretch) - 0.25).abs() < 0.03);
         assert!((share(Fit::Crop(0.5)) - 1.0).abs() < 0.1, "{}", share(Fit::Crop(0.5)));
-        // A band of one column on each side is filled with white.
-        assert!(share(Fit::Pad(1.0)) > share(Fit::Pad(0.0)) + 0.05);
+        // A band of one column, half of it on each side or all of it at the right, is filled with white.
+        for (white, black) in
+            [(Fit::Pad(1.0), Fit::Pad(0.0)), (Fit::PadBottomRight(1.0), Fit::PadBottomRight(0.0))]
+        {
+            assert!(share(white) > share(black) + 0.05);
+        }
+    }
+
+    #[test]
+    fn what_is_seen_in_the_input_is_found_in_the_picture() {
+        // A white rectangle on black, wherever the picture goes.
+        let (x0, y0, x1, y1) = (180, 90, 260, 150);
+        let white = |x, y| (x0..x1).contains(&x) && (y0..y1).contains(&y);
+        let picture =
+            RgbImage::from_fn(400, 240, |x, y| Rgb([if white(x, y) { 255 } else { 0 }; 3]));
+        for fit in [Fit::Stretch, Fit::Crop(0.875), Fit::Pad(0.0), Fit::PadBottomRight(0.0)] {
+            for size in [[96, 128], [320, 64], [240, 400], [500, 700]] {
+                let how = Preprocessing { size, ..how(fit, ChannelOrder::Grey, false) };
+                let x = input(&picture, &how).unwrap();
+                let bright = |at: &(usize, &f32)| *at.1 > 0.0;
+                let seen = x.iter().enumerate().filter(bright).map(|(at, _)| {
+                    [at % size[1] as usize, at / size[1] as usize].map(|side| side as f32)
+                });
+                let bbox = seen.fold([f32::MAX, f32::MAX, 0.0, 0.0], |b, [x, y]| {
+                    [b[0].min(x), b[1].min(y), b[2].max(x + 1.0), b[3].max(y + 1.0)]
+                });
+                let placement = Placement::new([400, 240], &how);
+                let got = placement.to_picture(bbox);
+                // To the nearest input pixel, as far as the input shows it.
+                let scale =
+                    |axis: usize| placement.cut[axis + 2] as f32 / placement.place[axis + 2] as f32;
+                for (side, expected) in [x0, y0, x1, y1].into_iter().enumerate() {
+                    let [from, length] = [placement.cut[side % 2], placement.cut[side % 2 + 2]];
+                    let error = (got[side] - expected.clamp(from, from + length) as f32).abs();
+                    assert!(error <= 0.5 * scale(side % 2) + 1e-3, "{fit:?} {size:?} {got:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Model files, good and hostile.
 
 use dsconv::{ConvDescriptor, Quantizer};
+use dsconv_net::detect::{Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 use dsconv_net::{Error, Graph, Model};
 
@@ -26,7 +27,8 @@ fn model() -> Model {
         channels_last: false,
     };
     let labels = Some(vec!["cat".into(), "dog \"x\"".into()]);
-    Model { graph, preprocessing: Some(preprocessing), labels }
+    let detection = Some(Detector { confidence: 0.1, ..Detector::new(Head::Yolox) });
+    Model { graph, preprocessing: Some(preprocessing), labels, detection }
 }
 
 #[test]
@@ -67,6 +69,18 @@ fn weights_of_another_geometry_are_refused() {
     let descriptor = ConvDescriptor::new(5, 6, [3, 3]);
     let weights = Quantizer::new(3, 2).unwrap().weights(&descriptor, &[1.0; 270]).unwrap();
     assert!(matches!(graph.set_weights(id, weights), Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn limits_out_of_range_are_refused() {
+    let mut bytes = model().to_bytes().unwrap();
+    let field = br#"confidence\":0.1"#;
+    let at = bytes.windows(field.len()).position(|part| part == field).unwrap();
+    bytes[at + field.len() - 3] = b'7';
+    let message = Model::from_bytes(&bytes).unwrap_err().to_string();
+    assert_eq!(message, "detection confidence: expected 0 to 1, got 7.1");
+    let detection = Some(Detector { iou: f32::INFINITY, ..Detector::new(Head::Yolov9) });
+    assert!(Model { detection, ..model() }.to_bytes().is_err());
 }
 
 #[test]

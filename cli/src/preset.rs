@@ -1,0 +1,128 @@
+//! What `dsconv quantize` is told of the pictures that a network takes.
+
+use dsconv_net::Model;
+use dsconv_net::detect::{Detector, Head};
+use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
+
+#[derive(clap::Args)]
+pub(crate) struct PictureOptions {
+    /// How pictures become the input. A detection network's output tells; other networks take `efficientnet-lite`.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Height and width of the input in pixels, where the network leaves them open.
+    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = size)]
+    size: Option<[u32; 2]>,
+    /// What to do with pictures of another shape.
+    #[arg(long, value_enum)]
+    fit: Option<FitName>,
+    /// Subtracted from each channel of pixels between 0 and 1.
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
+    mean: Option<Vec<f32>>,
+    /// What each channel is then divided by.
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    std: Option<Vec<f32>>,
+    /// Blue, green, red: also the order of --mean and --std.
+    #[arg(long)]
+    bgr: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Preset {
+    /// Centre crop of 7/8, pixels from about -1 to 1.
+    EfficientnetLite,
+    /// Centre crop of 7/8, torchvision's mean and standard deviation of ImageNet.
+    Imagenet,
+    /// Padded at both sides with grey, RGB from 0 to 1; detections.
+    Yolov9,
+    /// Padded at the right and the bottom with grey, BGR from 0 to 255; detections.
+    Yolox,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum FitName {
+    /// Resize both sides, whatever their ratio.
+    Stretch,
+    /// The centre, 7/8 of the shorter side.
+    Crop,
+    /// All of it, with grey at both sides.
+    Pad,
+    /// All of it, with grey at the right and the bottom.
+    PadBottomRight,
+}
+
+impl Preset {
+    fn head(self) -> Option<Head> {
+        match self {
+            Self::EfficientnetLite | Self::Imagenet => None,
+            Self::Yolov9 => Some(Head::Yolov9),
+            Self::Yolox => Some(Head::Yolox),
+        }
+    }
+
+    fn preprocessing(self, size: [u32; 2]) -> Preprocessing {
+        let usual = Preprocessing::imagenet(size);
+        match self {
+            Self::EfficientnetLite => usual,
+            Self::Imagenet => Preprocessing {
+                mean: vec![0.485, 0.456, 0.406],
+                std: vec![0.229, 0.224, 0.225],
+                ..usual
+            },
+            Self::Yolov9 => Head::Yolov9.preprocessing(size),
+            Self::Yolox => Head::Yolox.preprocessing(size),
+        }
+    }
+}
+
+impl PictureOptions {
+    /// Puts into the model what was said; of the rest, what its file or its output tells. Networks whose input is no
+    /// picture stay as they are.
+    pub(crate) fn apply(&self, model: &mut Model) -> anyhow::Result<()> {
+        let said = self.preset.is_some()
+            || self.size.is_some()
+            || self.fit.is_some()
+            || self.mean.is_some()
+            || self.std.is_some()
+            || self.bgr;
+        let mut how = match model.picture_input() {
+            Err(_) if !said => return Ok(()),
+            how => how?,
+        };
+        how.size = self.size.unwrap_or(how.size);
+        if let Some(preset) = self.preset {
+            how = preset.preprocessing(how.size);
+            model.detection = preset.head().map(Detector::new);
+        }
+        how.fit = match self.fit {
+            None => how.fit,
+            Some(FitName::Stretch) => Fit::Stretch,
+            Some(FitName::Crop) => Preprocessing::imagenet(how.size).fit,
+            Some(FitName::Pad) => Head::Yolov9.preprocessing(how.size).fit,
+            Some(FitName::PadBottomRight) => Head::Yolox.preprocessing(how.size).fit,
+        };
+        if self.bgr {
+            how.channels = ChannelOrder::Bgr;
+        }
+        if let Some(mean) = &self.mean {
+            how.mean.clone_from(mean);
+        }
+        if let Some(std) = &self.std {
+            how.std.clone_from(std);
+        }
+        how.validate()?;
+        if self.size.is_some() {
+            // The network must take it.
+            model.graph.specialise(&[&how.dims()])?;
+        }
+        model.detection = model.detector(how.size);
+        model.preprocessing = Some(how);
+        Ok(())
+    }
+}
+
+fn size(text: &str) -> Result<[u32; 2], String> {
+    let sides = text.split_once('x').and_then(|(height, width)| {
+        Some([height.trim().parse().ok()?, width.trim().parse().ok()?])
+    });
+    sides.ok_or_else(|| format!("expected HEIGHTxWIDTH, as 416x416, got {text:?}"))
+}
