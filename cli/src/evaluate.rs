@@ -71,8 +71,7 @@ struct Answer {
 
 pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
     let mut model = network::read(&options.model)?;
-    let how =
-        model.picture_input().with_context(|| options.model.display().to_string())?;
+    let how = model.picture_input().with_context(|| options.model.display().to_string())?;
     // Both networks see the same pictures.
     model.preprocessing = Some(how.clone());
     let floats = match &options.floats {
