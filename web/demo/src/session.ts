@@ -1,0 +1,167 @@
+import { type Classification, Device, DeviceLostError, Network, type Profile } from "dsconv";
+
+/** A network to run: where it comes from is asked when it is loaded. */
+export interface Model {
+  readonly name: string;
+  /** Bits of its integer weights. */
+  readonly bits: number;
+  readonly source: (signal: AbortSignal) => Promise<Response | Uint8Array>;
+}
+
+/** A picture to classify. */
+export interface Picture {
+  readonly name: string;
+  readonly bitmap: ImageBitmap;
+}
+
+/** What happens, in the order in which it happens. */
+export interface Watcher {
+  opened(device: Device): void;
+  /** Bytes that came, of how many where that is known. */
+  loading(model: Model, loaded: number, total?: number): void;
+  loaded(model: Model, network: Network): void;
+  classifying(picture: Picture): void;
+  answered(picture: Picture, answer: Classification): void;
+  measuring(): void;
+  measured(profile: Profile, network: Network): void;
+  /** What was wanted is not to be had; what was there before still is. */
+  failed(error: unknown, step: "open" | "load" | "classify" | "measure"): void;
+  lost(message: string): void;
+}
+
+/**
+ * A device, a network on it and a picture in it. The page says what it wants; one loop goes there step by step,
+ * so that clicks while it works are neither lost nor done twice.
+ */
+export class Session {
+  readonly #watcher: Watcher;
+  #device: Device | undefined;
+  #network: { model: Model; network: Network } | undefined;
+  /** What the last answer was for. */
+  #answered: { picture: Picture; network: Network } | undefined;
+  #model: Model;
+  #picture: Picture | undefined;
+  #measure = false;
+  #loading: AbortController | undefined;
+  #running = false;
+  /** No step is tried again by itself after an error. */
+  #halted = false;
+
+  constructor(model: Model, watcher: Watcher) {
+    this.#model = model;
+    this.#watcher = watcher;
+  }
+
+  /** Wants another network. */
+  use(model: Model): void {
+    if (model !== this.#model) this.#loading?.abort();
+    this.#model = model;
+    this.#go();
+  }
+
+  /** Wants a picture classified. */
+  classify(picture: Picture): void {
+    this.#picture = picture;
+    this.#go();
+  }
+
+  /** Wants each layer's time. */
+  measure(): void {
+    this.#measure = true;
+    this.#go();
+  }
+
+  /** Tries again after an error or a lost device. */
+  restart(): void {
+    this.#go();
+  }
+
+  #go(): void {
+    this.#halted = false;
+    if (!this.#running) void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    while (!this.#halted && (await this.#step()));
+    this.#running = false;
+  }
+
+  /** Does the next thing that is missing; answers whether there was any. */
+  async #step(): Promise<boolean> {
+    if (!this.#device) return this.#try("open", () => this.#open());
+    const device = this.#device;
+    if (this.#network?.model !== this.#model) return this.#try("load", () => this.#load(device, this.#model));
+    const { network } = this.#network;
+    const picture = this.#picture;
+    if (picture && (this.#answered?.picture !== picture || this.#answered.network !== network)) {
+      return this.#try("classify", async () => {
+        this.#watcher.classifying(picture);
+        const answer = await network.classify(picture.bitmap);
+        this.#answered = { picture, network };
+        this.#watcher.answered(picture, answer);
+      });
+    }
+    if (picture && this.#measure) {
+      this.#measure = false;
+      return this.#try("measure", async () => {
+        this.#watcher.measuring();
+        this.#watcher.measured(await network.profile(picture.bitmap), network);
+      });
+    }
+    return false;
+  }
+
+  async #try(step: Parameters<Watcher["failed"]>[1], run: () => Promise<void>): Promise<boolean> {
+    const device = this.#device;
+    try {
+      await run();
+      return true;
+    } catch (error) {
+      this.#halted = true;
+      // Its own promise tells of the loss, and what to do.
+      if (error instanceof DeviceLostError || device !== this.#device) return false;
+      if (step === "load" && this.#network) this.#model = this.#network.model;
+      if (step === "classify") this.#picture = this.#answered?.picture;
+      this.#watcher.failed(error, step);
+      return false;
+    }
+  }
+
+  async #open(): Promise<void> {
+    const device = await Device.open({ powerPreference: "high-performance" });
+    this.#device = device;
+    this.#watcher.opened(device);
+    void device.lost.then(({ message }) => {
+      this.#device = undefined;
+      this.#network = undefined;
+      this.#halted = true;
+      this.#loading?.abort();
+      this.#watcher.lost(message);
+    });
+  }
+
+  async #load(device: Device, model: Model): Promise<void> {
+    const loading = new AbortController();
+    this.#loading = loading;
+    const onProgress = (loaded: number, total?: number) => {
+      if (!loading.signal.aborted) this.#watcher.loading(model, loaded, total);
+    };
+    onProgress(0);
+    let network: Network;
+    try {
+      const source = await model.source(loading.signal);
+      network = await Network.load(device, source, { onProgress, signal: loading.signal });
+    } catch (error) {
+      // Another model was chosen meanwhile, or the device is gone.
+      if (loading.signal.aborted) return;
+      throw error;
+    } finally {
+      this.#loading = undefined;
+    }
+    if (this.#device !== device) return network.dispose();
+    this.#network?.network.dispose();
+    this.#network = { model, network };
+    this.#watcher.loaded(model, network);
+  }
+}
