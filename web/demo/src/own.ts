@@ -92,7 +92,7 @@ async function run(onnx: File, use: (model: OwnModel) => void): Promise<void> {
 }
 
 /** The report, and what to do with the model. */
-function show({ layers }: Quantized, model: Quantised, use: (model: OwnModel) => void): void {
+function show({ layers }: Quantized, model: OwnModel, use: (model: OwnModel) => void): void {
   const floats = layers.reduce((sum, layer) => sum + layer.floatBytes, 0);
   const now = layers.reduce((sum, layer) => sum + layer.bytes, 0);
   if (download) URL.revokeObjectURL(download);
