@@ -2,11 +2,12 @@
 
 use crate::device::DeviceChoice;
 use crate::display::table;
-use crate::network::{self, Class, Runner};
+use crate::network::{self, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::Context;
 use dsconv_net::gpu::{Activations, NetworkOptions};
+use dsconv_net::picture::Class;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,11 +34,10 @@ struct Answer {
 
 pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
     let model = network::read(&options.model)?;
-    let how =
-        network::preprocessing(&model).with_context(|| options.model.display().to_string())?;
+    let how = model.picture_input().with_context(|| options.model.display().to_string())?;
     let device = network::open(choice)?;
     let activations = if options.int8 { Activations::Int8 } else { Activations::F32 };
-    let dims = network::picture_dims(&how);
+    let dims = how.dims();
     let runner =
         Runner::new(&model.graph, &[&dims], device.as_ref(), NetworkOptions { activations })?;
     let mut answers = Vec::new();

@@ -35,10 +35,9 @@ struct Row {
 /// Runs both on the CPU reference, and compares what every convolution gives.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (model, floats) = (network::read(&options.model)?, network::read(&options.floats)?);
-    let how =
-        network::preprocessing(&model).with_context(|| options.model.display().to_string())?;
-    let input = picture::input(&picture::read(&options.input)?, &how)?;
-    let dims = network::picture_dims(&how);
+    let how = model.picture_input().with_context(|| options.model.display().to_string())?;
+    let input = dsconv_net::picture::input(&picture::read(&options.input)?, &how)?;
+    let dims = how.dims();
     let outputs = |graph: &Graph| -> anyhow::Result<Vec<(String, Vec<f32>)>> {
         let program = graph.specialise(&[&dims])?;
         let mut outputs = Vec::new();

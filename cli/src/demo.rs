@@ -30,7 +30,7 @@ const BOUND: f64 = 1e-4;
 pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
     let device = network::open(choice)?;
     let model = Model::from_bytes(MODEL)?;
-    let how = network::preprocessing(&model)?;
+    let how = model.picture_input()?;
     println!(
         "EfficientNet-Lite0, 4-bit weights in blocks of 32, on {}",
         network::describe(device.as_ref())
@@ -39,7 +39,7 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|&(name, bytes)| Ok((name, picture::decode(bytes)?)))
         .collect::<anyhow::Result<Vec<(&str, RgbImage)>>>()?;
-    let dims = network::picture_dims(&how);
+    let dims = how.dims();
     let options = NetworkOptions::default();
     let runner =
         |graph: &Graph, device: Option<&Device>| Runner::new(graph, &[&dims], device, options);
@@ -74,7 +74,7 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
         Some(device) => {
             device.save_cache()?;
             bar.set_message("checking against the CPU reference");
-            let input = picture::input(&pictures[1].1, &how)?;
+            let input = dsconv_net::picture::input(&pictures[1].1, &how)?;
             let (expected, _) = runner(&model.graph, None)?.run(&[&input])?;
             let (got, _) = packed.run(&[&input])?;
             Some(relative_error(&got[0], &expected[0]).context("the network gave no scores")?)

@@ -1,10 +1,10 @@
 //! Networks as commands use them: read from files, run on a device.
 
 use crate::device::{Device, DeviceChoice};
-use crate::picture;
 use anyhow::{Context, bail, ensure};
 use dsconv_net::gpu::{Network, NetworkMemory, NetworkOptions, NetworkPlan};
-use dsconv_net::model::{Fit, Preprocessing};
+use dsconv_net::model::Preprocessing;
+use dsconv_net::picture::{self, Class};
 use dsconv_net::{Graph, Model, Program, cpu, onnx};
 use image::RgbImage;
 use std::path::{Path, PathBuf};
@@ -17,48 +17,6 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Model> {
         (true, _) => Ok(Model { graph: onnx::read(path)?, ..Model::default() }),
         (_, true) => Ok(Model::read(path)?),
         _ => bail!("{}: expected a file named *.safetensors or *.onnx", path.display()),
-    }
-}
-
-/// The preprocessing of a model's file, or ImageNet's usual one for a network of one image input.
-pub(crate) fn preprocessing(model: &Model) -> anyhow::Result<Preprocessing> {
-    if let Some(known) = &model.preprocessing {
-        return Ok(known.clone());
-    }
-    let [input] = model.graph.inputs() else {
-        bail!("expected a network with one input, got {}", model.graph.inputs().len());
-    };
-    let side = |dim: Option<usize>| u32::try_from(dim.unwrap_or(224)).ok();
-    match input.dims[..] {
-        [_, Some(3) | None, height, width] => {
-            let size = [side(height), side(width)];
-            let [Some(height), Some(width)] = size else {
-                bail!("input {:?} is too large", input.name)
-            };
-            Ok(default_preprocessing([height, width]))
-        }
-        _ => bail!("input {:?}: expected a picture (N, 3, H, W), got {:?}", input.name, input.dims),
-    }
-}
-
-/// Centre crop of 7/8, pixels to about -1 to 1: what EfficientNet-Lite was trained with.
-pub(crate) fn default_preprocessing(size: [u32; 2]) -> Preprocessing {
-    Preprocessing {
-        size,
-        fit: Fit::Crop(0.875),
-        mean: vec![127.0 / 255.0; 3],
-        std: vec![128.0 / 255.0; 3],
-        channels: dsconv_net::model::ChannelOrder::Rgb,
-        channels_last: false,
-    }
-}
-
-/// The dims of a picture's input.
-pub(crate) fn picture_dims(how: &Preprocessing) -> Vec<usize> {
-    let [height, width] = how.size.map(|side| side as usize);
-    match how.channels_last {
-        true => vec![1, height, width, how.mean.len()],
-        false => vec![1, how.mean.len(), height, width],
     }
 }
 
@@ -150,36 +108,7 @@ pub(crate) fn describe(device: Option<&Device>) -> String {
     device.map_or("the CPU reference (f64, plain loops)".into(), Device::describe)
 }
 
-/// A class, its name and its score: the probabilities of a network that gives none itself.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub(crate) struct Class {
-    pub(crate) index: usize,
-    pub(crate) label: String,
-    pub(crate) score: f64,
-}
-
-/// The five classes of the highest scores.
-pub(crate) fn top_five(scores: &[f32], labels: Option<&[String]>) -> anyhow::Result<Vec<Class>> {
-    ensure!(scores.iter().all(|s| s.is_finite()), "the network gave scores that are not finite");
-    let sum: f64 = scores.iter().map(|&s| f64::from(s)).sum();
-    let probabilities =
-        scores.iter().all(|&s| (0.0..=1.0).contains(&s)) && (sum - 1.0).abs() < 1e-3;
-    let largest = scores.iter().fold(f32::MIN, |m, &s| m.max(s));
-    let exp = |s: f32| f64::from(s - largest).exp();
-    let total: f64 = scores.iter().map(|&s| exp(s)).sum();
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    let class = |index: usize| Class {
-        index,
-        label: labels
-            .and_then(|labels| labels.get(index))
-            .map_or_else(|| format!("class {index}"), Clone::clone),
-        score: if probabilities { scores[index].into() } else { exp(scores[index]) / total },
-    };
-    Ok(order.into_iter().take(5).map(class).collect())
-}
-
-/// Classifies a picture.
+/// The five likeliest classes of a picture.
 pub(crate) fn classify(
     runner: &Runner,
     model: &Model,
@@ -191,5 +120,5 @@ pub(crate) fn classify(
     let [scores] = &outputs[..] else {
         bail!("expected a network with one output, got {}", outputs.len());
     };
-    Ok((top_five(scores, model.labels.as_deref())?, time))
+    Ok((picture::top(scores, model.labels.as_deref(), 5)?, time))
 }

@@ -103,18 +103,20 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     };
     // What the network takes goes into the file, where it is a picture; others need none.
     if model.preprocessing.is_none() {
-        model.preprocessing = network::preprocessing(&model).ok();
+        model.preprocessing = model.picture_input().ok();
     }
     let quantized = match &options.calibrate {
         None => {
             with_bar("quantising", |report| Ok(dsconv_net::quantize(&model.graph, &how, report)?))?
         }
         Some(folder) => {
-            let input = network::preprocessing(&model)?;
-            let read = |path: PathBuf| Ok(vec![picture::input(&picture::read(&path)?, &input)?]);
+            let input = model.picture_input()?;
+            let read = |path: PathBuf| {
+                Ok(vec![dsconv_net::picture::input(&picture::read(&path)?, &input)?])
+            };
             let paths = network::pictures_in(folder)?;
             let samples: Vec<_> = paths.into_iter().map(read).collect::<anyhow::Result<_>>()?;
-            let dims = network::picture_dims(&input);
+            let dims = input.dims();
             let dims = [dims.as_slice()];
             let device = network::open(choice)?;
             let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match &device {

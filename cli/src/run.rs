@@ -38,9 +38,9 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
             tensors(&options.input, names)?
         }
         false => {
-            let how = network::preprocessing(&model)?;
-            let values = picture::input(&picture::read(&options.input)?, &how)?;
-            vec![(network::picture_dims(&how), values)]
+            let how = model.picture_input()?;
+            let values = dsconv_net::picture::input(&picture::read(&options.input)?, &how)?;
+            vec![(how.dims(), values)]
         }
     };
     let device = network::open(choice)?;

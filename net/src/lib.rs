@@ -40,6 +40,7 @@ mod lower;
 pub mod model;
 pub mod onnx;
 pub mod op;
+pub mod picture;
 pub mod program;
 mod quantize;
 mod resample;

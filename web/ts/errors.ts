@@ -2,7 +2,7 @@
 export type ErrorCode =
   /** No WebGPU, or no adapter: the message says what to enable. */
   | "no-webgpu"
-  /** The WebAssembly module could not be loaded. */
+  /** The WebAssembly module or a model could not be loaded. */
   | "load"
   /** An argument is wrong: the message names it, what was expected and what came. */
   | "invalid-input"
@@ -15,7 +15,9 @@ export type ErrorCode =
   /** The device has no memory left. */
   | "out-of-memory"
   /** WebGPU refused something that this library believed right. */
-  | "gpu";
+  | "gpu"
+  /** The WebAssembly module failed: a defect, or no memory left. */
+  | "internal";
 
 /** Every error of this library. */
 export class DsconvError extends Error {
@@ -30,7 +32,7 @@ export class DsconvError extends Error {
 
 /** There is no WebGPU, or it has no adapter. */
 export class NoWebGpuError extends DsconvError {}
-/** The WebAssembly module could not be loaded. */
+/** The WebAssembly module or a model could not be loaded. */
 export class LoadError extends DsconvError {}
 /** An argument is wrong. */
 export class InvalidInputError extends DsconvError {}
@@ -44,6 +46,8 @@ export class DeviceLostError extends DsconvError {}
 export class OutOfMemoryError extends DsconvError {}
 /** WebGPU refused something. */
 export class GpuError extends DsconvError {}
+/** The WebAssembly module failed. */
+export class InternalError extends DsconvError {}
 
 const classes: Record<ErrorCode, typeof DsconvError> = {
   "no-webgpu": NoWebGpuError,
@@ -54,13 +58,22 @@ const classes: Record<ErrorCode, typeof DsconvError> = {
   "device-lost": DeviceLostError,
   "out-of-memory": OutOfMemoryError,
   gpu: GpuError,
+  internal: InternalError,
 };
 
 /** The module's error as one of the classes; others as they are. */
 export function fromModule(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof DsconvError || !("code" in error)) return error;
-  const code = error.code as ErrorCode;
-  return code in classes ? new classes[code](code, error.message) : error;
+  return isCode(error.code) ? withCode(error.code, error.message) : error;
+}
+
+/** @internal */
+export function withCode(code: ErrorCode, message: string): DsconvError {
+  return new classes[code](code, message);
+}
+
+function isCode(code: unknown): code is ErrorCode {
+  return typeof code === "string" && Object.hasOwn(classes, code);
 }
 
 /** An argument that is not what it should be. */

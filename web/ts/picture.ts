@@ -1,0 +1,65 @@
+import { invalid } from "./errors.js";
+
+/** Pixels: red, green, blue and alpha of each, row by row from the top. Alpha is ignored. */
+export interface Pixels {
+  readonly data: Uint8ClampedArray | Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A picture. One of another page must come with CORS, or the browser hides its pixels. */
+export type Picture =
+  | Pixels
+  | ImageData
+  | ImageBitmap
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | HTMLVideoElement;
+
+/** @internal The pixels of a picture, in its own size. */
+export async function pixels(picture: Picture): Promise<Pixels> {
+  if (typeof picture !== "object" || picture === null) throw invalid("picture", "a picture", picture);
+  if ("data" in picture) {
+    const { data, width, height } = picture;
+    const bytes = data instanceof Uint8ClampedArray || data instanceof Uint8Array;
+    if (!bytes) throw invalid("picture.data", "a Uint8ClampedArray", data);
+    if (data.length !== 4 * width * height) {
+      throw invalid("picture.data", `${4 * width * height} bytes for ${width}x${height} pixels`, data.length);
+    }
+    return { data, width, height };
+  }
+  if (isElement(picture, "HTMLImageElement")) {
+    await picture.decode().catch((error: unknown) => {
+      throw invalid("picture", `an image that can be shown: ${String(error)}`, picture);
+    });
+  }
+  const [width, height] = size(picture);
+  if (!(width > 0 && height > 0)) throw invalid("picture", "one with pixels", `${width}x${height}`);
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  try {
+    context?.drawImage(picture, 0, 0, width, height);
+    const data = context?.getImageData(0, 0, width, height).data;
+    if (data) return { data, width, height };
+  } catch (error) {
+    throw invalid("picture", `one whose pixels can be read: ${String(error)}`, picture);
+  }
+  throw invalid("picture", "one that fits on a canvas", `${width}x${height}`);
+}
+
+type Drawn = Exclude<Picture, Pixels | ImageData>;
+
+/** Width and height in pixels, and not in those of the page. */
+function size(picture: Drawn): [width: number, height: number] {
+  if (isElement(picture, "HTMLImageElement")) return [picture.naturalWidth, picture.naturalHeight];
+  if (isElement(picture, "HTMLVideoElement")) return [picture.videoWidth, picture.videoHeight];
+  return [picture.width, picture.height];
+}
+
+type Elements = { HTMLImageElement: HTMLImageElement; HTMLVideoElement: HTMLVideoElement };
+
+/** Whether it is such an element. Workers have no elements at all. */
+function isElement<Name extends keyof Elements>(value: object, name: Name): value is Elements[Name] {
+  const constructor = (globalThis as Partial<Record<Name, new () => Elements[Name]>>)[name];
+  return constructor !== undefined && value instanceof constructor;
+}

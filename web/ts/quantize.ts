@@ -1,0 +1,110 @@
+import { type ErrorCode, InternalError, withCode } from "./errors.js";
+import type { LayerReport } from "./network.js";
+import { type Picture, type Pixels, pixels } from "./picture.js";
+import { read } from "./source.js";
+
+/** How a picture becomes a network's input: `(pixel / 255 - mean) / std` per channel. */
+export interface Preprocessing {
+  /** The input's `[height, width]`. */
+  size: readonly [number, number];
+  /**
+   * What to do with a picture of another shape: `stretch` it; cut its centre, of which this share of the shorter side
+   * remains; or fit all of it in and fill the rest with this level, 0 to 1.
+   */
+  fit: "stretch" | { crop: number } | { pad: number };
+  /** One per channel. */
+  mean: readonly number[];
+  /** One per channel. */
+  std: readonly number[];
+  /** By default `rgb`. */
+  channels?: "rgb" | "bgr" | "grey";
+  /** Whether channels are the input's last axis; by default its second. */
+  channelsLast?: boolean;
+}
+
+/** How a network is quantised. */
+export interface QuantizeOptions {
+  /** 2 to 8; by default 4. */
+  bits?: number;
+  /** Input channels that share a scale; by default 32. */
+  blockSize?: number;
+  /** How scales are found; by default `min-mse`. */
+  method?: "signed-extreme" | "abs-max" | "min-mse";
+  /** Names of layers that stay floats, with `*` and `?`. */
+  keepFloat?: readonly string[];
+  /** Pictures to fit a scale and a shift per channel on, no labels needed: ten do. It takes seconds for each. */
+  calibration?: readonly Picture[];
+  /** Names of the classes, to keep in the model file. */
+  labels?: readonly string[];
+  /** How pictures become the input, to keep in the model file; by default what is usual for ImageNet. */
+  preprocessing?: Preprocessing;
+  /** Hears of each layer. Starts again with calibration. */
+  onProgress?: (done: number, total: number, layer: string) => void;
+  /** Ends the worker; then {@link quantize} rejects with the signal's reason, as `fetch` does. */
+  signal?: AbortSignal;
+  /** Makes the worker, for bundlers that do not find it: a module worker of this package's `worker.js`. */
+  worker?: () => Worker;
+  /** Where the WebAssembly module is, or its bytes; by default beside the worker's file. */
+  module?: string | URL | BufferSource | WebAssembly.Module;
+}
+
+/** A quantised network. */
+export interface Quantized {
+  /** A model file: for {@link Network.load}, to keep, and for the command `dsconv`. */
+  readonly model: Uint8Array<ArrayBuffer>;
+  readonly layers: readonly LayerReport[];
+}
+
+/** @internal To the worker. */
+export interface Request {
+  onnx: Uint8Array;
+  /** `spec::QuantizeSpec` in JSON. */
+  spec: string;
+  pictures: Pixels[];
+  module: string | BufferSource | WebAssembly.Module | undefined;
+}
+
+/** @internal From the worker. */
+export type Answer =
+  | { progress: [done: number, total: number, layer: string] }
+  | { model: Uint8Array<ArrayBuffer>; layers: string }
+  | { code: ErrorCode | undefined; message: string };
+
+/**
+ * Quantises an ONNX file, or a model file with float weights, in a worker: the page stays live.
+ *
+ * @throws {InvalidInputError} for what is no model or wrong options; {@link UnsupportedError} names all nodes that this
+ *   library does not take.
+ */
+export async function quantize(
+  onnx: ArrayBuffer | Uint8Array | Blob,
+  options: QuantizeOptions = {},
+): Promise<Quantized> {
+  const { calibration = [], onProgress, signal, worker: make, module, ...spec } = options;
+  const request: Request = {
+    onnx: await read(onnx, undefined, signal),
+    spec: JSON.stringify(spec),
+    pictures: await Promise.all(calibration.map(pixels)),
+    module: typeof module === "string" || module instanceof URL ? new URL(module, document.baseURI).href : module,
+  };
+  signal?.throwIfAborted();
+  const worker = make?.() ?? new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  let stop = (): void => {};
+  try {
+    return await new Promise<Quantized>((resolve, reject) => {
+      stop = () => reject(signal?.reason);
+      signal?.addEventListener("abort", stop);
+      worker.onerror = ({ message }) =>
+        reject(new InternalError("internal", `the worker failed: ${message || "its script could not be loaded"}`));
+      worker.onmessage = ({ data }: MessageEvent<Answer>) => {
+        if ("progress" in data) onProgress?.(...data.progress);
+        else if ("model" in data) resolve({ model: data.model, layers: JSON.parse(data.layers) as LayerReport[] });
+        else reject(withCode(data.code ?? "internal", data.message));
+      };
+      worker.postMessage(request);
+    });
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    worker.terminate();
+  }
+}
