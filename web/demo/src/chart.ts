@@ -4,6 +4,7 @@ import { milliseconds } from "./words.js";
 
 const chart = byId("chart");
 const note = byId("layers-note");
+const unmeasured = note.textContent;
 
 /** A bar for each step of the network: integers in colour, floats in grey. */
 export function showProfile({ steps, clock }: Profile, network: Network, software: boolean): void {
@@ -79,4 +80,5 @@ export function showProfile({ steps, clock }: Profile, network: Network, softwar
 /** Takes the chart away: another network is there. */
 export function clearProfile(): void {
   chart.replaceChildren();
+  note.textContent = unmeasured;
 }

@@ -60,6 +60,8 @@ const session = new Session(initial, {
     showMemory(network, wanted.name);
     clearProfile();
     settle();
+    // In software it takes a while: there it waits for its button.
+    if (device && !device.software) session.measure();
   },
   classifying(picture) {
     measure.disabled = true;

@@ -1,5 +1,5 @@
 import { quantize, type Quantized, type QuantizeOptions } from "dsconv";
-import { byId, make, notify } from "./dom.js";
+import { byId, make, notify, staircase } from "./dom.js";
 import { bytes, inWords, times } from "./words.js";
 
 /** A model file made here. */
@@ -139,6 +139,7 @@ export function quantiseForm(use: (model: OwnModel) => void): void {
   const levels = () => {
     byId("own-bits-value").textContent = bits.value;
     byId("own-levels-note").textContent = `${2 ** Number(bits.value)} levels`;
+    byId("own-ramp").replaceChildren(staircase(Number(bits.value)));
   };
   bits.addEventListener("input", levels);
   levels();
