@@ -47,6 +47,13 @@ export function showAnswer(picture: Picture, { classes, milliseconds: time }: Cl
   if (best) live.textContent = `${picture.name}: ${best.label}, ${percent(best.score)}, in ${milliseconds(time)}`;
 }
 
+/** There is no answer: not for this picture, or not from this network. */
+export function clearAnswer(): void {
+  list.replaceChildren();
+  first.textContent = "\u00a0";
+  settle();
+}
+
 /** Nothing is awaited any more. */
 export function settle(): void {
   panel.setAttribute("aria-busy", "false");

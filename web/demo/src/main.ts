@@ -1,6 +1,6 @@
 import "@fontsource-variable/instrument-sans/wght.css";
 import { NoWebGpuError, type Device } from "dsconv";
-import { settle, showAnswer, showPicture, showWorking } from "./answer.js";
+import { clearAnswer, settle, showAnswer, showPicture, showWorking } from "./answer.js";
 import { clearProfile, showProfile } from "./chart.js";
 import { byId, make, notify, staircase } from "./dom.js";
 import { showMemory, showTime } from "./facts.js";
@@ -82,15 +82,17 @@ const session = new Session(initial, {
     measure.textContent = "Measure again";
     showProfile(profile, network, device?.software ?? false);
   },
-  failed(error, step) {
+  failed(error, step, again) {
     loading.hidden = true;
     measure.disabled = !device;
     measure.textContent = "Measure";
-    settle();
+    if (step === "classify") clearAnswer();
+    else settle();
+    choose(session.model);
     const missing = error instanceof NoWebGpuError;
     if (step === "open") chip("missing", missing ? "No WebGPU" : "No GPU");
     const anyway = missing ? " Quantising your own network works without it, below." : "";
-    notify(notice, inWords(error) + anyway, step === "open" || step === "load" ? { name: "Try again", run: () => session.restart() } : undefined);
+    notify(notice, inWords(error) + anyway, { name: "Try again", run: again });
   },
   lost(message) {
     device = undefined;

@@ -31,7 +31,10 @@ let download: string | undefined;
 
 /** Takes an ONNX file for the form, as if it had been picked in it. */
 export function take(onnx: File): void {
-  if (running) return;
+  if (running) {
+    notify(notice, `${onnx.name} has to wait until ${chosen?.name} is done, or cancelled.`);
+    return;
+  }
   chosen = onnx;
   name.textContent = onnx.name;
   note.textContent = bytes(onnx.size);

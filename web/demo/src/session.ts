@@ -24,10 +24,12 @@ export interface Watcher {
   answered(picture: Picture, answer: Classification): void;
   measuring(): void;
   measured(profile: Profile, network: Network): void;
-  /** What was wanted is not to be had; what was there before still is. */
-  failed(error: unknown, step: "open" | "load" | "classify" | "measure"): void;
+  /** What was wanted is not to be had; what was there before still is. `again` wants it once more. */
+  failed(error: unknown, step: Step, again: () => void): void;
   lost(message: string): void;
 }
+
+type Step = "open" | "load" | "classify" | "measure";
 
 /**
  * A device, a network on it and a picture in it. The page says what it wants; one loop goes there step by step,
@@ -52,6 +54,11 @@ export class Session {
     this.#watcher = watcher;
   }
 
+  /** The network that is wanted: after an error, the one that runs. */
+  get model(): Model {
+    return this.#model;
+  }
+
   /** Wants another network. */
   use(model: Model): void {
     if (model !== this.#model) this.#loading?.abort();
@@ -71,7 +78,7 @@ export class Session {
     this.#go();
   }
 
-  /** Tries again after an error or a lost device. */
+  /** Goes on after a lost device. */
   restart(): void {
     this.#go();
   }
@@ -112,18 +119,22 @@ export class Session {
     return false;
   }
 
-  async #try(step: Parameters<Watcher["failed"]>[1], run: () => Promise<void>): Promise<boolean> {
+  async #try(step: Step, run: () => Promise<void>): Promise<boolean> {
     const device = this.#device;
+    const model = this.#model;
     try {
       await run();
       return true;
     } catch (error) {
       this.#halted = true;
-      // Its own promise tells of the loss, and what to do.
-      if (error instanceof DeviceLostError || device !== this.#device) return false;
+      if (device && error instanceof DeviceLostError) this.#gone(device, error.message);
+      // Then there is nothing to add.
+      if (device !== this.#device) return false;
       if (step === "load" && this.#network) this.#model = this.#network.model;
-      if (step === "classify") this.#picture = this.#answered?.picture;
-      this.#watcher.failed(error, step);
+      this.#watcher.failed(error, step, () => {
+        if (step === "measure") this.#measure = true;
+        this.use(model);
+      });
       return false;
     }
   }
@@ -132,13 +143,17 @@ export class Session {
     const device = await Device.open({ powerPreference: "high-performance" });
     this.#device = device;
     this.#watcher.opened(device);
-    void device.lost.then(({ message }) => {
-      this.#device = undefined;
-      this.#network = undefined;
-      this.#halted = true;
-      this.#loading?.abort();
-      this.#watcher.lost(message);
-    });
+    void device.lost.then(({ message }) => this.#gone(device, message));
+  }
+
+  /** A device is lost, with what was on it. An error may tell so before the device does. */
+  #gone(device: Device, message: string): void {
+    if (this.#device !== device) return;
+    this.#device = undefined;
+    this.#network = undefined;
+    this.#halted = true;
+    this.#loading?.abort();
+    this.#watcher.lost(message);
   }
 
   async #load(device: Device, model: Model): Promise<void> {
