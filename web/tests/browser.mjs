@@ -1,44 +1,20 @@
-// The package in a real browser: BROWSER=chromium (the default) or firefox, at BROWSER_PATH if not where Debian has it.
+// The package in a real browser.
 import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import { basename, extname, join, normalize } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import puppeteer from "puppeteer-core";
+import { TYPES, enable, features, launch, withoutWebGpu } from "./launch.mjs";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
 const root = join(web, "..");
-const name = process.env.BROWSER ?? "chromium";
-
-const BROWSERS = {
-  chromium: {
-    browser: "chrome",
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
-    withoutWebGpu: { args: ["--no-sandbox", "--disable-features=WebGPU,WebGPUService"] },
-    // What the message without WebGPU must name.
-    enable: "chrome://flags/#enable-unsafe-webgpu",
-    features: ["subgroups"],
-  },
-  firefox: {
-    browser: "firefox",
-    executablePath: "/usr/bin/firefox-esr",
-    extraPrefsFirefox: { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true },
-    withoutWebGpu: { extraPrefsFirefox: { "dom.webgpu.enabled": false } },
-    enable: "dom.webgpu.enabled",
-    features: ["shader-f16"],
-  },
-};
-const { withoutWebGpu, enable, features, ...settings } = BROWSERS[name];
-if (process.env.BROWSER_PATH) settings.executablePath = process.env.BROWSER_PATH;
 
 let browser;
 let server;
 let address;
 
 const FOLDERS = { dist: join(web, "dist"), page: join(web, "tests/page"), golden: join(root, "cli/tests/golden") };
-const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
 
 async function answer(request, response) {
   const [, folder, ...path] = normalize(new URL(request.url, "http://localhost").pathname).split("/");
@@ -51,9 +27,6 @@ async function answer(request, response) {
     response.writeHead(404).end();
   }
 }
-
-// Software compiles all pipelines of the golden cases in one call, which takes minutes on two cores.
-const launch = (more = {}) => puppeteer.launch({ headless: true, protocolTimeout: 900_000, ...settings, ...more });
 
 before(async () => {
   server = createServer(answer).listen(0, "127.0.0.1");

@@ -1,4 +1,4 @@
-// The page (web/demo) as a person uses it, in headless Chromium. It is served from a folder, as on a static host.
+// The page (web/demo) as a person uses it. It is served from a folder, as on a static host.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -9,22 +9,12 @@ import { after, before, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import puppeteer from "puppeteer-core";
+import { TYPES, enable, launch, name as browserName, withoutWebGpu } from "./launch.mjs";
 import { classifier, large, unknown } from "./onnx.mjs";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
 const root = join(web, "..");
 const FOLDER = "/some/folder/";
-const TYPES = {
-  ".css": "text/css",
-  ".html": "text/html",
-  ".jpg": "image/jpeg",
-  ".js": "text/javascript",
-  ".svg": "image/svg+xml",
-  ".wasm": "application/wasm",
-};
-const ARGUMENTS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
-const WITHOUT_WEBGPU = ["--no-sandbox", "--disable-features=WebGPU,WebGPUService"];
 /** SwiftShader compiles a network's kernels on as few cores as there are. */
 const SLOW = 180_000;
 
@@ -52,15 +42,6 @@ async function listen(port = 0) {
   address = `http://localhost:${server.address().port}${FOLDER}`;
 }
 
-const launch = (args) =>
-  puppeteer.launch({
-    browser: "chrome",
-    executablePath: process.env.BROWSER_PATH ?? "/usr/bin/chromium",
-    headless: true,
-    protocolTimeout: 600_000,
-    args,
-  });
-
 before(async () => {
   files = await mkdtemp(join(tmpdir(), "dsconv-page-"));
   await writeFile(join(files, "classifier.onnx"), classifier());
@@ -69,7 +50,7 @@ before(async () => {
   await writeFile(join(files, "broken.onnx"), "this is no network");
   await writeFile(join(files, "broken.jpg"), "this is no picture");
   await listen();
-  browser = await launch(ARGUMENTS);
+  browser = await launch();
 });
 
 after(async () => {
@@ -297,11 +278,11 @@ test("quantising can be cancelled; what is no network, or has unknown nodes, is 
 });
 
 test("without WebGPU the page says what to enable, and quantises", async () => {
-  const without = await launch(WITHOUT_WEBGPU);
+  const without = await launch(withoutWebGpu);
   try {
     const use = async (page) => {
       await shown(page, "#notice");
-      assert.match(await textOf(page, "#notice"), /chrome:\/\/flags\/#enable-unsafe-webgpu/);
+      assert.ok((await textOf(page, "#notice")).includes(enable));
       await quantise(page, join(root, "net/tests/data/small.onnx"));
       await shown(page, "#result");
     };

@@ -124,7 +124,7 @@ function addChoice(wanted: Model): void {
     checked: wanted === initial,
     onchange: () => session.use(wanted),
   });
-  choices.append(make("label", { className: "choice" }, radio, make("span", { className: "choice-name" }, wanted.name), staircase(wanted.bits)));
+  choices.append(make("label", { className: "choice", title: wanted.name }, radio, make("span", { className: "choice-name" }, wanted.name), staircase(wanted.bits)));
 }
 
 /** Adds a network that was quantised here, in place of the one before, and runs it. */
