@@ -57,8 +57,9 @@ const session = new Session(initial, {
     notify(notice);
     choose(wanted);
     byId("lead-bits").textContent = String(wanted.bits);
-    showMemory(network, wanted.name);
+    showMemory(network, `${wanted.bits} bits`);
     clearProfile();
+    measure.textContent = "Measure";
     settle();
     // In software it takes a while: there it waits for its button.
     if (device && !device.software) session.measure();
