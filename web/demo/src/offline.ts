@@ -14,11 +14,12 @@ export async function model(url: string, signal: AbortSignal): Promise<Response>
   return response;
 }
 
-/** Forgets models that this version of the page doesn't know. */
+/** Forgets models in this page's folder that this version of it doesn't know. */
 async function forget(known: readonly string[]): Promise<void> {
   const store = await caches.open(MODELS);
+  const home = new URL(".", location.href).href;
   const addresses = new Set(known.map((url) => new URL(url, location.href).href));
-  const old = (await store.keys()).filter(({ url }) => !addresses.has(url));
+  const old = (await store.keys()).filter(({ url }) => url.startsWith(home) && !addresses.has(url));
   await Promise.all(old.map((request) => store.delete(request)));
 }
 

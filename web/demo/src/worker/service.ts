@@ -7,13 +7,17 @@ declare const self: ServiceWorkerGlobalScope;
 declare const FILES: string[];
 declare const VERSION: string;
 
-const NAME = `dsconv-page-${VERSION}`;
+const HOME = self.registration.scope;
+const ADDRESSES = FILES.map((file) => new URL(file, HOME).href);
+// One host may serve several of this page, in different folders.
+const PAGE = `dsconv-page ${HOME} `;
+const NAME = PAGE + VERSION;
 
 self.addEventListener("install", (event) => {
   const keep = async () => {
     const cache = await caches.open(NAME);
     // Past the browser's own cache: what is kept must be of one version.
-    await cache.addAll(FILES.map((file) => new Request(file, { cache: "reload" })));
+    await cache.addAll(ADDRESSES.map((address) => new Request(address, { cache: "reload" })));
   };
   event.waitUntil(keep());
 });
@@ -21,7 +25,7 @@ self.addEventListener("install", (event) => {
 self.addEventListener("activate", (event) => {
   const clear = async () => {
     const names = await caches.keys();
-    const old = names.filter((name) => name.startsWith("dsconv-page-") && name !== NAME);
+    const old = names.filter((name) => name.startsWith(PAGE) && name !== NAME);
     await Promise.all(old.map((name) => caches.delete(name)));
     await self.clients.claim();
   };
@@ -30,11 +34,10 @@ self.addEventListener("activate", (event) => {
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method !== "GET" || !request.url.startsWith(self.registration.scope)) return;
-  const answer = async () => {
-    const cache = await caches.open(NAME);
-    return (await cache.match(request.mode === "navigate" ? "./" : request)) ?? fetch(request);
-  };
+  const address = request.mode === "navigate" ? HOME : request.url;
+  // What else there is, models above all, is the page's own matter.
+  if (request.method !== "GET" || !ADDRESSES.includes(address)) return;
+  const answer = async () => (await (await caches.open(NAME)).match(address)) ?? fetch(request);
   event.respondWith(answer());
 });
 
