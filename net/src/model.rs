@@ -117,6 +117,18 @@ impl Model {
         Self::parse(LayerFile::from_bytes(bytes)?, "model file")
     }
 
+    /// Reads a model file's bytes, or ONNX as a model without labels and preprocessing, whichever it is.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Self::from_bytes) or [`onnx::from_bytes`](crate::onnx::from_bytes).
+    pub fn from_any(bytes: &[u8]) -> Result<Self> {
+        // Safetensors start with the length of a JSON object, in eight bytes of which the last are 0.
+        match bytes {
+            [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Self::from_bytes(bytes),
+            _ => Ok(crate::onnx::from_bytes(bytes, None)?.into()),
+        }
+    }
+
     fn file(&self) -> Result<LayerFile> {
         let graph = &self.graph;
         graph.validate()?;

@@ -27,4 +27,4 @@ pub use pipelines::Pipelines;
 pub use plan::{Plan, Tensors, grid};
 pub use profile::Timestamps;
 pub use scope::checked;
-pub use transfer::{download, upload};
+pub use transfer::{download, finished, upload};

@@ -135,4 +135,11 @@ impl Timestamps {
         };
         Ok(ticks.chunks_exact(STRIDE as usize / size_of::<u64>()).map(time).collect())
     }
+
+    /// Frees the memory when what was submitted is done. A browser frees it otherwise when it collects garbage, so
+    /// maybe never.
+    pub fn destroy(self) {
+        self.queries.destroy();
+        self.ticks.destroy();
+    }
 }

@@ -48,26 +48,27 @@ pub fn upload<T: bytemuck::NoUninit>(
     Ok(buffer)
 }
 
-/// Copies a slice of a buffer (with `BufferUsages::COPY_SRC`) to host memory. Submits the copy.
+/// Copies a slice of a buffer (with `BufferUsages::COPY_SRC`) to host memory. The copy is submitted by the call, and
+/// the future waits for it.
 ///
-/// Natively this blocks until the GPU is done; in a browser it does not.
+/// Natively waiting blocks until the GPU is done; in a browser it does not.
 ///
 /// # Errors
 /// [`Error::DeviceLost`], or what the device reports.
-pub async fn download(
+pub fn download(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     slice: wgpu::BufferSlice<'_>,
-) -> Result<Vec<f32>> {
-    read(device, queue, slice).await
+) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+    read(device, queue, slice)
 }
 
 /// [`download`] of any numbers.
-pub(crate) async fn read<T: bytemuck::Pod>(
+pub(crate) fn read<T: bytemuck::Pod>(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     slice: wgpu::BufferSlice<'_>,
-) -> Result<Vec<T>> {
+) -> impl Future<Output = Result<Vec<T>>> + use<T> {
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
     let staging = checked(device, "the download", || {
         let staging = Scratch(device.create_buffer(&wgpu::BufferDescriptor {
@@ -86,18 +87,44 @@ pub(crate) async fn read<T: bytemuck::Pod>(
             let _ = sender.send(result);
         });
         staging
-    })?;
-    // In a browser polling does nothing, and the answer comes by itself.
+    });
+    let device = device.clone();
+    async move {
+        let staging = staging?;
+        wait(&device)?;
+        let lost = |message: &dyn std::fmt::Display| Error::DeviceLost(message.to_string());
+        match receiver.receive().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(lost(&error)),
+            None => return Err(lost(&"the download was dropped")),
+        }
+        let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
+        Ok(bytemuck::pod_collect_to_vec(&mapped))
+    }
+}
+
+/// Waits until all that was submitted so far is done. Natively this blocks; in a browser it does not.
+///
+/// # Errors
+/// [`Error::DeviceLost`]. A browser lets a lost device pass as done.
+pub async fn finished(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<()> {
+    let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+    queue.on_submitted_work_done(move || {
+        // As above.
+        let _ = sender.send(());
+    });
+    wait(device)?;
+    let dropped = || Error::DeviceLost("the device was dropped".into());
+    receiver.receive().await.ok_or_else(dropped)
+}
+
+/// In a browser polling does nothing, and answers come by themselves.
+fn wait(device: &wgpu::Device) -> Result<()> {
+    #[cfg(target_arch = "wasm32")]
+    let _ = device;
     #[cfg(not(target_arch = "wasm32"))]
     device
         .poll(wgpu::PollType::wait_indefinitely())
         .map_err(|e| Error::DeviceLost(e.to_string()))?;
-    let lost = |message: &dyn std::fmt::Display| Error::DeviceLost(message.to_string());
-    match receiver.receive().await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => return Err(lost(&error)),
-        None => return Err(lost(&"the download was dropped")),
-    }
-    let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
-    Ok(bytemuck::pod_collect_to_vec(&mapped))
+    Ok(())
 }

@@ -1,5 +1,6 @@
 use crate::error::to_js;
 use crate::layer::Layer;
+use crate::network::Network;
 use dsconv::gpu::{Pipelines, WANTED_FEATURES, wanted_limits};
 use dsconv::{Error, Result};
 use futures_intrusive::channel::shared::oneshot_channel;
@@ -7,7 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{future_to_promise, spawn_local};
 
@@ -36,7 +37,7 @@ impl Device {
         power_preference: Option<String>,
         on_lost: js_sys::Function,
     ) -> Result<Self, JsValue> {
-        open(power_preference.as_deref(), on_lost).await.map_err(|error| to_js(&error))
+        open(power_preference.as_deref(), on_lost).await.map_err(to_js)
     }
 
     /// The adapter's description, which browsers often leave empty.
@@ -62,8 +63,14 @@ impl Device {
         let shared = self.shared.clone();
         future_to_promise(async move {
             let layer = Layer::make(shared, &spec, &tensors).await;
-            layer.map(JsValue::from).map_err(|error| to_js(&error))
+            layer.map(JsValue::from).map_err(to_js)
         })
+    }
+
+    /// A promise of a network from the bytes of a model file or of ONNX, with integer activations or without.
+    pub fn network(&self, bytes: &[u8], int8: bool) -> js_sys::Promise {
+        let network = Network::make(self.shared.clone(), bytes, int8);
+        begun(async move { network.await.map(JsValue::from).map_err(to_js) })
     }
 
     /// Gives up the device and all of its memory.
@@ -122,17 +129,28 @@ async fn open(power_preference: Option<&str>, on_lost: js_sys::Function) -> Resu
     Ok(Device { shared: Rc::new(Shared { device, queue, pipelines, lost }) })
 }
 
+/// A promise of a future that has begun when this returns. What the module does before the first wait may fail in a
+/// way that ends it: then that is an exception of the call, and not a promise that never settles.
+pub(crate) fn begun(
+    future: impl Future<Output = Result<JsValue, JsValue>> + 'static,
+) -> js_sys::Promise {
+    let mut future = Box::pin(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(value)) => js_sys::Promise::resolve(&value),
+        Poll::Ready(Err(error)) => js_sys::Promise::reject(&error),
+        Poll::Pending => future_to_promise(future),
+    }
+}
+
 impl Shared {
     /// Runs a future whose calls to the GPU all come before its first wait, and adds what the GPU
     /// refuses of them: in a browser that is known later than the calls return.
-    pub(crate) async fn caught<T>(
+    pub(crate) async fn caught<T, E: From<Error>>(
         &self,
         what: &str,
-        future: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        if let Some(reason) = self.lost.get() {
-            return Err(Error::DeviceLost(reason.clone()));
-        }
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.check()?;
         let filters = [
             wgpu::ErrorFilter::Internal,
             wgpu::ErrorFilter::OutOfMemory,
@@ -151,15 +169,21 @@ impl Shared {
         };
         for answer in answers {
             let Some(error) = answer.await else { continue };
-            return Err(if self.is_lost().await {
+            let error = if self.is_lost().await {
                 Error::DeviceLost(self.lost.get().cloned().unwrap_or(error.to_string()))
             } else if matches!(error, wgpu::Error::OutOfMemory { .. }) {
                 Error::OutOfMemory(what.into())
             } else {
                 Error::Gpu { what: what.into(), message: error.to_string() }
-            });
+            };
+            return Err(error.into());
         }
         result
+    }
+
+    /// Fails if the device is known to be lost.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.lost.get().map_or(Ok(()), |reason| Err(Error::DeviceLost(reason.clone())))
     }
 
     /// Whether the device is lost. Its own word comes late, but a lost device maps no buffer.

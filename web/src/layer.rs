@@ -1,6 +1,7 @@
 use crate::device::Shared;
 use crate::error::to_js;
-use crate::spec::{CdsReading, Format, LayerSpec, shape};
+use crate::resident::Resident;
+use crate::spec::{CdsReading, Format, LayerSpec, parse, shape};
 use dsconv::gpu::Layer as GpuLayer;
 use dsconv::{BlockFormat, Cds, DsConvWeights, Error, FloatWeights, Quantizer, Result, Weights};
 use js_sys::{Float32Array, Int32Array};
@@ -37,19 +38,7 @@ extern "C" {
 pub struct Layer {
     shared: Rc<Shared>,
     /// Runs hold it too.
-    layer: RefCell<Option<Rc<Resident>>>,
-}
-
-/// A layer whose memory is freed at once with its last owner, and not some day by the browser.
-#[derive(Debug)]
-struct Resident(Option<GpuLayer>);
-
-impl Drop for Resident {
-    fn drop(&mut self) {
-        if let Some(layer) = self.0.take() {
-            layer.destroy();
-        }
-    }
+    layer: RefCell<Option<Rc<Resident<GpuLayer>>>>,
 }
 
 #[wasm_bindgen]
@@ -71,7 +60,7 @@ impl Layer {
     pub fn output_shape(&self, input: &[f64]) -> Result<Vec<u32>, JsValue> {
         let shape = shape(input)
             .and_then(|input| self.get()?.descriptor().output_shape(input))
-            .map_err(|error| to_js(&error))?;
+            .map_err(to_js)?;
         Ok(vec![shape.batch, shape.channels, shape.height, shape.width])
     }
 
@@ -100,7 +89,7 @@ impl Layer {
             };
             match shared.caught("to run a layer", run).await {
                 Ok(y) => Ok(Float32Array::from(y.as_slice()).into()),
-                Err(error) => Err(to_js(&error)),
+                Err(error) => Err(to_js(error)),
             }
         })
     }
@@ -111,16 +100,8 @@ impl Layer {
     }
 }
 
-impl std::ops::Deref for Resident {
-    type Target = GpuLayer;
-
-    fn deref(&self) -> &GpuLayer {
-        self.0.as_ref().unwrap_or_else(|| unreachable!("only Drop takes it"))
-    }
-}
-
 impl Layer {
-    fn get(&self) -> Result<Rc<Resident>> {
+    fn get(&self) -> Result<Rc<Resident<GpuLayer>>> {
         self.layer.borrow().clone().ok_or_else(|| Error::Invalid {
             field: "layer".into(),
             expected: "one that is not disposed of".into(),
@@ -136,13 +117,13 @@ impl Layer {
     ) -> Result<Self> {
         let layer = shared
             .caught("to make a layer", async {
-                let spec = LayerSpec::parse(spec)?;
+                let spec = parse::<LayerSpec>(spec, "the layer")?;
                 let options = spec.options.layer_options()?;
                 let weights = weights(&spec, tensors)?;
                 GpuLayer::new(&shared.pipelines, &weights, options)
             })
             .await?;
-        Ok(Self { shared, layer: RefCell::new(Some(Rc::new(Resident(Some(layer))))) })
+        Ok(Self { shared, layer: RefCell::new(Some(Rc::new(Resident::new(layer)))) })
     }
 }
 

@@ -8,7 +8,12 @@
 mod device;
 mod error;
 mod layer;
+mod network;
+mod quantize;
+mod resident;
 mod spec;
 
 pub use device::Device;
 pub use layer::Layer;
+pub use network::Network;
+pub use quantize::quantize;

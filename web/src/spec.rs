@@ -4,7 +4,53 @@ use dsconv::gpu::{ActivationFormat, Kernel, LayerOptions};
 use dsconv::{
     Activation, ConvDescriptor, Error, Layout, Method, Partition, Residual, Result, Shape,
 };
+use dsconv_net::QuantizeOptions;
+use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// How a network is quantised, without its calibration's pictures.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct QuantizeSpec {
+    bits: Option<u8>,
+    block_size: Option<u32>,
+    method: Option<MethodName>,
+    #[serde(default)]
+    keep_float: Vec<String>,
+    pub(crate) labels: Option<Vec<String>>,
+    preprocessing: Option<PreprocessingSpec>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PreprocessingSpec {
+    size: [u32; 2],
+    fit: FitSpec,
+    mean: Vec<f32>,
+    std: Vec<f32>,
+    #[serde(default)]
+    channels: ChannelsName,
+    #[serde(default)]
+    channels_last: bool,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum FitSpec {
+    Stretch,
+    Crop(f32),
+    Pad(f32),
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ChannelsName {
+    #[default]
+    Rgb,
+    Bgr,
+    Grey,
+}
 
 /// A layer without its tensors.
 #[derive(Deserialize)]
@@ -137,20 +183,61 @@ enum LayoutName {
     Nhwc,
 }
 
-impl LayerSpec {
-    /// From JSON; an error names the field.
-    pub(crate) fn parse(json: &str) -> Result<Self> {
-        let mut json = serde_json::Deserializer::from_str(json);
-        serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let message = error.inner().to_string();
-            // The place in the JSON says nothing to someone who wrote an object.
-            let message = message.split(" at line ").next().unwrap_or_default().to_string();
-            let (got, expected) =
-                message.split_once(", expected ").unwrap_or((&message, "another value"));
-            let path = error.path().to_string();
-            let field = if path == "." { "the layer".into() } else { path };
-            Error::Invalid { field, expected: expected.into(), got: got.into() }
+/// From JSON; an error names the field, or `whole` for none of them.
+pub(crate) fn parse<T: DeserializeOwned>(json: &str, whole: &str) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let message = error.inner().to_string();
+        // The place in the JSON says nothing to someone who wrote an object.
+        let message = message.split(" at line ").next().unwrap_or_default().to_string();
+        let (got, expected) =
+            message.split_once(", expected ").unwrap_or((&message, "another value"));
+        let path = error.path().to_string();
+        let field = if path == "." { whole.into() } else { path };
+        Error::Invalid { field, expected: expected.into(), got: got.into() }
+    })
+}
+
+impl QuantizeSpec {
+    pub(crate) fn options(&self) -> QuantizeOptions {
+        let default = QuantizeOptions::default();
+        QuantizeOptions {
+            bits: self.bits.unwrap_or(default.bits),
+            block: self.block_size.unwrap_or(default.block),
+            method: self.method.map_or(default.method, MethodName::method),
+            keep_float: self.keep_float.clone(),
+            ..default
+        }
+    }
+
+    pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
+        let spec = self.preprocessing.clone()?;
+        Some(Preprocessing {
+            size: spec.size,
+            fit: match spec.fit {
+                FitSpec::Stretch => Fit::Stretch,
+                FitSpec::Crop(share) => Fit::Crop(share),
+                FitSpec::Pad(level) => Fit::Pad(level),
+            },
+            mean: spec.mean,
+            std: spec.std,
+            channels: match spec.channels {
+                ChannelsName::Rgb => ChannelOrder::Rgb,
+                ChannelsName::Bgr => ChannelOrder::Bgr,
+                ChannelsName::Grey => ChannelOrder::Grey,
+            },
+            channels_last: spec.channels_last,
         })
+    }
+}
+
+impl MethodName {
+    const fn method(self) -> Method {
+        match self {
+            Self::SignedExtreme => Method::SignedExtreme,
+            Self::AbsMax => Method::AbsMax,
+            Self::MinMse => Method::MinMse,
+        }
     }
 }
 
@@ -173,11 +260,7 @@ impl Format {
     }
 
     pub(crate) fn method(&self) -> Method {
-        match self.method {
-            MethodName::SignedExtreme => Method::SignedExtreme,
-            MethodName::AbsMax => Method::AbsMax,
-            MethodName::MinMse => Method::MinMse,
-        }
+        self.method.method()
     }
 }
 
@@ -230,23 +313,25 @@ fn kernel(name: &str) -> Result<Kernel> {
 
 /// A tensor's shape, `[batch, channels, height, width]`.
 pub(crate) fn shape(shape: &[f64]) -> Result<Shape> {
-    let extent = |value: &f64| {
-        let extent = *value as u32;
-        if f64::from(extent) == *value {
-            return Ok(extent);
-        }
-        Err(Error::Invalid {
-            field: "shape".into(),
-            expected: "whole numbers".into(),
-            got: format!("{shape:?}"),
-        })
-    };
-    match shape {
-        [n, c, h, w] => Ok(Shape::new(extent(n)?, extent(c)?, extent(h)?, extent(w)?)),
+    match extents(shape)?[..] {
+        [n, c, h, w] => Ok(Shape::new(n, c, h, w)),
         _ => Err(Error::Invalid {
             field: "shape".into(),
             expected: "[batch, channels, height, width]".into(),
             got: format!("{shape:?}"),
         }),
     }
+}
+
+/// A tensor's extents.
+pub(crate) fn extents(shape: &[f64]) -> Result<Vec<u32>> {
+    let extent = |value: &f64| {
+        let extent = *value as u32;
+        (f64::from(extent) == *value).then_some(extent)
+    };
+    shape.iter().map(extent).collect::<Option<_>>().ok_or_else(|| Error::Invalid {
+        field: "shape".into(),
+        expected: "whole numbers".into(),
+        got: format!("{shape:?}"),
+    })
 }

@@ -60,6 +60,5 @@ type Elements = { HTMLImageElement: HTMLImageElement; HTMLVideoElement: HTMLVide
 
 /** Whether it is such an element. Workers have no elements at all. */
 function isElement<Name extends keyof Elements>(value: object, name: Name): value is Elements[Name] {
-  const constructor = (globalThis as Partial<Record<Name, new () => Elements[Name]>>)[name];
-  return constructor !== undefined && value instanceof constructor;
+  return name in globalThis && value instanceof globalThis[name];
 }

@@ -13,7 +13,8 @@ self.onmessage = async ({ data }: MessageEvent<Request>) => {
     await load(module);
     const progress = (done: number, total: number, layer: string): void => answer({ progress: [done, total, layer] });
     const { model, layers } = await called(() => quantize(onnx, spec, pictures, progress));
-    answer({ model, layers }, [model.buffer]);
+    const bytes = model as Uint8Array<ArrayBuffer>;
+    answer({ model: bytes, layers }, [bytes.buffer]);
   } catch (error) {
     const code = error instanceof DsconvError ? error.code : undefined;
     answer({ code, message: error instanceof Error ? error.message : String(error) });

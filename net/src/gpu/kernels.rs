@@ -69,9 +69,12 @@ impl Dispatch {
 /// A kernel bound to tensors.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    pub(crate) kernel: Kernel,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     grid: [u32; 2],
+    uniform: wgpu::Buffer,
+    table: Option<wgpu::Buffer>,
 }
 
 impl Bound {
@@ -79,6 +82,14 @@ impl Bound {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+
+    /// Frees the geometry; the tensors are the plan's.
+    pub(crate) fn destroy(self) {
+        self.uniform.destroy();
+        if let Some(table) = self.table {
+            table.destroy();
+        }
     }
 }
 
@@ -133,6 +144,10 @@ impl Kernels {
 
     pub(crate) fn compiled(&self) -> usize {
         self.pipelines.len()
+    }
+
+    pub(crate) fn destroy(self) {
+        self.nothing.destroy();
     }
 
     /// The pipeline of a kernel, compiled at its first use.
@@ -202,7 +217,7 @@ impl Kernels {
                 entries: &entries,
             })
         })?;
-        Ok(Bound { pipeline, bind_group, grid })
+        Ok(Bound { kernel: dispatch.kernel, pipeline, bind_group, grid, uniform, table })
     }
 }
 

@@ -112,6 +112,23 @@ impl Network {
         NetworkPlan::new(self, program, &schedule, &layout, memory)
     }
 
+    /// Frees the weights and constants that no program holds any longer. Plans of such programs can't be submitted
+    /// any more.
+    pub fn destroy_unused(&mut self) {
+        let unused = self.layers.extract_if(|_, (weights, _)| weights.strong_count() == 0);
+        unused.for_each(|(_, (_, layers))| destroy_layers(layers));
+        let unused = self.constants.extract_if(|_, (values, _)| values.strong_count() == 0);
+        unused.for_each(|(_, (_, buffer))| buffer.destroy());
+    }
+
+    /// Frees all of the network's memory when what was submitted is done; its plans can't be submitted any more. A
+    /// browser frees it otherwise when it collects garbage, so maybe never.
+    pub fn destroy(self) {
+        self.layers.into_values().for_each(|(_, layers)| destroy_layers(layers));
+        self.constants.into_values().for_each(|(_, buffer)| buffer.destroy());
+        self.kernels.destroy();
+    }
+
     fn schedule(&self, program: &Program) -> Result<Schedule> {
         let int8 = self.options.activations == Activations::Int8;
         Schedule::new(program, int8, self.pipelines.capabilities())
@@ -144,6 +161,11 @@ impl Network {
         self.constants.insert(address, (Arc::downgrade(values), buffer.clone()));
         Ok(buffer)
     }
+}
+
+fn destroy_layers(layers: Vec<(LayerOptions, Arc<Layer>)>) {
+    // Others hold a layer only while a plan is made.
+    layers.into_iter().filter_map(|(_, layer)| Arc::into_inner(layer)).for_each(Layer::destroy);
 }
 
 fn memory_use(schedule: &Schedule, layout: &Layout) -> NetworkMemory {

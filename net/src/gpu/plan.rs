@@ -4,7 +4,8 @@ use super::network::{Network, NetworkMemory};
 use super::schedule::{SCALE, Schedule, Slot, SlotId, Task, Work, has_residual};
 use crate::program::{Program, TensorId};
 use crate::{Error, Result};
-use dsconv::gpu::{Plan, Tensors, check_buffer, checked, download};
+use dsconv::gpu::{Kernel, Plan, Tensors, check_buffer, checked, download};
+use std::ops::Range;
 
 /// Where the tensors of a schedule lie.
 #[derive(Debug)]
@@ -77,19 +78,28 @@ impl End {
 
 #[derive(Debug)]
 enum Recorded {
-    Conv(Plan),
+    Conv(Kernel, Plan),
     Other(Bound),
+}
+
+/// A dispatch of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanStep {
+    /// The name of the program's step, which may take several dispatches.
+    pub name: String,
+    /// The name of the kernel.
+    pub kernel: &'static str,
 }
 
 /// A program with its tensors in device memory, ready to be recorded any number of times.
 #[derive(Debug)]
 pub struct NetworkPlan {
-    device: wgpu::Device,
+    pub(super) device: wgpu::Device,
     dispatches: Vec<Recorded>,
+    steps: Vec<PlanStep>,
     inputs: Vec<End>,
     outputs: Vec<End>,
     memory: NetworkMemory,
-    #[cfg(test)]
     arenas: Vec<wgpu::Buffer>,
 }
 
@@ -146,14 +156,18 @@ impl NetworkPlan {
             }
         }
         let buffers = Buffers { layout, schedule, arenas, constants };
-        let dispatches = schedule
-            .tasks
-            .iter()
-            .map(|task| {
-                let name = &program.steps()[task.step].name;
-                record(network, task, &buffers).map_err(|e| e.in_node(name, "step"))
-            })
-            .collect::<Result<_>>()?;
+        let mut dispatches = Vec::with_capacity(schedule.tasks.len());
+        let mut steps = Vec::with_capacity(schedule.tasks.len());
+        for task in &schedule.tasks {
+            let name = &program.steps()[task.step].name;
+            let recorded = record(network, task, &buffers).map_err(|e| e.in_node(name, "step"))?;
+            let kernel = match &recorded {
+                Recorded::Conv(kernel, _) => kernel.name(),
+                Recorded::Other(bound) => bound.kernel.name(),
+            };
+            steps.push(PlanStep { name: name.clone(), kernel });
+            dispatches.push(recorded);
+        }
         let ends = |ids: &[TensorId], slots: &[SlotId]| -> Result<Vec<End>> {
             ids.iter()
                 .zip(slots)
@@ -167,15 +181,7 @@ impl NetworkPlan {
         };
         let inputs = ends(program.inputs(), &schedule.inputs)?;
         let outputs = ends(program.outputs(), &schedule.outputs)?;
-        Ok(Self {
-            device,
-            dispatches,
-            inputs,
-            outputs,
-            memory,
-            #[cfg(test)]
-            arenas: buffers.arenas,
-        })
+        Ok(Self { device, dispatches, steps, inputs, outputs, memory, arenas: buffers.arenas })
     }
 
     /// Fills all tensors with NaN: what a kernel forgets to write shows.
@@ -203,9 +209,9 @@ impl NetworkPlan {
         self.memory
     }
 
-    /// How many dispatches a run takes.
-    pub fn dispatches(&self) -> usize {
-        self.dispatches.len()
+    /// The dispatches of a run, in their order.
+    pub fn steps(&self) -> &[PlanStep] {
+        &self.steps
     }
 
     /// Records the whole program into a compute pass of its own. Allocates nothing, submits nothing.
@@ -216,10 +222,31 @@ impl NetworkPlan {
             label: Some("dsconv-net"),
             timestamp_writes: None,
         });
-        for dispatch in &self.dispatches {
+        self.record(0..self.dispatches.len(), &mut pass);
+    }
+
+    /// Records a range of the [`steps`](Self::steps) into the host's pass, for instance to time them. All of them must
+    /// run once, in order. Allocates nothing, submits nothing.
+    ///
+    /// # Panics
+    /// For a range past the last step.
+    pub fn record(&self, steps: Range<usize>, pass: &mut wgpu::ComputePass<'_>) {
+        for dispatch in &self.dispatches[steps] {
             match dispatch {
-                Recorded::Conv(plan) => plan.record(&mut pass),
-                Recorded::Other(bound) => bound.record(&mut pass),
+                Recorded::Conv(_, plan) => plan.record(pass),
+                Recorded::Other(bound) => bound.record(pass),
+            }
+        }
+    }
+
+    /// Frees the plan's own memory when what was submitted is done. Commands that are recorded but not submitted
+    /// become invalid. A browser frees it otherwise when it collects garbage, so maybe never.
+    pub fn destroy(self) {
+        self.arenas.iter().for_each(wgpu::Buffer::destroy);
+        for dispatch in self.dispatches {
+            match dispatch {
+                Recorded::Conv(_, plan) => plan.destroy(),
+                Recorded::Other(bound) => bound.destroy(),
             }
         }
     }
@@ -230,6 +257,27 @@ impl NetworkPlan {
     /// # Errors
     /// Inputs of another number or length than the program's, or a lost device.
     pub async fn run(&self, queue: &wgpu::Queue, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+        self.check_inputs(inputs)?;
+        checked(&self.device, "the submission", || {
+            self.write_inputs(queue, inputs);
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                label: Some("dsconv-net run"),
+            });
+            self.encode(&mut encoder);
+            queue.submit([encoder.finish()]);
+        })?;
+        // All copies before the first wait: what is submitted then may be the next run.
+        let copies: Vec<_> =
+            self.outputs.iter().map(|end| download(&self.device, queue, end.slice())).collect();
+        let mut outputs = Vec::with_capacity(copies.len());
+        for copy in copies {
+            outputs.push(copy.await?);
+        }
+        Ok(outputs)
+    }
+
+    /// Checks number and lengths.
+    pub(super) fn check_inputs(&self, inputs: &[&[f32]]) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));
         }
@@ -240,21 +288,14 @@ impl NetworkPlan {
                 return Err(Error::invalid(field, expected, input.len()));
             }
         }
-        checked(&self.device, "the submission", || {
-            for (end, input) in self.inputs.iter().zip(inputs) {
-                queue.write_buffer(&end.buffer, end.offset, bytemuck::cast_slice(input));
-            }
-            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
-                label: Some("dsconv-net run"),
-            });
-            self.encode(&mut encoder);
-            queue.submit([encoder.finish()]);
-        })?;
-        let mut outputs = Vec::with_capacity(self.outputs.len());
-        for end in &self.outputs {
-            outputs.push(download(&self.device, queue, end.slice()).await?);
+        Ok(())
+    }
+
+    /// Writes inputs that are checked.
+    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[&[f32]]) {
+        for (end, input) in self.inputs.iter().zip(inputs) {
+            queue.write_buffer(&end.buffer, end.offset, bytemuck::cast_slice(input));
         }
-        Ok(outputs)
     }
 }
 
@@ -266,11 +307,13 @@ fn record(network: &mut Network, task: &Task, buffers: &Buffers<'_>) -> Result<R
         Work::Conv(conv) => {
             let residual = if has_residual(&conv.options) { Some(reads[1]) } else { None };
             let tensors = Tensors { input: reads[0], residual, output };
-            Recorded::Conv(network.layer(conv)?.plan(conv.input, tensors)?)
+            let layer = network.layer(conv)?;
+            Recorded::Conv(layer.kernel(), layer.plan(conv.input, tensors)?)
         }
         Work::Quantize(conv) => {
             let layer = network.layer(conv)?;
-            Recorded::Conv(layer.plan_quantization(conv.input, SCALE, reads[0], output)?)
+            let plan = layer.plan_quantization(conv.input, SCALE, reads[0], output)?;
+            Recorded::Conv(Kernel::QuantizeActivations, plan)
         }
         Work::Other(dispatch) => {
             let Network { pipelines, kernels, .. } = network;

@@ -235,7 +235,7 @@ fn integer_activations_pass_from_layer_to_layer() {
     let mut network = Network::new(&gpu.1, INT8).unwrap();
     let plan = network.plan(&program).unwrap();
     // One quantisation, then convolutions only.
-    assert_eq!(plan.dispatches(), 4);
+    assert_eq!(plan.steps().len(), 4);
     let on_gpu = run_poisoned(&gpu.0, &plan, &inputs);
 
     let (mut shape, mut values, mut magnitude) = (input, inputs[0].clone(), 0.0);
@@ -279,7 +279,7 @@ fn integer_activations_are_shared_and_floats_kept_where_read() {
     let mut network = Network::new(&gpu.1, INT8).unwrap();
     let plan = network.plan(&program).unwrap();
     // x, and `first` in blocks of 16 and of 8: three quantisations, four convolutions, two sums.
-    assert_eq!(plan.dispatches(), 9);
+    assert_eq!(plan.steps().len(), 9);
     let on_gpu = run_poisoned(&gpu.0, &plan, &inputs);
     let floats = run_on_cpu(&program, &inputs);
     let largest = floats[0].iter().fold(0.0f64, |m, y| m.max(f64::from(y.abs())));

@@ -1,0 +1,102 @@
+use crate::error::to_js;
+use crate::network::{json, rgb, rows};
+use crate::spec::{QuantizeSpec, parse};
+use dsconv_net::picture;
+use dsconv_net::{Model, Result};
+use js_sys::{Function, Uint8Array};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A picture: `data` in RGBA, `width`, `height`. The TypeScript side has checked their types.
+    #[derive(Debug)]
+    pub type Pixels;
+    #[wasm_bindgen(method, getter)]
+    fn data(this: &Pixels) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn width(this: &Pixels) -> u32;
+    #[wasm_bindgen(method, getter)]
+    fn height(this: &Pixels) -> u32;
+}
+
+/// A quantised network.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Quantized {
+    model: Vec<u8>,
+    layers: String,
+}
+
+#[wasm_bindgen]
+impl Quantized {
+    /// The model file's bytes.
+    #[wasm_bindgen(getter)]
+    pub fn model(&self) -> Uint8Array {
+        Uint8Array::from(self.model.as_slice())
+    }
+
+    /// What the layers have become, in JSON.
+    #[wasm_bindgen(getter)]
+    pub fn layers(&self) -> String {
+        self.layers.clone()
+    }
+}
+
+/// Quantises a network; `spec` is a `spec::QuantizeSpec` in JSON. Blocks: for workers. `progress` is called with the
+/// number of layers done, of how many, and the layer's name.
+#[wasm_bindgen]
+pub fn quantize(
+    bytes: &[u8],
+    spec: &str,
+    pictures: Vec<Pixels>,
+    progress: &Function,
+) -> Result<Quantized, JsValue> {
+    quantized(bytes, spec, &pictures, |done, total, layer| {
+        let (done, total) = (done as u32, total as u32);
+        // What the callback throws is the worker's.
+        let _ = progress.call3(&JsValue::NULL, &done.into(), &total.into(), &layer.into());
+    })
+    .map_err(to_js)
+}
+
+fn quantized(
+    bytes: &[u8],
+    spec: &str,
+    pictures: &[Pixels],
+    mut progress: impl FnMut(usize, usize, &str),
+) -> Result<Quantized> {
+    let spec: QuantizeSpec = parse(spec, "the options")?;
+    let mut model = Model::from_any(bytes)?;
+    if let Some(labels) = &spec.labels {
+        model.labels = Some(labels.clone());
+    }
+    if let Some(preprocessing) = spec.preprocessing() {
+        preprocessing.validate()?;
+        model.preprocessing = Some(preprocessing);
+    }
+    // What the network takes goes into the file, where it is a picture; others need none.
+    if model.preprocessing.is_none() {
+        model.preprocessing = model.picture_input().ok();
+    }
+    let mut graph = dsconv_net::quantize(&model.graph, &spec.options(), &mut progress)?;
+    if !pictures.is_empty() {
+        let how = model.picture_input()?;
+        let input = |pixels: &Pixels| {
+            let data = Uint8Array::new(&pixels.data()).to_vec();
+            Ok(vec![picture::input(&rgb(&data, pixels.width(), pixels.height())?, &how)?])
+        };
+        let samples = pictures.iter().map(input).collect::<Result<Vec<_>>>()?;
+        let dims = how.dims();
+        graph = dsconv_net::calibrate(
+            &model.graph,
+            &graph,
+            &samples,
+            &[&dims],
+            &mut dsconv_net::on_cpu,
+            &mut progress,
+        )?;
+    }
+    let layers = json(&rows(&dsconv_net::report(&model.graph, &graph)));
+    let model = Model { graph, ..model }.to_bytes()?;
+    Ok(Quantized { model, layers })
+}
