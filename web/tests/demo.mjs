@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { TYPES, enable, launch, name as browserName, withoutWebGpu } from "./launch.mjs";
+import { TYPES, enable, launch, withoutWebGpu } from "./launch.mjs";
 import { classifier, large, unknown } from "./onnx.mjs";
 
 const web = fileURLToPath(new URL("..", import.meta.url));
@@ -259,6 +259,8 @@ test("a network is quantised, downloaded, and used at once", async () => {
 
 test("quantising can be cancelled; what is no network, or has unknown nodes, is told", async () => {
   await onPage(async (page) => {
+    // SwiftShader keeps the browser from clicks while it compiles.
+    await answerFor(page, "Chelsea");
     await quantise(page, join(files, "large.onnx"));
     await shown(page, "#own-cancel");
     await page.click("#own-cancel");

@@ -8,6 +8,14 @@ const memoryNote = byId("memory-note");
 const time = byId("milliseconds");
 const timeNote = byId("time-note");
 
+/** What the device is called. */
+export async function deviceName({ name, software }: Device): Promise<string> {
+  // Where browsers hide the name they may still tell maker and family.
+  const info = name ? undefined : (await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }))?.info;
+  const family = [info?.vendor, info?.architecture].filter(Boolean).join(" ");
+  return `${name || family || "A GPU that the browser doesn’t name"}${software ? ", in software" : ""}`;
+}
+
 /** What the weights take, beside what they would take in floats. */
 export function showMemory(network: Network, name: string): void {
   const floats = network.layers.reduce((sum, layer) => sum + layer.floatBytes, 0);

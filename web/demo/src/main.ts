@@ -3,7 +3,7 @@ import { NoWebGpuError, type Device } from "dsconv";
 import { clearAnswer, settle, showAnswer, showPicture, showWorking } from "./answer.js";
 import { clearProfile, showProfile } from "./chart.js";
 import { byId, make, notify, staircase } from "./dom.js";
-import { showMemory, showTime } from "./facts.js";
+import { deviceName, showMemory, showTime } from "./facts.js";
 import { keepPage, model } from "./offline.js";
 import { quantiseForm, take, type OwnModel } from "./own.js";
 import { MODELS, PICTURES } from "./samples.js";
@@ -12,7 +12,7 @@ import { bytes, inWords } from "./words.js";
 
 const notice = byId("notice");
 const deviceChip = byId("device");
-const deviceName = byId("device-name");
+const chipText = byId("device-name");
 const choices = byId("choices");
 const loading = byId("loading");
 const loadingBar = byId<HTMLProgressElement>("loading-bar");
@@ -27,7 +27,7 @@ let device: Device | undefined;
 function chip(state: "ready" | "missing", text: string): void {
   deviceChip.dataset.state = state;
   document.body.dataset.gpu = state;
-  deviceName.textContent = text;
+  chipText.textContent = text;
 }
 
 const models: Model[] = MODELS.map(({ bits, url }) => ({
@@ -40,7 +40,8 @@ const initial = models.find(({ bits }) => bits === 4) ?? models[0]!;
 const session = new Session(initial, {
   opened(opened) {
     device = opened;
-    chip("ready", `${opened.name || "A GPU that the browser doesn’t name"}${opened.software ? ", in software" : ""}`);
+    chip("ready", "");
+    void deviceName(opened).then((name) => device === opened && chip("ready", name));
   },
   loading(wanted, loaded, total) {
     loading.hidden = false;
