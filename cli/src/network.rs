@@ -2,7 +2,7 @@
 
 use crate::device::{Device, DeviceChoice};
 use anyhow::{Context, bail, ensure};
-use dsconv_net::gpu::{Network, NetworkMemory, NetworkOptions, NetworkPlan};
+use dsconv_net::gpu::{Network, NetworkMemory, NetworkOptions, NetworkPlan, PlanStep, Profile};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::picture::{self, Class};
 use dsconv_net::{Graph, Model, Program, cpu, onnx};
@@ -76,6 +76,15 @@ impl Runner {
             On::Gpu { plan, queue } => pollster::block_on(plan.run(queue, inputs))?,
         };
         Ok((outputs, started.elapsed()))
+    }
+
+    /// The steps of a run, and how long each takes; `None` on the CPU.
+    pub(crate) fn profile(
+        &self,
+        inputs: &[&[f32]],
+    ) -> anyhow::Result<Option<(&[PlanStep], Profile)>> {
+        let On::Gpu { plan, queue } = &self.on else { return Ok(None) };
+        Ok(Some((plan.steps(), pollster::block_on(plan.profile(queue, inputs))?)))
     }
 
     /// What runs.

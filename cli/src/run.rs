@@ -6,8 +6,9 @@ use crate::network::{self, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::{Context, bail, ensure};
+use comfy_table::Table;
 use dsconv::{FloatTensor, LayerFile};
-use dsconv_net::gpu::{Activations, NetworkOptions};
+use dsconv_net::gpu::{Activations, Clock, NetworkOptions, PlanStep, Profile};
 use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// Integer activations too, where weights are integers.
     #[arg(long)]
     int8: bool,
+    /// Show how long each step takes. Needs a GPU.
+    #[arg(long)]
+    profile: bool,
 }
 
 /// Dims and elements.
@@ -51,6 +55,10 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     // The first run compiles; the second is what runs take.
     let (_, first) = runner.run(&values)?;
     let (outputs, time) = runner.run(&values)?;
+    let profile = match options.profile {
+        true => Some(runner.profile(&values)?.context("--profile: expected a GPU, got the CPU")?),
+        false => None,
+    };
     if let Some(device) = &device {
         device.save_cache()?;
     }
@@ -82,11 +90,29 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         ),
         None => println!(),
     }
+    if let Some((steps, profile)) = profile {
+        println!("{}", profile_table(steps, &profile));
+    }
     if let Some(path) = &options.output {
         file.save(path)?;
         println!("Wrote {}.", path.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The steps with their times, and the sum.
+fn profile_table(steps: &[PlanStep], profile: &Profile) -> Table {
+    let clock = match profile.clock {
+        Clock::Gpu => "ms, by the GPU's clock",
+        Clock::Wall => "ms, with submission",
+    };
+    let mut out = table(&["step", "kernel", clock]);
+    let row = |name: &str, kernel: &str, time| [name.into(), kernel.into(), format!("{time:.3}")];
+    for (step, &time) in steps.iter().zip(&profile.times) {
+        out.add_row(row(&step.name, step.kernel, ms(time)));
+    }
+    out.add_row(row("total", "", ms(profile.times.iter().sum())));
+    out
 }
 
 /// The named float tensors of a file.

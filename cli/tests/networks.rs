@@ -65,6 +65,31 @@ fn classify_gives_five_classes_a_picture() {
 }
 
 #[test]
+fn run_shows_each_step() {
+    let coffee = format!("{PICTURES}/coffee.jpg");
+    let arguments = [&["run", MODEL, "--input", &coffee, "--profile"][..], &device()].concat();
+    let output = dsconv(&arguments);
+    if device().contains(&"cpu") {
+        assert!(text(&output).contains("--profile: expected a GPU"), "{}", text(&output));
+        return;
+    }
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    let time = |line: &str| line.split_whitespace().last().and_then(|word| word.parse().ok());
+    let times: Vec<f64> = told
+        .lines()
+        .filter(|line| line.contains(" conv_"))
+        .map(|line| time(line).unwrap_or_else(|| panic!("no time: {line}")))
+        .collect();
+    // Its convolutions and its classifier.
+    assert_eq!(times.len(), 50, "{told}");
+    let total = told.lines().find(|line| line.trim_start().starts_with("total"));
+    let total: f64 = total.and_then(time).unwrap_or_else(|| panic!("no total: {told}"));
+    assert!(times.iter().all(|&time| time > 0.0), "{told}");
+    assert!(times.iter().sum::<f64>() <= total + 0.1, "{told}");
+}
+
+#[test]
 fn networks_are_quantised_inspected_exported_and_come_back() {
     let folder = folder("networks");
     let path = |name: &str| folder.join(name).display().to_string();

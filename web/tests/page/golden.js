@@ -1,5 +1,6 @@
 // Golden cases (cli/tests/golden/README.md) through the package, on every kernel that takes them.
 import { Device, InvalidInputError, Layer, UnsupportedError } from "/dist/index.js";
+import { countBuffers, rawDevice } from "./gpu.js";
 import { convolve, dequantize, quantizeInput } from "./oracle.js";
 
 /** The bounds of the native tests, as shares of the largest sum of |w||x|. */
@@ -175,36 +176,9 @@ export async function memoryOverRuns(runs) {
   return { during, after, created: count.created() };
 }
 
-/** Counts bytes of buffers that are made and not destroyed. */
-function countBuffers() {
-  const sizes = new Map();
-  let created = 0;
-  const { createBuffer } = GPUDevice.prototype;
-  GPUDevice.prototype.createBuffer = function (descriptor) {
-    const buffer = createBuffer.call(this, descriptor);
-    sizes.set(buffer, descriptor.size);
-    created += 1;
-    return buffer;
-  };
-  const { destroy } = GPUBuffer.prototype;
-  GPUBuffer.prototype.destroy = function () {
-    sizes.delete(this);
-    destroy.call(this);
-  };
-  return {
-    live: () => [...sizes.values()].reduce((sum, size) => sum + size, 0),
-    created: () => created,
-  };
-}
-
 /** A device that goes away: errors say so, and a new device with the layer made again gives the same. */
 export async function deviceLost() {
-  let raw;
-  const { requestDevice } = GPUAdapter.prototype;
-  GPUAdapter.prototype.requestDevice = async function (descriptor) {
-    raw = await requestDevice.call(this, descriptor);
-    return raw;
-  };
+  const raw = rawDevice();
   const geometry = { inChannels: 8, outChannels: 8, kernel: [1, 1] };
   const weights = { weights: new Float32Array(64).map((_, i) => Math.sin(i)), bits: 8, blockSize: 8 };
   const x = new Float32Array(8 * 9).map((_, i) => Math.cos(i));
@@ -221,7 +195,7 @@ export async function deviceLost() {
   const first = await layer.run(x, shape);
   // In the middle of a run, then with the loss known.
   const running = layer.run(x, shape);
-  raw.destroy();
+  raw().destroy();
   await fails("running", running);
   const lost = await device.lost;
   await fails("run", layer.run(x, shape));

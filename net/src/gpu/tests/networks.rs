@@ -4,15 +4,18 @@ use super::{
     Builder, gpu, open, random, random_inputs, run_on_cpu, run_on_gpu, run_poisoned, worst,
 };
 use crate::cpu;
-use crate::gpu::{Activations, Network, NetworkOptions};
+use crate::gpu::{Activations, Clock, Network, NetworkOptions};
 use crate::op::{Binary, PoolKind, Reduction, Unary};
 use crate::program::{Pool, Program, StepOp, TensorId};
+use dsconv::gpu::Gpu;
 use dsconv::{
     Activation, ActivationScale, ConvDescriptor, FloatWeights, Int8Activations, Quantizer,
     Residual, Shape, Weights, reference,
 };
 use fastrand::Rng;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 const INT8: NetworkOptions = NetworkOptions { activations: Activations::Int8 };
 
@@ -182,17 +185,18 @@ fn plans_of_several_batches_share_one_network() {
     }
 }
 
+/// Bytes of device memory in use, once the device has seen that its work is done; `None` where it can't tell.
+fn allocated(gpu: &Gpu) -> Option<u64> {
+    gpu.queue.submit([]);
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let report = gpu.device.generate_allocator_report()?;
+    Some(report.allocations.iter().map(|allocation| allocation.size).sum())
+}
+
 #[test]
 fn memory_is_told_beforehand() {
     // A device of its own: other tests allocate too.
     let Some((gpu, pipelines)) = open() else { return };
-    let allocated = || {
-        gpu.queue.submit([]);
-        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        gpu.device
-            .generate_allocator_report()
-            .map(|report| report.allocations.iter().map(|allocation| allocation.size).sum::<u64>())
-    };
     let mut rng = Rng::new();
     let program = classifier(&mut rng);
     for options in [NetworkOptions::default(), INT8] {
@@ -201,12 +205,12 @@ fn memory_is_told_beforehand() {
         let first = network.plan(&program(1)).unwrap();
         run_poisoned(&gpu, &first, &random_inputs(&mut rng, &program(1)));
         drop((first, network));
-        let Some(before) = allocated() else { return };
+        let Some(before) = allocated(&gpu) else { return };
         let mut network = Network::new(&pipelines, options).unwrap();
         let told = network.memory_use(&program(16)).unwrap();
         let plan = network.plan(&program(16)).unwrap();
         assert_eq!(plan.memory_use(), told);
-        let made = allocated().unwrap() - before;
+        let made = allocated(&gpu).unwrap() - before;
         let ratio = made as f64 / told.total() as f64;
         assert!((0.99..1.01).contains(&ratio), "{made} bytes, told {told:?}");
     }
@@ -285,6 +289,114 @@ fn integer_activations_are_shared_and_floats_kept_where_read() {
     let largest = floats[0].iter().fold(0.0f64, |m, y| m.max(f64::from(y.abs())));
     let error = worst(&on_gpu[0], &floats[0]) / largest;
     assert!(error < 0.05 && error > 0.0, "{error}");
+}
+
+/// A convolution, a depthwise one with a residual, and what is around them: every kind of dispatch.
+fn mixed_program(rng: &mut Rng) -> Program {
+    let descriptor = ConvDescriptor::new(8, 8, [3, 3]).with_padding([1; 4]);
+    let packed = packed_weights(rng, descriptor, 8);
+    let depthwise = float_weights(rng, descriptor.with_groups(8));
+    let mut builder = Builder::default();
+    let x = builder.input(&[1, 8, 6, 5]);
+    let a = builder.conv(&packed, x, Activation::Relu, None);
+    let b = builder.conv(&depthwise, a, Activation::Identity, Some(a));
+    let c = builder.unary(Unary::Neg, b);
+    let y = builder.conv(&packed, c, Activation::Identity, None);
+    builder.output(&[y, b])
+}
+
+#[test]
+fn steps_have_names_and_run_one_by_one() {
+    let Some(gpu) = gpu() else { return };
+    let mut rng = Rng::new();
+    let program = mixed_program(&mut rng);
+    let inputs = random_inputs(&mut rng, &program);
+    let mut network = Network::new(&gpu.1, INT8).unwrap();
+    let plan = network.plan(&program).unwrap();
+    let steps: Vec<_> = plan.steps().iter().map(|step| (step.name.as_str(), step.kernel)).collect();
+    let convolution = steps[1].1;
+    assert!(convolution.starts_with("conv_") && convolution.ends_with("_int8"), "{steps:?}");
+    let expected = [
+        ("s0", "quantize_activations"),
+        ("s0", convolution),
+        ("s1", "conv_depthwise"),
+        ("s2", "unary"),
+        ("s3", "quantize_activations"),
+        ("s3", convolution),
+    ];
+    assert_eq!(steps, expected);
+
+    let whole = run_poisoned(&gpu.0, &plan, &inputs);
+    plan.poison(&gpu.0.queue);
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    for clock in [Clock::Wall, Clock::Gpu] {
+        let timestamps = gpu.0.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        if clock == Clock::Gpu && !timestamps {
+            eprintln!("skipped: the adapter has no timestamps");
+            continue;
+        }
+        let profile = pollster::block_on(plan.profile_by(clock, &gpu.0.queue, &inputs)).unwrap();
+        assert_eq!((profile.clock, profile.times.len()), (clock, steps.len()));
+        assert!(clock == Clock::Gpu || profile.times.iter().all(|time| !time.is_zero()));
+        // Steps one by one compute what the whole does.
+        let slices = (0..2).map(|index| plan.output(index).unwrap());
+        for (slice, expected) in slices.zip(&whole) {
+            let got = dsconv::gpu::download(&gpu.0.device, &gpu.0.queue, slice);
+            assert_eq!(&pollster::block_on(got).unwrap(), expected);
+        }
+    }
+    let wrong = pollster::block_on(plan.profile(&gpu.0.queue, &[])).unwrap_err().to_string();
+    assert_eq!(wrong, "inputs: expected 1, got 0");
+}
+
+#[test]
+fn runs_that_overlap_do_not_meet() {
+    let Some(gpu) = gpu() else { return };
+    let mut rng = Rng::new();
+    let program = mixed_program(&mut rng);
+    let inputs = [random_inputs(&mut rng, &program), random_inputs(&mut rng, &program)];
+    let mut network = Network::new(&gpu.1, NetworkOptions::default()).unwrap();
+    let plan = network.plan(&program).unwrap();
+    let expected = inputs.each_ref().map(|inputs| run_poisoned(&gpu.0, &plan, inputs));
+    // As in a browser: each submits all that it has to before anyone waits.
+    let mut context = Context::from_waker(Waker::noop());
+    let slices = inputs.each_ref().map(|inputs| [inputs[0].as_slice()]);
+    let [first, second] = slices.each_ref().map(|slices| plan.run(&gpu.0.queue, slices));
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let polled = [first.as_mut().poll(&mut context), second.as_mut().poll(&mut context)];
+    for (polled, expected) in polled.into_iter().zip(&expected) {
+        // Natively waiting blocks, so both are ready.
+        let Poll::Ready(outputs) = polled else { panic!("a native run waits without an end") };
+        assert_eq!(&outputs.unwrap(), expected);
+    }
+}
+
+#[test]
+fn destroyed_networks_leave_no_memory() {
+    let Some((gpu, pipelines)) = open() else { return };
+    let mut rng = Rng::new();
+    let program = mixed_program(&mut rng);
+    let inputs = random_inputs(&mut rng, &program);
+    let before = allocated(&gpu);
+    for run in 0..3 {
+        let mut network = Network::new(&pipelines, INT8).unwrap();
+        let plan = network.plan(&program).unwrap();
+        run_poisoned(&gpu, &plan, &inputs);
+        let other = mixed_program(&mut rng);
+        let second = network.plan(&other).unwrap();
+        second.destroy();
+        let with_other = allocated(&gpu);
+        // Weights that nobody holds any longer go, the others stay and still compute.
+        drop(other);
+        network.destroy_unused();
+        assert!(with_other.is_none() || allocated(&gpu) < with_other, "{run}: {with_other:?}");
+        run_poisoned(&gpu, &plan, &inputs);
+        // As a browser does, which drops nothing.
+        let _held = plan.input(0).unwrap().buffer().clone();
+        plan.destroy();
+        network.destroy();
+        assert_eq!(allocated(&gpu), before, "{run}");
+    }
 }
 
 #[test]

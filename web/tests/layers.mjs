@@ -1,71 +1,15 @@
-// The package in a real browser.
+// Layers through the package in a real browser.
 import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
-import { createServer } from "node:http";
-import { basename, extname, join, normalize } from "node:path";
-import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { TYPES, enable, features, launch, withoutWebGpu } from "./launch.mjs";
+import { basename, extname, join } from "node:path";
+import { test } from "node:test";
+import { enable, features, launchWithout, noPackedDot, openPage, pagesOf, root, withoutFeature } from "./harness.mjs";
 
-const web = fileURLToPath(new URL("..", import.meta.url));
-const root = join(web, "..");
-
-let browser;
-let server;
-let address;
-
-const FOLDERS = { dist: join(web, "dist"), page: join(web, "tests/page"), golden: join(root, "cli/tests/golden") };
-
-async function answer(request, response) {
-  const [, folder, ...path] = normalize(new URL(request.url, "http://localhost").pathname).split("/");
-  try {
-    const empty = folder === "";
-    const body = empty ? `<!doctype html><link rel="icon" href="data:,"><title>dsconv</title>` : await readFile(join(FOLDERS[folder], ...path));
-    response.writeHead(200, { "content-type": empty ? "text/html" : (TYPES[extname(request.url)] ?? "application/octet-stream") });
-    response.end(body);
-  } catch {
-    response.writeHead(404).end();
-  }
-}
-
-before(async () => {
-  server = createServer(answer).listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  address = `http://localhost:${server.address().port}/`;
-  browser = await launch();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.close();
-});
-
-/**
- * Calls a function of page/golden.js in a page of its own. `script` runs before it; what the page throws or logs as
- * an error fails the test, unless it is `expected`.
- */
-async function inPage(call, { argument, script, expected, of = browser } = {}) {
-  const page = await of.newPage();
-  const problems = [];
-  page.on("pageerror", (error) => problems.push(String(error)));
-  page.on("console", (message) => {
-    if (["error", "warn"].includes(message.type())) problems.push(message.text());
-  });
-  try {
-    await page.goto(address);
-    // Before the package is loaded, and in the page's own world.
-    if (script) await page.evaluate(`void (${script})`);
-    const run = async (call, argument) => (await import("/page/golden.js"))[call](argument);
-    const result = await page.evaluate(`(${run})(${JSON.stringify(call)}, ${JSON.stringify(argument) ?? "undefined"})`);
-    assert.deepEqual(problems.filter((problem) => !expected?.test(problem)), []);
-    return result;
-  } finally {
-    await page.close();
-  }
-}
+const inPage = pagesOf("/page/golden.js");
+const golden = join(root, "cli/tests/golden");
 
 async function goldenNames() {
-  const names = (await readdir(FOLDERS.golden)).filter((file) => extname(file) === ".safetensors").sort();
+  const names = (await readdir(golden)).filter((file) => extname(file) === ".safetensors").sort();
   assert.ok(names.length >= 32, `golden cases: ${names.length}`);
   return names;
 }
@@ -85,40 +29,6 @@ test("golden cases on every kernel", async (t) => {
   t.diagnostic(`packed dot product: ${result.packedDotProduct}`);
   checkGolden(result, names.length, t);
 });
-
-/** The built-ins of the language feature must be gone, or declared by the shader itself. */
-const noPackedDot = () => {
-  const { get } = Object.getOwnPropertyDescriptor(GPU.prototype, "wgslLanguageFeatures");
-  Object.defineProperty(GPU.prototype, "wgslLanguageFeatures", {
-    get() {
-      return new Set([...get.call(this)].filter((feature) => feature !== "packed_4x8_integer_dot_product"));
-    },
-  });
-  const { createShaderModule } = GPUDevice.prototype;
-  GPUDevice.prototype.createShaderModule = function (descriptor) {
-    for (const [, builtIn] of descriptor.code.matchAll(/\b(dot4[IU]8Packed|(?:un)?pack4x[IU]8(?:Clamp)?)\(/g)) {
-      if (!descriptor.code.includes(`fn ${builtIn}(`)) throw new Error(`${builtIn} is used without the feature`);
-    }
-    return createShaderModule.call(this, descriptor);
-  };
-};
-
-/** An adapter without a feature, which refuses it as a real one would. */
-const withoutFeature = (removed) => {
-  const { get } = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, "features");
-  Object.defineProperty(GPUAdapter.prototype, "features", {
-    get() {
-      return new Set([...get.call(this)].filter((feature) => feature !== removed));
-    },
-  });
-  const { requestDevice } = GPUAdapter.prototype;
-  GPUAdapter.prototype.requestDevice = function (descriptor) {
-    if ([...(descriptor?.requiredFeatures ?? [])].includes(removed)) {
-      return Promise.reject(new TypeError(`the adapter has no ${removed}`));
-    }
-    return requestDevice.call(this, descriptor);
-  };
-};
 
 /** Cases of one width: it is compiling pipelines for each that takes long. */
 async function fewNames() {
@@ -178,8 +88,7 @@ test("every shader is compiled by the browser", async (t) => {
     }
     return { features, compiled, problems };
   };
-  const page = await browser.newPage();
-  await page.goto(address);
+  const page = await openPage();
   const result = await page.evaluate(`(${compile})(${JSON.stringify(shaders)})`);
   await page.close();
   t.diagnostic(`${result.compiled} of ${shaders.length} shaders, with ${result.features.join(", ")}`);
@@ -222,7 +131,7 @@ test("without WebGPU the error says what to enable", async () => {
     assert.match(error.message, new RegExp(enable.replaceAll(".", "\\.")));
   };
   // Switched off in the browser, whose own word on it is no defect.
-  const without = await launch(withoutWebGpu);
+  const without = await launchWithout();
   try {
     check(await inPage("openFails", { of: without, expected: /WebGPU Context Provider/ }));
   } finally {

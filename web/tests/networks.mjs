@@ -1,0 +1,294 @@
+// Whole networks through the package in a real browser, against what the command says natively.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { noPackedDot, openPage, pagesOf, root, routes, trickled, web, withoutFeature } from "./harness.mjs";
+
+const inPage = pagesOf("/page/network.js");
+const MODEL = join(root, "cli/models/efficientnet-lite0-i4.safetensors");
+const SMALL = join(root, "net/tests/data/small.onnx");
+
+let folder;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "dsconv-web-"));
+});
+after(() => rm(folder, { recursive: true }));
+
+/** The command. */
+function dsconv(...options) {
+  const command = join(root, "target/release/dsconv");
+  return execFileSync(command, options, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+}
+
+/** Writes base64 into a file of the test's folder. */
+async function file(name, base64) {
+  const path = join(folder, name);
+  await writeFile(path, Buffer.from(base64, "base64"));
+  return path;
+}
+
+/** Header and bytes of a safetensors file. */
+function safetensors(bytes) {
+  const start = 8 + Number(bytes.readBigUInt64LE());
+  const { __metadata__: metadata, ...tensors } = JSON.parse(bytes.subarray(8, start));
+  return { metadata, tensors, data: bytes.subarray(start) };
+}
+
+/** Floats in such a file. */
+function toSafetensors(name, { data, shape }) {
+  const values = Buffer.from(Float32Array.from(data).buffer);
+  const header = JSON.stringify({ [name]: { dtype: "F32", shape, data_offsets: [0, values.length] } });
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  return Buffer.concat([length, Buffer.from(header), values]);
+}
+
+/** The largest difference as a share of the largest value. */
+function worst(got, expected) {
+  assert.equal(got.length, expected.length);
+  const largest = Math.max(...expected.map(Math.abs));
+  return Math.max(...got.map((value, i) => Math.abs(value - expected[i]))) / largest;
+}
+
+const randomTensor = (shape) => ({
+  data: Array.from({ length: shape.reduce((n, extent) => n * extent) }, () => Math.fround(2 * Math.random() - 1)),
+  shape,
+});
+
+/** Of scores of the same pixels: a probability, so that none is beyond 1. */
+const SCORE_BOUND = 1e-4;
+
+test("pictures get the classes that the command gives them", async (t) => {
+  const names = ["chelsea", "astronaut", "coffee", "rocket"];
+  const page = await inPage("classify", { argument: { names, activations: "f32" } });
+  assert.deepEqual(page.differing, []);
+  const pngs = await Promise.all(page.answers.map(({ name, png }) => file(`${name}.png`, png)));
+  const native = JSON.parse(dsconv("classify", MODEL, ...pngs, "--json"));
+  let largest = 0;
+  for (const [i, { name, classes, milliseconds }] of page.answers.entries()) {
+    const { top } = native[i];
+    assert.deepEqual(classes.map(({ index, label }) => [index, label]), top.map(({ index, label }) => [index, label]));
+    const errors = classes.map(({ score }, place) => Math.abs(score - top[place].score));
+    largest = Math.max(largest, ...errors);
+    assert.ok(milliseconds > 0);
+    t.diagnostic(`${name}: ${classes[0].label} ${classes[0].score.toFixed(3)}, ${milliseconds.toFixed(0)} ms`);
+  }
+  t.diagnostic(`scores differ by at most ${largest.toExponential(1)}`);
+  assert.ok(largest <= SCORE_BOUND, `${largest}`);
+  assert.match(page.answers[0].classes[0].label, /cat/);
+  // The browser's decoder may round otherwise than the command's.
+  const jpeg = JSON.parse(dsconv("classify", MODEL, join(root, "cli/pictures/chelsea.jpg"), "--json"));
+  const indices = (classes) => classes.map(({ index }) => index);
+  assert.deepEqual(indices(page.answers[0].classes), indices(jpeg[0].top));
+});
+
+test("a network tells what `dsconv inspect` tells", async () => {
+  const page = await inPage("classify", { argument: { names: ["coffee"], activations: "int8" } });
+  const rows = JSON.parse(dsconv("inspect", MODEL, "--json"));
+  assert.deepEqual(
+    page.layers.map(({ name, shape, groups, bits, floatBytes, bytes }) => [name, shape, groups, bits, floatBytes, bytes]),
+    rows.map((row) => [row.name, row.shape, row.groups, row.bits, row.float_bytes, row.bytes]),
+  );
+  assert.deepEqual(page.inputs.map(({ shape }) => shape.slice(1)), [[3, 224, 224]]);
+  assert.equal(page.outputs.length, 1);
+  assert.equal(page.labels.length, 1000);
+  // Integer activations too: another way to the same picture.
+  const [{ classes, png }] = page.answers;
+  const [native] = JSON.parse(dsconv("classify", MODEL, await file("int8.png", png), "--int8", "--json"));
+  assert.equal(classes[0].index, native.top[0].index);
+  const { weights, constants, tensors, parameters, total } = page.memoryUse;
+  assert.equal(weights + constants + tensors + parameters, total);
+  const packed = page.layers.reduce((sum, { bytes }) => sum + bytes, 0);
+  assert.ok(weights >= packed && weights < 1.1 * packed, `${weights} bytes of weights, ${packed} packed`);
+});
+
+test("tensors of any shape give what the reference gives", async (t) => {
+  const tensors = [[1, 5, 4, 4], [2, 5, 3, 4], [1, 5, 9, 4]].map(randomTensor);
+  const page = await inPage("runTensors", { argument: tensors });
+  assert.deepEqual(page.inputs, [{ name: "x", shape: [null, 5, null, null] }]);
+  assert.deepEqual(page.ends, [{ name: "y", shape: [6, null] }]);
+  assert.ok(page.same, "runs at once differ from runs in turn");
+  let largest = 0;
+  for (const [i, tensor] of tensors.entries()) {
+    const [input, output] = [join(folder, "input.safetensors"), join(folder, "output.safetensors")];
+    await writeFile(input, toSafetensors("x", tensor));
+    dsconv("run", SMALL, "--input", input, "--output", output, "--device", "cpu");
+    const file = safetensors(await readFile(output));
+    assert.deepEqual(page.outputs[i].shape, file.tensors.y.shape);
+    const values = new Float32Array(Uint8Array.from(file.data).buffer);
+    largest = Math.max(largest, worst(page.outputs[i].data, [...values]));
+  }
+  t.diagnostic(`worst error ${largest.toExponential(1)} of the largest value`);
+  assert.ok(largest <= 4e-6, `${largest}`);
+});
+
+/** Compares model files but for the order of their metadata. */
+async function sameModels(got, path) {
+  const [page, native] = [safetensors(Buffer.from(got, "base64")), safetensors(await readFile(path))];
+  assert.deepEqual(page.metadata, native.metadata);
+  assert.deepEqual(page.tensors, native.tensors);
+  assert.ok(page.data.equals(native.data), "tensors differ");
+}
+
+test("a worker quantises as the command does", async () => {
+  const options = { bits: 3, blockSize: 2, method: "signed-extreme", labels: ["one", "two"] };
+  const page = await inPage("quantized", { argument: { source: "/data/small.onnx", options } });
+  const output = join(folder, "small.safetensors");
+  await writeFile(join(folder, "labels.txt"), "one\ntwo\n");
+  const how = ["--bits", "3", "--block", "2", "--method", "signed-extreme", "--labels", join(folder, "labels.txt")];
+  const rows = JSON.parse(dsconv("quantize", SMALL, output, ...how, "--json"));
+  await sameModels(page.model, output);
+  assert.deepEqual(
+    page.layers.map(({ bits, bytes, weightSnr }) => [bits, bytes, weightSnr]),
+    rows.map(({ bits, bytes, weight_snr_db }) => [bits, bytes, weight_snr_db]),
+  );
+  assert.deepEqual(page.told.at(0), [0, 1, "conv"]);
+});
+
+test("calibration in the worker is the command's, and leaves the page alive", async (t) => {
+  const argument = { source: "/models/efficientnet-lite0-i4.safetensors", options: {}, pictures: ["rocket"] };
+  const started = Date.now();
+  const page = await inPage("quantized", { argument });
+  t.diagnostic(`${Date.now() - started} ms, ${page.ticks} ticks of the page's clock`);
+  // Ten milliseconds apart, if nothing else runs on this machine.
+  assert.ok(page.ticks > 50, `${page.ticks}`);
+  assert.ok(page.told.length >= 50);
+  const output = join(folder, "calibrated.safetensors");
+  const pictures = join(folder, "calibration");
+  await mkdir(pictures);
+  await writeFile(join(pictures, "rocket.png"), Buffer.from(page.pngs[0], "base64"));
+  dsconv("quantize", MODEL, output, "--calibrate", pictures, "--device", "cpu");
+  await sameModels(page.model, output);
+});
+
+test("a quantisation that is aborted ends with its worker", async () => {
+  const { message, workers, after, already } = await inPage("abortQuantize");
+  assert.deepEqual([message, already], ["enough", "enough"]);
+  assert.deepEqual(workers, ["terminated"]);
+  assert.equal(after, 0);
+});
+
+test("integer activations without packed_4x8_integer_dot_product are the same", async () => {
+  const { data, shape } = randomTensor([1, 5, 6, 4]);
+  const output = join(folder, "int8.safetensors");
+  dsconv("quantize", SMALL, output, "--bits", "4", "--block", "8");
+  const argument = { model: (await readFile(output)).toString("base64"), data, shape };
+  const with_ = await inPage("runInt8", { argument });
+  const without = await inPage("runInt8", { argument, script: `(${noPackedDot})()` });
+  assert.equal(without.packedDotProduct, false);
+  assert.deepEqual(without.int8, with_.int8);
+  assert.deepEqual(without.f32, with_.f32);
+  const error = worst(with_.int8, with_.f32);
+  assert.ok(error > 0 && error < 0.02, `${error}`);
+});
+
+test("every source loads, with progress; an abort ends the download", async () => {
+  const page = await inPage("sources", { expected: /404|Failed to load resource|localhost:1|CORS|refused/i });
+  assert.equal(page.size, (await stat(MODEL)).size);
+  assert.equal(page.layers, 1);
+  for (const [name, told] of Object.entries(page.told)) {
+    const loaded = told.map(([bytes]) => bytes);
+    assert.ok(told.length > 0 && loaded.every((bytes, i) => i === 0 || bytes > loaded[i - 1]), name);
+    assert.deepEqual(told.at(-1), [page.size, page.size], name);
+  }
+  assert.ok(page.told.string.length > 1, "a download is told in parts");
+  assert.deepEqual([page.missing.name, page.missing.code], ["LoadError", "load"]);
+  assert.match(page.missing.message, /nothing\.onnx: 404/);
+  assert.equal(page.nowhere.name, "LoadError");
+  assert.equal(page.aborted, "enough");
+  for (let wait = 0; trickled() === 0 && wait < 100; wait += 1) await new Promise((done) => setTimeout(done, 50));
+  assert.equal(trickled(), 1, "the server still sends");
+});
+
+test("damaged models are errors, and the module lives on", async (t) => {
+  const seed = Number(process.env.DSCONV_SEED ?? 1 + Math.floor(Math.random() * 2 ** 31));
+  t.diagnostic(`DSCONV_SEED=${seed}`);
+  const page = await inPage("hostile", { argument: { seed, rounds: 150 } });
+  t.diagnostic(`${page.counts.refused} refused, ${page.counts.loaded} loaded`);
+  assert.deepEqual(page.wrong, []);
+  assert.ok(page.counts.refused > 150 && page.counts.refused + page.counts.loaded > 500);
+  assert.equal(page.inWorker.name, "InvalidInputError");
+  assert.equal(page.unsupported.name, "UnsupportedError");
+  for (const word of ["Rule", "Mux", "relu", "mul"]) assert.ok(page.unsupported.message.includes(word), word);
+  assert.ok(page.alive);
+});
+
+test("bad input is an error that names the field", async () => {
+  const { count, wrong } = await inPage("badInput");
+  assert.deepEqual(wrong, []);
+  assert.ok(count > 20);
+});
+
+test("memory stays flat over 50 networks", async (t) => {
+  const { during, after: left, sizes, created } = await inPage("memoryOverRuns", { argument: 50 });
+  t.diagnostic(`${during} bytes with a network, ${left} without, ${created} buffers made, module ${sizes.at(-1)} bytes`);
+  assert.deepEqual(left, [0]);
+  // Floats and integers.
+  assert.ok(during.length <= 2, `${during}`);
+  assert.equal(sizes.at(-1), sizes[9], `${sizes}`);
+});
+
+test("a lost device is an error, and the network loads on a new one", async () => {
+  const { codes, same } = await inPage("deviceLost");
+  assert.deepEqual(codes, ["running", "run", "load"].map((what) => `${what}: DeviceLostError device-lost`));
+  assert.ok(same);
+});
+
+/** An adapter that does not say that it is software, whose timestamps are no times. */
+const likeHardware = () => {
+  Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { value: false });
+};
+
+for (const [clock, script] of [
+  ["gpu", `(${likeHardware})()`],
+  ["wall", `(${likeHardware})(), (${withoutFeature})("timestamp-query")`],
+]) {
+  test(`every step is timed, by the ${clock} clock`, async (t) => {
+    const { steps, milliseconds, layers, ...profile } = await inPage("profile", { script });
+    assert.equal(profile.clock, clock);
+    const sum = steps.reduce((sum, step) => sum + step.milliseconds, 0);
+    const slowest = steps.reduce((a, b) => (b.milliseconds > a.milliseconds ? b : a));
+    t.diagnostic(`${steps.length} steps: ${sum.toFixed(0)} ms, a run ${milliseconds.toFixed(0)} ms`);
+    t.diagnostic(`the slowest: ${slowest.name} (${slowest.kernel}), ${slowest.milliseconds.toFixed(1)} ms`);
+    const convolutions = steps.filter(({ kernel }) => kernel.startsWith("conv_")).map(({ name }) => name);
+    assert.deepEqual(convolutions, layers);
+    assert.ok(steps.every((step) => step.milliseconds >= 0) && sum > 0);
+  });
+}
+
+test("the README's examples run", async (t) => {
+  const text = await readFile(join(root, "README.md"), "utf8");
+  const examples = [...text.matchAll(/^```js\n(.*?)^```/gms)].map(([, code]) => code);
+  assert.ok(examples.length >= 2, `${examples.length} examples`);
+  routes.set("/model.safetensors", await readFile(MODEL));
+  routes.set("/network.onnx", await readFile(SMALL));
+  routes.set("/cat.jpg", await readFile(join(root, "cli/pictures/chelsea.jpg")));
+  for (const [i, code] of examples.entries()) {
+    const path = `/example${i}.js`;
+    routes.set(path, code);
+    const page = await openPage();
+    const said = [];
+    const problems = [];
+    page.on("console", (message) => (message.type() === "log" ? said : problems).push(message.text()));
+    page.on("pageerror", (error) => problems.push(String(error)));
+    await page.evaluate(`import("${path}").then(() => {})`);
+    t.diagnostic(`${i}: ${said.join("; ")}`);
+    assert.deepEqual(problems, []);
+    await page.close();
+  }
+});
+
+test("the package is small", async (t) => {
+  const files = await Promise.all(
+    ["dist", "dist/module"].map(async (part) => {
+      const names = (await readdir(join(web, part))).filter((name) => /\.(js|wasm)$/.test(name));
+      return Promise.all(names.map(async (name) => (await stat(join(web, part, name))).size));
+    }),
+  );
+  const total = files.flat().reduce((sum, size) => sum + size);
+  t.diagnostic(`${total} bytes of WebAssembly and JavaScript`);
+  assert.ok(total > 100_000 && total <= 1_500_000, `${total} bytes`);
+});
