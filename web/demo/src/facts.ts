@@ -36,9 +36,13 @@ export function showMemory(network: Network, name: string): void {
 }
 
 /** How long a picture took, and on what. */
-export function showTime(taken: number, device: Device): void {
+export function showTime(taken: number, device: Device, first: boolean): void {
   time.textContent = milliseconds(taken);
-  timeNote.textContent = device.software
-    ? "From pixels to scores, on a software device: a processor plays the GPU here, so this is not a GPU’s time."
-    : "From pixels to scores, on your GPU.";
+  const notes = [
+    device.software
+      ? "From pixels to scores, on a software device: a processor plays the GPU here, so this is not a GPU’s time."
+      : "From pixels to scores, on your GPU.",
+    first ? "A network’s first picture also waits until its kernels are compiled; the next one does not." : "",
+  ];
+  timeNote.textContent = notes.filter(Boolean).join(" ");
 }

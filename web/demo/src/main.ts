@@ -69,11 +69,11 @@ const session = new Session(initial, {
     measure.disabled = true;
     showWorking(`Looking at ${picture.name}`);
   },
-  answered(picture, answer) {
+  answered(picture, answer, first) {
     notify(notice);
     measure.disabled = false;
     showAnswer(picture, answer);
-    if (device) showTime(answer.milliseconds, device);
+    if (device) showTime(answer.milliseconds, device, first);
   },
   measuring() {
     measure.disabled = true;

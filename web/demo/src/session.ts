@@ -21,7 +21,8 @@ export interface Watcher {
   loading(model: Model, loaded: number, total?: number): void;
   loaded(model: Model, network: Network): void;
   classifying(picture: Picture): void;
-  answered(picture: Picture, answer: Classification): void;
+  /** `first` of this network, which waits for its kernels to be compiled. */
+  answered(picture: Picture, answer: Classification, first: boolean): void;
   measuring(): void;
   measured(profile: Profile, network: Network): void;
   /** What was wanted is not to be had; what was there before still is. `again` wants it once more. */
@@ -105,8 +106,9 @@ export class Session {
       return this.#try("classify", async () => {
         this.#watcher.classifying(picture);
         const answer = await network.classify(picture.bitmap);
+        const first = this.#answered?.network !== network;
         this.#answered = { picture, network };
-        this.#watcher.answered(picture, answer);
+        this.#watcher.answered(picture, answer, first);
       });
     }
     if (picture && this.#measure) {
