@@ -264,6 +264,8 @@ test("a network is quantised, downloaded, and used at once", async () => {
     await shown(page, "#notice");
     assert.match(await textOf(page, "#notice"), /picture/i);
 
+    const pictures = ["chelsea", "coffee"].map((name) => join(root, `cli/pictures/${name}.jpg`));
+    await (await page.$("#own-pictures")).uploadFile(...pictures);
     await quantise(page, join(files, "classifier.onnx"), { bits: 6 });
     await page.waitForFunction(() => document.querySelector("#result a")?.download === "classifier-i6.safetensors");
     await page.click("#result button");

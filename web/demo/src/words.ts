@@ -8,7 +8,7 @@ export function bytes(count: number): string {
 
 /** A time with as many digits as it deserves. */
 export function milliseconds(time: number): string {
-  if (time >= 9950) return `${(time / 1000).toFixed(1)} s`;
+  if (time >= 999.5) return `${(time / 1000).toFixed(time < 9995 ? 2 : 1)} s`;
   return `${time.toFixed(time < 9.95 ? (time < 0.995 ? 2 : 1) : 0)} ms`;
 }
 
