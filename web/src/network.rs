@@ -137,12 +137,12 @@ impl Network {
     }
 
     /// A promise of a `Classification` in JSON. `rgba` are the pixels of a picture.
-    pub fn classify(&self, rgba: &[u8], width: u32, height: u32, top: usize) -> Promise {
-        let shared = self.shared.clone();
-        let ready = self.with_picture(rgba, width, height);
+    pub fn classify(&self, rgba: Vec<u8>, width: u32, height: u32, top: usize) -> Promise {
+        let (shared, loaded) = (self.shared.clone(), self.get());
         begun(async move {
             let run = async {
-                let (loaded, prepared, input) = ready?;
+                let loaded = loaded?;
+                let (prepared, input) = loaded.for_picture(&rgba, width, height)?;
                 let started = Instant::now();
                 let outputs = prepared.plan.run(&shared.queue, &[&input]).await?;
                 let milliseconds = started.elapsed().as_secs_f64() * 1e3;
@@ -177,17 +177,22 @@ impl Network {
     }
 
     /// A promise of a `Profile` in JSON. `rgba` are the pixels of a picture.
-    pub fn profile(&self, rgba: &[u8], width: u32, height: u32) -> Promise {
-        let shared = self.shared.clone();
-        let ready = self.with_picture(rgba, width, height);
+    pub fn profile(&self, rgba: Vec<u8>, width: u32, height: u32) -> Promise {
+        let (shared, loaded) = (self.shared.clone(), self.get());
         begun(async move {
             let profile = async {
-                let (_loaded, prepared, input) = ready?;
-                let (plan, queue) = (&prepared.plan, &shared.queue);
+                // Its weights stay until this is done.
+                let loaded = loaded?;
                 // The first run compiles; and what WebGPU refuses shows in it, which is all before the first wait.
-                shared.caught("to run a network", plan.run(queue, &[&input])).await?;
-                let profile = plan.profile(queue, &[&input]).await?;
-                finished(&shared.device, queue).await?;
+                let run = async {
+                    let (prepared, input) = loaded.for_picture(&rgba, width, height)?;
+                    prepared.plan.run(&shared.queue, &[&input]).await?;
+                    Ok::<_, Error>((prepared, input))
+                };
+                let (prepared, input) = shared.caught("to run a network", run).await?;
+                let plan = &prepared.plan;
+                let profile = plan.profile(&shared.queue, &[&input]).await?;
+                finished(&shared.device, &shared.queue).await?;
                 shared.check()?;
                 let steps = plan.steps().iter().zip(&profile.times);
                 let steps = steps.map(|(step, time)| Step {
@@ -246,32 +251,33 @@ impl Network {
         let disposed = || invalid("network", "one that is not disposed of", "one that is");
         self.loaded.borrow().clone().ok_or_else(disposed)
     }
+}
+
+impl Loaded {
+    /// What runs will ask for, where the model tells: one picture, or inputs of known sizes, one at a time.
+    fn usual_dims(&self) -> Option<Vec<Vec<usize>>> {
+        if let Some(how) = &self.model.preprocessing {
+            return Some(vec![how.dims()]);
+        }
+        let known = |dims: &[Option<usize>]| -> Option<Vec<usize>> {
+            let dims = dims.iter().enumerate();
+            dims.map(|(axis, dim)| dim.or((axis == 0).then_some(1))).collect()
+        };
+        self.model.graph.inputs().iter().map(|input| known(&input.dims)).collect()
+    }
 
     /// The plan for a picture, and the picture as its input.
-    fn with_picture(
+    fn for_picture(
         &self,
         rgba: &[u8],
         width: u32,
         height: u32,
-    ) -> Result<(Rc<Loaded>, Rc<Prepared>, Vec<f32>)> {
-        self.shared.check()?;
-        let loaded = self.get()?;
-        let how = loaded.model.picture_input()?;
+    ) -> Result<(Rc<Prepared>, Vec<f32>)> {
+        let how = self.model.picture_input()?;
         let picture = rgb(rgba, width, height)?;
         // Sizes are checked before the input is made.
-        let prepared = loaded.prepare(vec![how.dims()])?;
-        let input = picture::input(&picture, &how)?;
-        Ok((loaded, prepared, input))
-    }
-}
-
-impl Loaded {
-    /// What runs will most likely ask for.
-    fn usual_dims(&self) -> Option<Vec<Vec<usize>>> {
-        let whole = |dims: &[Option<usize>]| dims.iter().copied().collect::<Option<Vec<_>>>();
-        let known = self.model.graph.inputs().iter().map(|input| whole(&input.dims));
-        let picture = || Some(vec![self.model.picture_input().ok()?.dims()]);
-        picture().or_else(|| known.collect())
+        let prepared = self.prepare(vec![how.dims()])?;
+        Ok((prepared, picture::input(&picture, &how)?))
     }
 
     /// The plan for inputs of those shapes. One of other shapes is freed as soon as no run needs it.

@@ -38,7 +38,7 @@ export interface QuantizeOptions {
   labels?: readonly string[];
   /** How pictures become the input, to keep in the model file; by default what is usual for ImageNet. */
   preprocessing?: Preprocessing;
-  /** Hears of each layer. Starts again with calibration. */
+  /** Hears of each layer when its turn comes: how many are done, of how many, and its name. Calibration counts anew. */
   onProgress?: (done: number, total: number, layer: string) => void;
   /** Ends the worker; then {@link quantize} rejects with the signal's reason, as `fetch` does. */
   signal?: AbortSignal;

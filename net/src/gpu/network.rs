@@ -135,6 +135,10 @@ impl Network {
     }
 
     /// The layer of a convolution, uploaded at its first use.
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
+    )]
     pub(super) fn layer(&mut self, conv: &Conv) -> Result<Arc<Layer>> {
         let address = Arc::as_ptr(&conv.weights) as usize;
         let (_, layers) = self
