@@ -30,6 +30,18 @@ fn model() -> Model {
 }
 
 #[test]
+fn bytes_of_either_kind_are_known() {
+    let model = model();
+    let bytes = model.to_bytes().unwrap();
+    assert_eq!(Model::from_any(&bytes).unwrap(), model);
+    assert_eq!(Model::from_any(include_bytes!("data/small.onnx")).unwrap(), graph().into());
+    for length in [0, 1, 8, 9, 100, bytes.len() - 1] {
+        let error = Model::from_any(&bytes[..length]).unwrap_err();
+        assert!(!error.to_string().is_empty(), "{length}");
+    }
+}
+
+#[test]
 fn a_model_comes_back_and_runs() {
     let model = model();
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("model.safetensors");

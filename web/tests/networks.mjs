@@ -20,7 +20,8 @@ after(() => rm(folder, { recursive: true }));
 /** The command. */
 function dsconv(...options) {
   const command = join(root, "target/release/dsconv");
-  return execFileSync(command, options, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  const env = { ...process.env, XDG_CACHE_HOME: folder };
+  return execFileSync(command, options, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], env });
 }
 
 /** Writes base64 into a file of the test's folder. */

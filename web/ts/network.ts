@@ -65,7 +65,7 @@ export interface Class {
 export interface Classification {
   /** The likeliest first. */
   readonly classes: readonly Class[];
-  /** How long the network took, with upload and download, but without the picture's preparation. */
+  /** How long the network took, with upload and download, but without the picture's preparation. The first run compiles. */
   readonly milliseconds: number;
 }
 

@@ -17,9 +17,10 @@ export async function deviceName({ name, software }: Device): Promise<string> {
 }
 
 /** What the weights take, beside what they would take in floats. */
-export function showMemory(network: Network, name: string): void {
+export function showMemory(network: Network): void {
   const floats = network.layers.reduce((sum, layer) => sum + layer.floatBytes, 0);
   const now = network.layers.reduce((sum, layer) => sum + layer.bytes, 0);
+  const bits = network.layers.find(({ bits }) => bits !== null)?.bits;
   const kept = network.layers.filter(({ bits }) => bits === null);
   const depthwise = kept.length > 0 && kept.every(({ groups }) => groups > 1);
   smaller.textContent = floats > now ? `${times(floats, now)} smaller` : bytes(now);
@@ -28,7 +29,7 @@ export function showMemory(network: Network, name: string): void {
     bar.style.setProperty("--share", String(count / Math.max(floats, now, 1)));
     return [make("dt", {}, term), make("dd", {}, bar, make("strong", {}, bytes(count)))];
   };
-  memory.replaceChildren(...row("f32", floats, "floats"), ...row(name, now, "integers"));
+  memory.replaceChildren(...row("f32", floats, "floats"), ...row(bits ? `${bits} bits` : "now", now, "integers"));
   const { total, weights, constants, tensors, parameters } = network.memoryUse;
   memoryNote.textContent =
     `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and constants and ` +

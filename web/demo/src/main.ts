@@ -56,9 +56,9 @@ const session = new Session(initial, {
   loaded(wanted, network) {
     loading.hidden = true;
     notify(notice);
-    choose(wanted);
+    choose(session.model);
     byId("lead-bits").textContent = String(wanted.bits);
-    showMemory(network, `${wanted.bits} bits`);
+    showMemory(network);
     clearProfile();
     measure.textContent = "Measure";
     settle();
@@ -69,10 +69,12 @@ const session = new Session(initial, {
     measure.disabled = true;
     showWorking(`Looking at ${picture.name}`);
   },
-  answered(picture, answer, first) {
+  answered(picture, answer, network, first) {
     notify(notice);
     measure.disabled = false;
     showAnswer(picture, answer);
+    // Now with what the run needed.
+    showMemory(network);
     if (device) showTime(answer.milliseconds, device, first);
   },
   measuring() {

@@ -22,7 +22,7 @@ export interface Watcher {
   loaded(model: Model, network: Network): void;
   classifying(picture: Picture): void;
   /** `first` of this network, which waits for its kernels to be compiled. */
-  answered(picture: Picture, answer: Classification, first: boolean): void;
+  answered(picture: Picture, answer: Classification, network: Network, first: boolean): void;
   measuring(): void;
   measured(profile: Profile, network: Network): void;
   /** What was wanted is not to be had; what was there before still is. `again` wants it once more. */
@@ -108,7 +108,7 @@ export class Session {
         const answer = await network.classify(picture.bitmap);
         const first = this.#answered?.network !== network;
         this.#answered = { picture, network };
-        this.#watcher.answered(picture, answer, first);
+        this.#watcher.answered(picture, answer, network, first);
       });
     }
     if (picture && this.#measure) {
