@@ -197,8 +197,11 @@ test("a picture is picked, another dropped; a broken one is told", async () => {
     await shown(page, "#notice");
     assert.match(await textOf(page, "#notice"), /broken\.jpg is not a picture/);
     // The last answer stays, and the page goes on.
+    assert.equal(await page.$("#samples [aria-pressed=true]"), null);
+    assert.match(await textOf(page, "#answer-status"), /^dropped\.jpg/);
     await page.click("#samples button:nth-child(1)");
     await answerFor(page, "Chelsea");
+    assert.equal(await textOf(page, "#samples [aria-pressed=true]"), "Chelsea");
     assert.equal(await page.$eval("#notice", ({ hidden }) => hidden), true);
   });
 });

@@ -27,6 +27,8 @@ export function notify(notice: HTMLElement, text?: string, action?: { name: stri
   if (text === undefined) return;
   notice.append(make("p", {}, text));
   if (action) notice.append(make("button", { type: "button", className: "quiet", onclick: action.run }, action.name));
+  // It may be told far from where it shows.
+  notice.scrollIntoView({ block: "nearest" });
 }
 
 /** A ramp in as many steps as integers of that width have values. */

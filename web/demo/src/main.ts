@@ -143,8 +143,8 @@ function useOwn({ name, bits, bytes: file }: OwnModel): void {
   stage.focus();
 }
 
-/** Shows a picture and has it classified. */
-async function look(name: string, alt: string, file: Blob): Promise<void> {
+/** Shows a picture and has it classified; marks the sample that it is. */
+async function look(name: string, alt: string, file: Blob, sample?: number): Promise<void> {
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -153,6 +153,7 @@ async function look(name: string, alt: string, file: Blob): Promise<void> {
     return;
   }
   notify(notice);
+  for (const [at, button] of [...samples.children].entries()) button.setAttribute("aria-pressed", String(at === sample));
   const picture: Picture = { name, bitmap };
   showPicture({ url: URL.createObjectURL(file), alt });
   session.classify(picture);
@@ -160,11 +161,10 @@ async function look(name: string, alt: string, file: Blob): Promise<void> {
 
 async function lookAtSample(at: number): Promise<void> {
   const { name, url, alt } = PICTURES[at]!;
-  for (const [i, button] of [...samples.children].entries()) button.setAttribute("aria-pressed", String(i === at));
   try {
     const response = await fetch(url);
     if (!response.ok) throw new TypeError("network");
-    await look(name, alt, await response.blob());
+    await look(name, alt, await response.blob(), at);
   } catch (error) {
     notify(notice, inWords(error));
   }
@@ -177,7 +177,6 @@ function takeFile(file: File): void {
     byId("own").scrollIntoView({ behavior: "smooth" });
     return;
   }
-  for (const button of samples.children) button.setAttribute("aria-pressed", "false");
   void look(file.name, `Your picture ${file.name}`, file);
 }
 
