@@ -1,5 +1,4 @@
-// A real browser, a server for it, and functions that are called in its pages: BROWSER=chromium (the default) or
-// firefox, at BROWSER_PATH if not where Debian has it.
+// A real browser, a server for it, and functions that are called in its pages.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -7,33 +6,10 @@ import { extname, join, normalize } from "node:path";
 import { after, before } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import puppeteer from "puppeteer-core";
+import { TYPES, enable, features, launch, withoutWebGpu } from "./launch.mjs";
 
 export const web = fileURLToPath(new URL("..", import.meta.url));
 export const root = join(web, "..");
-export const name = process.env.BROWSER ?? "chromium";
-
-const BROWSERS = {
-  chromium: {
-    browser: "chrome",
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
-    withoutWebGpu: { args: ["--no-sandbox", "--disable-features=WebGPU,WebGPUService"] },
-    // What the message without WebGPU must name.
-    enable: "chrome://flags/#enable-unsafe-webgpu",
-    features: ["subgroups"],
-  },
-  firefox: {
-    browser: "firefox",
-    executablePath: "/usr/bin/firefox-esr",
-    extraPrefsFirefox: { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true },
-    withoutWebGpu: { extraPrefsFirefox: { "dom.webgpu.enabled": false } },
-    enable: "dom.webgpu.enabled",
-    features: ["shader-f16"],
-  },
-};
-const { withoutWebGpu, enable, features, ...settings } = BROWSERS[name];
-if (process.env.BROWSER_PATH) settings.executablePath = process.env.BROWSER_PATH;
 export { enable, features };
 
 let browser;
@@ -49,7 +25,6 @@ const FOLDERS = {
   pictures: join(root, "cli/pictures"),
   data: join(root, "net/tests/data"),
 };
-const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".jpg": "image/jpeg" };
 const PAGE = `<!doctype html><link rel="icon" href="data:,"><title>dsconv</title>
 <script type="importmap">{ "imports": { "dsconv": "/dist/index.js" } }</script>`;
 
@@ -83,9 +58,6 @@ routes.set("/trickle", async (_, response) => {
 let closed = 0;
 /** How many clients of /trickle have gone. */
 export const trickled = () => closed;
-
-// Software compiles all pipelines of the golden cases in one call, which takes minutes on two cores.
-const launch = (more = {}) => puppeteer.launch({ headless: true, protocolTimeout: 900_000, ...settings, ...more });
 
 /** A browser whose WebGPU is switched off. */
 export const launchWithout = () => launch(withoutWebGpu);

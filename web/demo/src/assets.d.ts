@@ -1,0 +1,4 @@
+declare module "*.safetensors" {
+  const url: string;
+  export default url;
+}

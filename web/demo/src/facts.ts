@@ -1,0 +1,49 @@
+import type { Device, Network } from "dsconv";
+import { byId, make } from "./dom.js";
+import { bytes, milliseconds, times } from "./words.js";
+
+const memory = byId("memory");
+const smaller = byId("smaller");
+const memoryNote = byId("memory-note");
+const time = byId("milliseconds");
+const timeNote = byId("time-note");
+
+/** What the device is called. */
+export async function deviceName({ name, software }: Device): Promise<string> {
+  // Where browsers hide the name they may still tell maker and family.
+  const info = name ? undefined : (await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }))?.info;
+  const family = [info?.vendor, info?.architecture].filter(Boolean).join(" ");
+  return `${name || family || "A GPU that the browser doesn’t name"}${software ? ", in software" : ""}`;
+}
+
+/** What the weights take, beside what they would take in floats. */
+export function showMemory(network: Network): void {
+  const floats = network.layers.reduce((sum, layer) => sum + layer.floatBytes, 0);
+  const now = network.layers.reduce((sum, layer) => sum + layer.bytes, 0);
+  const bits = network.layers.find(({ bits }) => bits !== null)?.bits;
+  const kept = network.layers.filter(({ bits }) => bits === null);
+  const depthwise = kept.length > 0 && kept.every(({ groups }) => groups > 1);
+  smaller.textContent = floats > now ? `${times(floats, now)} smaller` : bytes(now);
+  const row = (term: string, count: number, kind: string) => {
+    const bar = make("span", { className: `bar ${kind}`, "aria-hidden": "true" }, make("span", {}));
+    bar.style.setProperty("--share", String(count / Math.max(floats, now, 1)));
+    return [make("dt", {}, term), make("dd", {}, bar, make("strong", {}, bytes(count)))];
+  };
+  memory.replaceChildren(...row("f32", floats, "floats"), ...row(bits ? `${bits} bits` : "now", now, "integers"));
+  const { total, weights, constants, tensors, parameters } = network.memoryUse;
+  memoryNote.textContent =
+    `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and constants and ` +
+    `${bytes(tensors)} the tensors between layers. ${kept.length} of ${network.layers.length} layers stay floats${depthwise ? ", the depthwise ones" : ""}.`;
+}
+
+/** How long a picture took, and on what. */
+export function showTime(taken: number, device: Device, first: boolean): void {
+  time.textContent = milliseconds(taken);
+  const notes = [
+    device.software
+      ? "From pixels to scores, on a software device: a processor plays the GPU here, so this is not a GPU’s time."
+      : "From pixels to scores, on your GPU.",
+    first ? "A network’s first picture also waits until its kernels are compiled; the next one does not." : "",
+  ];
+  timeNote.textContent = notes.filter(Boolean).join(" ");
+}

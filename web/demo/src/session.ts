@@ -1,0 +1,184 @@
+import { type Classification, Device, DeviceLostError, Network, type Profile } from "dsconv";
+
+/** A network to run: where it comes from is asked when it is loaded. */
+export interface Model {
+  readonly name: string;
+  /** Bits of its integer weights. */
+  readonly bits: number;
+  readonly source: (signal: AbortSignal) => Promise<Response | Uint8Array>;
+}
+
+/** A picture to classify. */
+export interface Picture {
+  readonly name: string;
+  readonly bitmap: ImageBitmap;
+}
+
+/** What happens, in the order in which it happens. */
+export interface Watcher {
+  opened(device: Device): void;
+  /** Bytes that came, of how many where that is known. */
+  loading(model: Model, loaded: number, total?: number): void;
+  loaded(model: Model, network: Network): void;
+  classifying(picture: Picture): void;
+  /** `first` of this network, which waits for its kernels to be compiled. */
+  answered(picture: Picture, answer: Classification, network: Network, first: boolean): void;
+  measuring(): void;
+  measured(profile: Profile, network: Network): void;
+  /** What was wanted is not to be had; what was there before still is. `again` wants it once more. */
+  failed(error: unknown, step: Step, again: () => void): void;
+  lost(message: string): void;
+}
+
+type Step = "open" | "load" | "classify" | "measure";
+
+/**
+ * A device, a network on it and a picture in it. The page says what it wants; one loop goes there step by step,
+ * so that clicks while it works are neither lost nor done twice.
+ */
+export class Session {
+  readonly #watcher: Watcher;
+  #device: Device | undefined;
+  #network: { model: Model; network: Network } | undefined;
+  /** What the last answer was for. */
+  #answered: { picture: Picture; network: Network } | undefined;
+  #model: Model;
+  #picture: Picture | undefined;
+  #measure = false;
+  #loading: AbortController | undefined;
+  #running = false;
+  /** No step is tried again by itself after an error. */
+  #halted = false;
+
+  constructor(model: Model, watcher: Watcher) {
+    this.#model = model;
+    this.#watcher = watcher;
+  }
+
+  /** The network that is wanted: after an error, the one that runs. */
+  get model(): Model {
+    return this.#model;
+  }
+
+  /** Wants another network. */
+  use(model: Model): void {
+    if (model !== this.#model) this.#loading?.abort();
+    this.#model = model;
+    this.#go();
+  }
+
+  /** Wants a picture classified. */
+  classify(picture: Picture): void {
+    this.#picture = picture;
+    this.#go();
+  }
+
+  /** Wants each layer's time. */
+  measure(): void {
+    this.#measure = true;
+    this.#go();
+  }
+
+  /** Goes on after a lost device. */
+  restart(): void {
+    this.#go();
+  }
+
+  #go(): void {
+    this.#halted = false;
+    if (!this.#running) void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    while (!this.#halted && (await this.#step()));
+    this.#running = false;
+  }
+
+  /** Does the next thing that is missing; answers whether there was any. */
+  async #step(): Promise<boolean> {
+    if (!this.#device) return this.#try("open", () => this.#open());
+    const device = this.#device;
+    if (this.#network?.model !== this.#model) return this.#try("load", () => this.#load(device, this.#model));
+    const { network } = this.#network;
+    const picture = this.#picture;
+    if (picture && (this.#answered?.picture !== picture || this.#answered.network !== network)) {
+      return this.#try("classify", async () => {
+        this.#watcher.classifying(picture);
+        const answer = await network.classify(picture.bitmap);
+        const first = this.#answered?.network !== network;
+        this.#answered = { picture, network };
+        this.#watcher.answered(picture, answer, network, first);
+      });
+    }
+    if (picture && this.#measure) {
+      this.#measure = false;
+      return this.#try("measure", async () => {
+        this.#watcher.measuring();
+        this.#watcher.measured(await network.profile(picture.bitmap), network);
+      });
+    }
+    return false;
+  }
+
+  async #try(step: Step, run: () => Promise<void>): Promise<boolean> {
+    const device = this.#device;
+    const model = this.#model;
+    try {
+      await run();
+      return true;
+    } catch (error) {
+      this.#halted = true;
+      if (device && error instanceof DeviceLostError) this.#gone(device, error.message);
+      // Then there is nothing to add.
+      if (device !== this.#device) return false;
+      if (step === "load" && this.#network) this.#model = this.#network.model;
+      this.#watcher.failed(error, step, () => {
+        if (step === "measure") this.#measure = true;
+        this.use(model);
+      });
+      return false;
+    }
+  }
+
+  async #open(): Promise<void> {
+    const device = await Device.open({ powerPreference: "high-performance" });
+    this.#device = device;
+    this.#watcher.opened(device);
+    void device.lost.then(({ message }) => this.#gone(device, message));
+  }
+
+  /** A device is lost, with what was on it. An error may tell so before the device does. */
+  #gone(device: Device, message: string): void {
+    if (this.#device !== device) return;
+    this.#device = undefined;
+    this.#network = undefined;
+    this.#halted = true;
+    this.#loading?.abort();
+    this.#watcher.lost(message);
+  }
+
+  async #load(device: Device, model: Model): Promise<void> {
+    const loading = new AbortController();
+    this.#loading = loading;
+    const onProgress = (loaded: number, total?: number) => {
+      if (!loading.signal.aborted) this.#watcher.loading(model, loaded, total);
+    };
+    onProgress(0);
+    let network: Network;
+    try {
+      const source = await model.source(loading.signal);
+      network = await Network.load(device, source, { onProgress, signal: loading.signal });
+    } catch (error) {
+      // Another model was chosen meanwhile, or the device is gone.
+      if (loading.signal.aborted) return;
+      throw error;
+    } finally {
+      this.#loading = undefined;
+    }
+    if (this.#device !== device) return network.dispose();
+    this.#network?.network.dispose();
+    this.#network = { model, network };
+    this.#watcher.loaded(model, network);
+  }
+}
