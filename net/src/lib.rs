@@ -46,6 +46,7 @@ mod resample;
 mod specialise;
 pub mod tensor;
 mod window;
+pub mod yolov9;
 
 pub use calibrate::{Convolve, calibrate, on_cpu};
 pub use error::{Error, Result, Unsupported};
