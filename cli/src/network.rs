@@ -3,6 +3,7 @@
 use crate::device::{Device, DeviceChoice};
 use crate::picture;
 use anyhow::{Context, bail, ensure};
+use dsconv::Weights;
 use dsconv_net::gpu::{Network, NetworkMemory, NetworkOptions, NetworkPlan};
 use dsconv_net::model::{Fit, Preprocessing};
 use dsconv_net::{Graph, Model, Program, cpu, onnx};
@@ -60,6 +61,17 @@ pub(crate) fn picture_dims(how: &Preprocessing) -> Vec<usize> {
         true => vec![1, height, width, how.mean.len()],
         false => vec![1, how.mean.len(), height, width],
     }
+}
+
+/// The same network with weights in floats.
+pub(crate) fn floats_of(graph: &Graph) -> anyhow::Result<Graph> {
+    let mut floats = graph.clone();
+    for (_, id) in graph.convolutions() {
+        if let Weights::DsConv(weights) = graph.weights(id).as_ref() {
+            floats.set_weights(id, weights.dequantize()?)?;
+        }
+    }
+    Ok(floats)
 }
 
 /// The pictures of a folder, in the order of their names.

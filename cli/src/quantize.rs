@@ -8,7 +8,7 @@ use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Method, Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, Target};
 use indicatif::ProgressBar;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -49,11 +49,22 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// How integers and scales are found.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum MethodName {
+pub(crate) enum MethodName {
     SignedExtreme,
     AbsMax,
     MinMse,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::SignedExtreme => Self::SignedExtreme,
+            MethodName::AbsMax => Self::AbsMax,
+            MethodName::MinMse => Self::MinMse,
+        }
+    }
 }
 
 fn layer_bits(text: &str) -> Result<(String, u8), String> {
@@ -87,17 +98,12 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     );
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        model.labels = Some(text.lines().map(String::from).collect());
+        model.labels = Some(labels(path)?);
     }
     let mut how = QuantizeOptions {
         bits: options.bits,
         block: options.block,
-        method: match options.method {
-            MethodName::SignedExtreme => Method::SignedExtreme,
-            MethodName::AbsMax => Method::AbsMax,
-            MethodName::MinMse => Method::MinMse,
-        },
+        method: options.method.into(),
         keep_float: options.keep_float.clone(),
         overrides: options.layer.clone(),
     };
@@ -179,8 +185,14 @@ fn on_gpu(
     Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
 }
 
+/// The lines of a file.
+pub(crate) fn labels(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(String::from).collect())
+}
+
 /// Shows what a long work reports.
-fn with_bar<T>(
+pub(crate) fn with_bar<T>(
     what: &str,
     work: impl FnOnce(&mut dyn FnMut(usize, usize, &str)) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {

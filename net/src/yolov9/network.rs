@@ -138,12 +138,34 @@ impl Network {
         }
     }
 
-    /// Names of the convolutions that the description wants as DSConv, as the graph of that form has them.
+    /// Weights and biases of the graph of that form, and floating-point operations of its convolutions, two a multiply-add,
+    /// for a picture of that height and width. Batch norms are folded, and so are the two convolutions of RepConvN.
+    pub fn cost(&self, form: Form, [height, width]: [u32; 2]) -> (u64, u64) {
+        let pixels = u64::from(height) * u64::from(width);
+        let cost = |conv: &Merged| {
+            let weights = conv.descriptor().weight_count() as u64;
+            let flops = 2 * weights * (pixels / u64::from(conv.stride).pow(2));
+            (weights + u64::from(conv.descriptor().out_channels), flops)
+        };
+        let add = |sum: (u64, u64), one: (u64, u64)| (sum.0 + one.0, sum.1 + one.1);
+        self.needed_convolutions(form).map(cost).fold((0, 0), add)
+    }
+
+    /// Names of the convolutions of the graph of that form, in its order.
+    pub fn convolutions(&self, form: Form) -> Vec<&str> {
+        self.needed_convolutions(form).map(|conv| conv.name.as_str()).collect()
+    }
+
+    /// Names of those that the description wants as DSConv.
     pub fn dsconv_layers(&self, form: Form) -> Vec<&str> {
+        let wanted = self.needed_convolutions(form).filter(|conv| conv.dsconv);
+        wanted.map(|conv| conv.name.as_str()).collect()
+    }
+
+    fn needed_convolutions(&self, form: Form) -> impl Iterator<Item = &Merged> {
         let needed = self.needed(form);
-        let wanted = |(index, conv): (usize, &'_ Merged)| conv.dsconv && needed.contains(&index);
         let convolutions = self.trace.convolutions.iter().enumerate();
-        convolutions.filter(|&conv| wanted(conv)).map(|(_, conv)| conv.name.as_str()).collect()
+        convolutions.filter(move |(index, _)| needed.contains(index)).map(|(_, conv)| conv)
     }
 
     /// The part of the network that a convolution of its graph belongs to.
