@@ -84,7 +84,7 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Node`] names the layer: an unknown module, wrong arguments, a layer that is not there, channels or sizes
-    /// that do not meet; [`Error::Invalid`] if the last layer is no detection, or if the network is too large.
+    /// that do not meet, a last layer that is no detection, a network that is too large.
     pub fn new(description: &Description) -> Result<Self> {
         let mut trace = Trace::default();
         // The network, and the list of its layers.
@@ -100,10 +100,8 @@ impl Network {
             predictions = made.1;
             layers.push(made.0);
         }
-        let predictions = predictions.ok_or_else(|| {
-            let module = description.rows.last().map_or("none", |row| &row.2);
-            Error::invalid("the last layer", "DualDDetect or DDetect", module)
-        })?;
+        let predictions = predictions
+            .ok_or_else(|| Error::invalid("layers", "a detection as the last one", "none"))?;
         let (backbone, classes) = (description.backbone, description.classes);
         Ok(Self { layers, trace, predictions, backbone, classes })
     }
@@ -162,7 +160,8 @@ impl Network {
         wanted.map(|conv| conv.name.as_str()).collect()
     }
 
-    fn needed_convolutions(&self, form: Form) -> impl Iterator<Item = &Merged> {
+    /// The convolutions of the graph of that form.
+    pub(super) fn needed_convolutions(&self, form: Form) -> impl Iterator<Item = &Merged> {
         let needed = self.needed(form);
         let convolutions = self.trace.convolutions.iter().enumerate();
         convolutions.filter(move |(index, _)| needed.contains(index)).map(|(_, conv)| conv)
@@ -201,7 +200,7 @@ impl Network {
     }
 
     /// Indices of the convolutions that a form needs.
-    pub(super) fn needed(&self, form: Form) -> HashSet<usize> {
+    fn needed(&self, form: Form) -> HashSet<usize> {
         let outputs = self.outputs(form);
         let (nodes, _) = fold::needed(&self.trace.graph.nodes, &outputs);
         let index = |op: &Op| match op {
@@ -264,7 +263,10 @@ impl At<'_> {
             let inputs = if copy == 0 { self.inputs()? } else { outputs };
             let detects = matches!(module.as_str(), "DualDDetect" | "DDetect");
             if detects != last {
-                let expected = "a detection as the last layer, and nowhere else";
+                let expected = match last {
+                    true => "DualDDetect or DDetect as the last layer",
+                    false => "a detection as the last layer only",
+                };
                 return Err(Error::invalid("module", expected, module));
             }
             if detects {

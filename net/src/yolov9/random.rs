@@ -6,10 +6,14 @@ use crate::graph::Graph;
 use crate::{Error, Result};
 use dsconv::{ConvDescriptor, FloatWeights, Shape};
 
+/// The share of a convolution's output that its input makes; the biases make the other. Without those, a little more or
+/// less in one layer would multiply through all others.
+const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
+
 impl Network {
-    /// The graph of that form with random weights: normally distributed, then scaled and shifted so that each
-    /// convolution's output, before its activation, has mean 0 and deviation 1 on noise. This is what batch norms do in
-    /// a trained network; without it activations vanish or overflow. The same seed gives the same weights.
+    /// The graph of that form with random weights: normally distributed, then scaled, with biases added, so that each
+    /// convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a trained
+    /// network; without it activations vanish or overflow. The same seed gives the same weights.
     ///
     /// `progress` hears of every convolution: its number, how many there are, its name.
     ///
@@ -43,20 +47,16 @@ impl Network {
             let name = step.name.clone();
             let (descriptor, input) = (crate::graph::descriptor(step.weights), step.input);
             let values = || step.runs.iter().flat_map(|(_, y)| y.iter().map(|&y| f64::from(y)));
-            let count = values().count() as f64;
-            let mean = values().sum::<f64>() / count;
-            let variance = values().map(|y| (y - mean).powi(2)).sum::<f64>() / count;
+            let squares = values().map(|y| y * y).sum::<f64>() / values().count() as f64;
             // In larger pictures fewer windows reach into the padding.
-            let deviation = (variance / inside(&descriptor, input, step.output)).sqrt();
-            if !(deviation > 0.0 && deviation.is_finite()) {
-                return Err(Error::invalid(
-                    format!("deviation of {name}"),
-                    "a finite number above 0",
-                    deviation,
-                ));
+            let magnitude = (squares / inside(&descriptor, input, step.output)).sqrt();
+            if !(magnitude > 0.0 && magnitude.is_finite()) {
+                let expected = "a finite number above 0";
+                return Err(Error::invalid(format!("output of {name}"), expected, magnitude));
             }
-            let scale = deviation.recip();
-            let fit = vec![(scale as f32, (-mean * scale) as f32); step.output.channels as usize];
+            let fit: Vec<_> = (0..step.output.channels)
+                .map(|_| ((HALF / magnitude) as f32, (HALF * normal(&mut rng)) as f32))
+                .collect();
             let found = graph.convolutions().find(|(node, _)| node.name == name);
             let (_, id) =
                 found.ok_or_else(|| Error::invalid("graph", "the convolution of a step", &name))?;

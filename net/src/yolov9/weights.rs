@@ -8,7 +8,7 @@ use dsconv::{FloatWeights, Weights};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// What the public networks add to a batch norm's variance.
 const EPSILON: f64 = 1e-3;
@@ -16,6 +16,15 @@ const EPSILON: f64 = 1e-3;
 const LISTED: usize = 10;
 
 impl Network {
+    /// Names and shapes of the tensors that training keeps, as PyTorch's state dict has them, without the batch norms'
+    /// counters.
+    pub fn state_dict(&self) -> Vec<(String, Vec<usize>)> {
+        let parts = self.trace.convolutions.iter().flat_map(|conv| &conv.parts);
+        let ramps =
+            self.trace.ramps.iter().map(|(name, bins)| (name.clone(), vec![1, *bins, 1, 1]));
+        parts.flat_map(Convolution::tensors).chain(ramps).collect()
+    }
+
     /// The graph of that form with the weights of a state dict, in safetensors: tensors `model.N.…` as the public
     /// YOLOv9 programs call them, in f32, f16 or bf16. A form may leave out tensors that it does not need.
     ///
@@ -40,29 +49,19 @@ struct State<'a> {
 impl State<'_> {
     /// Whether the file has what a form needs, and nothing unknown.
     fn check(&self, network: &Network, form: Form) -> Result<()> {
-        let needed = network.needed(form);
-        // Whether a tensor must be there, and its shape.
-        let mut known: HashMap<String, (bool, Vec<usize>)> = HashMap::new();
-        let mut counters = HashSet::new();
-        for (index, conv) in network.trace.convolutions.iter().enumerate() {
-            for part in &conv.parts {
-                let tensors = part.tensors().into_iter();
-                known.extend(tensors.map(|(name, shape)| (name, (needed.contains(&index), shape))));
-                counters.insert(format!("{}.bn.num_batches_tracked", part.name));
-            }
-        }
-        let ramps = &network.trace.ramps;
-        known
-            .extend(ramps.iter().map(|(name, bins)| (name.clone(), (false, vec![1, *bins, 1, 1]))));
-        let (mut missing, mut unknown, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, (must, _)) in &known {
-            if *must && self.tensors.tensor(name).is_err() {
-                missing.push(name.clone());
-            }
-        }
+        let known: HashMap<_, _> = network.state_dict().into_iter().collect();
+        let parts = |conv: &Merged| conv.parts.clone();
+        let needed: Vec<_> = network.needed_convolutions(form).flat_map(parts).collect();
+        let names = needed.iter().flat_map(Convolution::tensors).map(|(name, _)| name);
+        let counter = |name: &str| {
+            let norm = name.strip_suffix(".num_batches_tracked");
+            norm.is_some_and(|norm| known.contains_key(&format!("{norm}.running_var")))
+        };
+        let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
+        let missing: Vec<_> = names.filter(|name| self.tensors.tensor(name).is_err()).collect();
         for (name, tensor) in self.tensors.iter() {
             match known.get(name) {
-                Some((_, shape)) if tensor.shape() != shape => {
+                Some(shape) if tensor.shape() != shape => {
                     wrong.push(format!("{name} (expected {shape:?}, got {:?})", tensor.shape()));
                 }
                 Some(_) if !matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
@@ -71,7 +70,7 @@ impl State<'_> {
                         tensor.dtype()
                     ));
                 }
-                None if !counters.contains(name) => unknown.push(name.to_owned()),
+                None if !counter(name) => unknown.push(name.to_owned()),
                 _ => {}
             }
         }
@@ -93,7 +92,7 @@ impl State<'_> {
                 format!("not this network's tensors; {}", parts.join("; ")),
             ));
         }
-        for (name, bins) in ramps {
+        for (name, bins) in &network.trace.ramps {
             if let Ok(tensor) = self.tensors.tensor(name)
                 && floats(&tensor) != (0..*bins).map(|bin| bin as f32).collect::<Vec<_>>()
             {

@@ -242,7 +242,7 @@ def randomise(network, generator):
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
             fan_in = module.weight[0].numel()
-            module.weight.data.normal_(0, 1.6 / fan_in ** 0.5, generator=generator)
+            module.weight.data.normal_(0, 1.4 / fan_in ** 0.5, generator=generator)
             if module.bias is not None:
                 module.bias.data.uniform_(-0.5, 0.5, generator=generator)
         if isinstance(module, nn.BatchNorm2d):
@@ -279,8 +279,9 @@ def main():
     network.float()
     tensors = {"images": x}
     for index, y in enumerate(outputs[:-1]):
-        if torch.is_tensor(y):
-            tensors[f"model.{index}"] = y.float()
+        maps = [y] if torch.is_tensor(y) else y
+        if len(maps) == 1:
+            tensors[f"model.{index}"] = maps[0].float()
     *auxiliary, main = outputs[-1]
     tensors["output0"] = main.float()
     for y in auxiliary:
