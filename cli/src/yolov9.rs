@@ -208,6 +208,10 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
     let floats = match (&options.weights, options.random) {
         (Some(path), _) => {
             let file = path.display().to_string();
+            ensure!(
+                path.extension().is_some_and(|e| e == "safetensors"),
+                "{file}: expected a state dict named *.safetensors; the README has the line that makes one of a .pt"
+            );
             let bytes = std::fs::read(path).with_context(|| file.clone())?;
             network.load(form, &file, &bytes)?
         }

@@ -237,6 +237,17 @@ class Network(nn.Module):
         return outputs
 
 
+class Main(nn.Module):
+    """The main branch's predictions, as public exports put them out."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)[-1][-1]
+
+
 def randomise(network, generator):
     """Weights and statistics that keep activations near 1 and leave no norm trivial."""
     for module in network.modules():
@@ -288,6 +299,8 @@ def main():
         tensors["auxiliary"] = y.float()
     write_safetensors(folder / "state.safetensors", network.state_dict())
     write_safetensors(folder / "outputs.safetensors", tensors)
+    torch.onnx.export(Main(network), x, str(folder / "network.onnx"), opset_version=13, input_names=["images"],
+                      output_names=["output0"])
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     parameters = sum(p.numel() for p in network.parameters())
     (folder / "counts.json").write_text(json.dumps({"parameters": parameters, "gradients": trained}))
