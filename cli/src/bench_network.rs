@@ -8,6 +8,7 @@ use anyhow::{bail, ensure};
 use dsconv::Weights;
 use dsconv::gpu::{self, Gpu, Pipelines, Selection};
 use dsconv_net::gpu::{Activations, Network, NetworkOptions, NetworkPlan};
+use dsconv_net::model::Preprocessing;
 use dsconv_net::{Graph, Program};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,25 +86,50 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         ("weight-only", &model.graph, NetworkOptions::default()),
         ("int8", &model.graph, int8),
     ];
-    let bar = progress(sizes.len() * forms.len())?;
+    let bar = progress(sizes.len() * forms.len() * (options.rounds + 2))?;
     let mut rows: Vec<Row> = Vec::new();
     let mut device = String::new();
     for &size in &sizes {
-        let mut dims = network::picture_dims(&dsconv_net::model::Preprocessing {
-            size: [size; 2],
-            ..how.clone()
-        });
+        let mut dims = network::picture_dims(&Preprocessing { size: [size; 2], ..how.clone() });
         dims[0] = options.batch as usize;
-        let mut f32_ms = None;
-        for (form, graph, network_options) in forms {
-            bar.set_message(format!("{form} at {size}x{size}"));
-            let job = Job { selection: &selection, graph, dims: &dims, options: network_options };
-            let (mut row, name) = job.measure(size, form, options.rounds)?;
-            row.ratio = *f32_ms.get_or_insert(row.ms) / row.ms;
-            device = name;
-            rows.push(row);
+        let jobs = forms.map(|(form, graph, options)| Job {
+            form,
+            selection: &selection,
+            graph,
+            dims: &dims,
+            options,
+        });
+        let mut started = Vec::new();
+        for job in &jobs {
+            bar.set_message(format!("{} at {size}x{size}, first run", job.form));
+            started.push(job.start(None)?);
             bar.inc(1);
         }
+        // In turn, so that a slow moment of the machine meets them all.
+        let mut times = vec![Vec::new(); jobs.len()];
+        for _ in 0..options.rounds {
+            for ((job, started), times) in jobs.iter().zip(&started).zip(&mut times) {
+                bar.set_message(format!("{} at {size}x{size}", job.form));
+                times.push(started.run()?);
+                bar.inc(1);
+            }
+        }
+        let measured = jobs.iter().zip(&started).zip(times);
+        let mut measured: Vec<Row> =
+            measured.map(|((job, started), times)| started.row(size, job.form, times)).collect();
+        device = device::describe(&started[0].gpu);
+        let caches: Vec<_> = started.iter().map(|one| one.pipelines.cache_data()).collect();
+        // Their memory goes before other devices take as much.
+        drop(started);
+        let f32_ms = measured[0].ms;
+        for ((job, cache), row) in jobs.iter().zip(caches).zip(&mut measured) {
+            bar.set_message(format!("{} at {size}x{size}, first run with a cache", job.form));
+            let warm = cache.map(|cache| job.start(Some(&cache))).transpose()?;
+            row.warm_ms = warm.map(|started| ms(started.first));
+            row.ratio = f32_ms / row.ms;
+            bar.inc(1);
+        }
+        rows.extend(measured);
     }
     bar.finish_and_clear();
     let report = Report { device, model: options.model.clone(), batch: options.batch, rows };
@@ -116,6 +142,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
 
 /// A network to measure.
 struct Job<'a> {
+    form: &'static str,
     selection: &'a Selection,
     graph: &'a Graph,
     dims: &'a [usize],
@@ -134,47 +161,6 @@ struct Started {
 }
 
 impl Job<'_> {
-    fn measure(
-        &self,
-        size: u32,
-        form: &'static str,
-        rounds: usize,
-    ) -> anyhow::Result<(Row, String)> {
-        let started = self.start(None)?;
-        let mut times = Vec::new();
-        for _ in 0..rounds {
-            let from = Instant::now();
-            pollster::block_on(started.plan.run(&started.gpu.queue, &[&started.input]))?;
-            times.push(from.elapsed());
-        }
-        times.sort();
-        let time = times[times.len() / 2];
-        let memory = started.plan.memory_use();
-        let pipelines = started.pipelines.compiled() + started.network.compiled();
-        let info = started.gpu.adapter.get_info();
-        let name =
-            format!("{} ({:?}, {})", info.name, info.backend, device::kind(info.device_type));
-        let operations = operations(&started.program);
-        let (cold, cache) = (started.first, started.pipelines.cache_data());
-        // Its memory goes before another device takes as much.
-        drop(started);
-        let warm = cache.map(|cache| Ok::<_, anyhow::Error>(self.start(Some(&cache))?.first));
-        let row = Row {
-            size,
-            form,
-            ms: ms(time),
-            gops: operations / time.as_secs_f64() / 1e9,
-            ratio: 1.0,
-            weights: memory.weights + memory.constants,
-            tensors: memory.tensors,
-            total: memory.total(),
-            pipelines,
-            cold_ms: ms(cold),
-            warm_ms: warm.transpose()?.map(ms),
-        };
-        Ok((row, name))
-    }
-
     /// A device of its own, so that nothing is compiled yet, and the first result.
     fn start(&self, cache: Option<&[u8]>) -> anyhow::Result<Started> {
         let gpu = pollster::block_on(gpu::open(self.selection))?;
@@ -192,6 +178,35 @@ impl Job<'_> {
         pollster::block_on(plan.run(&gpu.queue, &[&input]))?;
         let first = from.elapsed();
         Ok(Started { gpu, pipelines, network, plan, program, input, first })
+    }
+}
+
+impl Started {
+    /// One run, with upload and download.
+    fn run(&self) -> anyhow::Result<Duration> {
+        let from = Instant::now();
+        pollster::block_on(self.plan.run(&self.gpu.queue, &[&self.input]))?;
+        Ok(from.elapsed())
+    }
+
+    /// What was measured, but for what another run shows.
+    fn row(&self, size: u32, form: &'static str, mut times: Vec<Duration>) -> Row {
+        times.sort();
+        let time = times[times.len() / 2];
+        let memory = self.plan.memory_use();
+        Row {
+            size,
+            form,
+            ms: ms(time),
+            gops: operations(&self.program) / time.as_secs_f64() / 1e9,
+            ratio: 1.0,
+            weights: memory.weights + memory.constants,
+            tensors: memory.tensors,
+            total: memory.total(),
+            pipelines: self.pipelines.compiled() + self.network.compiled(),
+            cold_ms: ms(self.first),
+            warm_ms: None,
+        }
     }
 }
 

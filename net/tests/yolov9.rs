@@ -342,7 +342,7 @@ fn descriptions_that_make_no_sense_are_refused_by_name() {
             "[0, 1, CBLinear, [[64, 64]]]",
             "(DDetect): from: expected a layer of one map, got one of 2",
         ),
-        ("[[0, 0], 1, CBFuse, [[0, 0]]]", "1 indices"),
+        ("[[0, 0], 1, CBFuse, [[0, 0]]]", "an index for each layer but the last"),
         ("[[0, 0], 1, CBFuse, [[1]]]", "indices of maps"),
         ("[-1, 1, nn.Upsample, [None, 3, nearest]]", "[None, 2, nearest]"),
         ("[-1, 1, RepNCSPELAN4, [64, 33, 16]]", "channels: expected an even number, got 33"),

@@ -14,6 +14,7 @@ mod detect;
 mod modules;
 mod network;
 mod random;
+mod resolve;
 mod trace;
 mod weights;
 
