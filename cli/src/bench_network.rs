@@ -4,6 +4,7 @@ use crate::device::{self, DeviceChoice};
 use crate::display::{bytes, progress, table};
 use crate::network;
 use crate::timing::ms;
+use crate::yolov9;
 use anyhow::{bail, ensure};
 use dsconv::Weights;
 use dsconv::gpu::{self, Gpu, Pipelines, Selection};
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A network with DSConv weights: a model file (*.safetensors), or an ONNX file.
-    model: PathBuf,
-    /// Sides of the picture to measure; can be repeated. Without one, the model's own.
+    /// A network with DSConv weights: a model file (*.safetensors), or an ONNX file. Without one, yolov9-c as it is
+    /// deployed, with random weights of 4 bits in blocks of 32.
+    model: Option<PathBuf>,
+    /// Sides of the picture to measure; can be repeated. Without one, the model's own, and for yolov9-c 320 and 640.
     #[arg(long)]
     size: Vec<u32>,
     /// Pictures in a run.
@@ -35,7 +37,7 @@ pub(crate) struct Options {
 #[derive(serde::Serialize)]
 struct Report {
     device: String,
-    model: PathBuf,
+    model: String,
     batch: u32,
     rows: Vec<Row>,
 }
@@ -70,15 +72,21 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         DeviceChoice::Gpu(selection) => selection.clone(),
         DeviceChoice::Cpu => bail!("--device cpu: expected a GPU; the CPU reference is no measure"),
     };
-    let model = network::read(&options.model)?;
+    let (model, name) = match &options.model {
+        Some(path) => (network::read(path)?, path.display().to_string()),
+        None => (yolov9::random_model()?, "yolov9-c, random weights".into()),
+    };
     let packed = |(_, id)| matches!(model.graph.weights(id).as_ref(), Weights::DsConv(_));
     ensure!(
         model.graph.convolutions().any(packed),
-        "{}: expected DSConv weights, as dsconv quantize makes them; all are floats",
-        options.model.display()
+        "{name}: expected DSConv weights, as dsconv quantize makes them; all are floats"
     );
     let how = network::preprocessing(&model)?;
-    let sizes = if options.size.is_empty() { vec![how.size[0]] } else { options.size.clone() };
+    let sizes = match (&options.size[..], &options.model) {
+        ([], Some(_)) => vec![how.size[0]],
+        ([], None) => vec![320, 640],
+        (sizes, _) => sizes.to_vec(),
+    };
     let floats = network::floats_of(&model.graph)?;
     let int8 = NetworkOptions { activations: Activations::Int8 };
     let forms = [
@@ -132,7 +140,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         rows.extend(measured);
     }
     bar.finish_and_clear();
-    let report = Report { device, model: options.model.clone(), batch: options.batch, rows };
+    let report = Report { device, model: name, batch: options.batch, rows };
     match options.json {
         true => println!("{}", serde_json::to_string(&report)?),
         false => report.print(),
@@ -226,7 +234,7 @@ fn operations(program: &Program) -> f64 {
 
 impl Report {
     fn print(&self) {
-        println!("{}, batch {}, on {}", self.model.display(), self.batch, self.device);
+        println!("{}, batch {}, on {}", self.model, self.batch, self.device);
         let header = [
             "picture",
             "form",

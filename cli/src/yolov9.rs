@@ -4,9 +4,10 @@ use crate::display::{bytes, table};
 use crate::quantize::{MethodName, labels, with_bar};
 use anyhow::{Context, ensure};
 use comfy_table::{CellAlignment, Table};
+use dsconv::Method;
 use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 use dsconv_net::yolov9::{Description, Form, Network, Part};
-use dsconv_net::{Graph, LayerReport, Model, QuantizeOptions};
+use dsconv_net::{LayerReport, Model, QuantizeOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -233,7 +234,8 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let layers = dsconv_net::report(&floats, &graph);
     drop(floats);
-    write(options, graph, labels)?;
+    let preprocessing = Some(preprocessing(options.size));
+    Model { graph, preprocessing, labels }.write(&options.output)?;
     let parts = parts(&network, &layers);
     match options.json {
         true => println!("{}", serde_json::to_string(&parts)?),
@@ -260,17 +262,28 @@ fn kept(network: &Network, form: Form, choice: Choice) -> anyhow::Result<Vec<Str
     Ok(others.map(String::from).collect())
 }
 
-fn write(options: &Options, graph: Graph, labels: Option<Vec<String>>) -> anyhow::Result<()> {
-    let preprocessing = Preprocessing {
-        size: [options.size; 2],
+/// Pictures fitted into a square, as YOLO programs do it.
+fn preprocessing(size: u32) -> Preprocessing {
+    Preprocessing {
+        size: [size; 2],
         fit: Fit::Pad(GREY),
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
         channels: ChannelOrder::Rgb,
         channels_last: false,
-    };
-    let model = Model { graph, preprocessing: Some(preprocessing), labels };
-    Ok(model.write(&options.output)?)
+    }
+}
+
+/// yolov9-c as it is deployed, with random weights of 4 bits in blocks of 32: for benchmarks.
+pub(crate) fn random_model() -> anyhow::Result<Model> {
+    let (network, _) = network(None, None)?;
+    let floats = with_bar("random", |report| {
+        Ok(network.random(Form::Deployable, 1, &mut dsconv_net::on_cpu, report)?)
+    })?;
+    // Which integers does not matter for time: the quickest method.
+    let how = QuantizeOptions { method: Method::SignedExtreme, ..QuantizeOptions::default() };
+    let graph = with_bar("quantising", |report| Ok(dsconv_net::quantize(&floats, &how, report)?))?;
+    Ok(Model { graph, preprocessing: Some(preprocessing(640)), labels: None })
 }
 
 /// The convolutions of a part of the network.
