@@ -6,7 +6,6 @@ use crate::network::{self, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
-use dsconv::Weights;
 use dsconv_net::gpu::NetworkOptions;
 use dsconv_net::{Graph, Model};
 use image::RgbImage;
@@ -46,7 +45,7 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
     let packed = runner(&model.graph, device.as_ref())?;
     // The f32 network's time is worth knowing on a GPU; the reference is slow in either.
     let floats = match &device {
-        Some(device) => Some(runner(&floats_of(&model.graph)?, Some(device))?),
+        Some(device) => Some(runner(&network::floats_of(&model.graph)?, Some(device))?),
         None => None,
     };
     let bar = progress(pictures.len() + 1)?;
@@ -115,17 +114,6 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The same network with weights in floats.
-fn floats_of(graph: &Graph) -> anyhow::Result<Graph> {
-    let mut floats = graph.clone();
-    for (_, id) in graph.convolutions() {
-        if let Weights::DsConv(weights) = graph.weights(id).as_ref() {
-            floats.set_weights(id, weights.dequantize()?)?;
-        }
-    }
-    Ok(floats)
 }
 
 fn median(times: &mut [Duration]) -> Option<Duration> {

@@ -53,8 +53,7 @@ impl Device {
 
     /// Name and backend.
     pub(crate) fn describe(&self) -> String {
-        let info = self.gpu.adapter.get_info();
-        format!("{} ({:?}, {})", info.name, info.backend, kind(info.device_type))
+        describe(&self.gpu)
     }
 
     /// Keeps the compiled pipelines for the next run.
@@ -71,6 +70,12 @@ impl Device {
         self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
     }
+}
+
+/// Name and backend of a GPU.
+pub(crate) fn describe(gpu: &Gpu) -> String {
+    let info = gpu.adapter.get_info();
+    format!("{} ({:?}, {})", info.name, info.backend, kind(info.device_type))
 }
 
 /// An adapter's kind in words.

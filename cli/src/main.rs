@@ -1,6 +1,7 @@
 //! The command `dsconv`.
 
 mod bench;
+mod bench_network;
 mod classify;
 mod compare;
 mod demo;
@@ -23,6 +24,7 @@ mod radv;
 mod run;
 mod timing;
 mod verify;
+mod yolov9;
 
 use clap::{Args, Parser, Subcommand};
 use device::DeviceChoice;
@@ -94,6 +96,18 @@ enum Command {
         #[command(flatten)]
         options: bench::Options,
     },
+    /// Measure a whole network: f32, DSConv weights with float activations, and with int8 activations.
+    BenchNetwork {
+        #[command(flatten)]
+        on: OnDevice,
+        #[command(flatten)]
+        options: bench_network::Options,
+    },
+    /// YOLOv9 from its description in yaml: count it, make a model file of it.
+    Yolov9 {
+        #[command(subcommand)]
+        command: yolov9::Command,
+    },
     /// Compile the kernels for AMD chips with Mesa's driver, no GPU needed: registers and instructions.
     Isa(isa::Options),
     /// The part of `isa` that runs with a chip's environment.
@@ -151,6 +165,10 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Compare(options) => compare::run(&options),
         Command::Export { model, output } => inspect::export(&model, &output),
         Command::Bench { on, options } => bench::run(&on.device.unwrap_or_default(), &options),
+        Command::BenchNetwork { on, options } => {
+            bench_network::run(&on.device.unwrap_or_default(), &options)
+        }
+        Command::Yolov9 { command } => yolov9::run(&command),
         Command::Isa(options) => isa::run(&options),
         Command::IsaChild => radv::child().map(|()| ExitCode::SUCCESS),
         Command::Devices => devices::run(),

@@ -2,6 +2,7 @@
 
 use crate::device::{Device, DeviceChoice};
 use anyhow::{Context, bail, ensure};
+use dsconv::Weights;
 use dsconv_net::gpu::{Network, NetworkMemory, NetworkOptions, NetworkPlan, PlanStep, Profile};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::picture::{self, Class};
@@ -18,6 +19,17 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Model> {
         (_, true) => Ok(Model::read(path)?),
         _ => bail!("{}: expected a file named *.safetensors or *.onnx", path.display()),
     }
+}
+
+/// The same network with weights in floats.
+pub(crate) fn floats_of(graph: &Graph) -> anyhow::Result<Graph> {
+    let mut floats = graph.clone();
+    for (_, id) in graph.convolutions() {
+        if let Weights::DsConv(weights) = graph.weights(id).as_ref() {
+            floats.set_weights(id, weights.dequantize()?)?;
+        }
+    }
+    Ok(floats)
 }
 
 /// The pictures of a folder, in the order of their names.

@@ -52,11 +52,22 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// How integers and scales are found.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum MethodName {
+pub(crate) enum MethodName {
     SignedExtreme,
     AbsMax,
     MinMse,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::SignedExtreme => Self::SignedExtreme,
+            MethodName::AbsMax => Self::AbsMax,
+            MethodName::MinMse => Self::MinMse,
+        }
+    }
 }
 
 fn layer_bits(text: &str) -> Result<(String, u8), String> {
@@ -95,11 +106,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     let mut how = QuantizeOptions {
         bits: options.bits,
         block: options.block,
-        method: match options.method {
-            MethodName::SignedExtreme => Method::SignedExtreme,
-            MethodName::AbsMax => Method::AbsMax,
-            MethodName::MinMse => Method::MinMse,
-        },
+        method: options.method.into(),
         keep_float: options.keep_float.clone(),
         overrides: options.layer.clone(),
     };
@@ -187,7 +194,7 @@ pub(crate) fn labels(path: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Shows what a long work reports.
-fn with_bar<T>(
+pub(crate) fn with_bar<T>(
     what: &str,
     work: impl FnOnce(&mut dyn FnMut(usize, usize, &str)) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {

@@ -111,7 +111,7 @@ fn scale_and_shift(wanted: (f64, f64), got: (f64, f64)) -> (f32, f32) {
 }
 
 /// Weights whose convolution is `scale * y + shift` of what it was, per output channel.
-fn shifted(weights: &Weights, fit: &[(f32, f32)]) -> Result<Weights> {
+pub(crate) fn shifted(weights: &Weights, fit: &[(f32, f32)]) -> Result<Weights> {
     let scales = || fit.iter().map(|f| f.0);
     let bias_of = |bias: Option<&[f32]>| bias.map_or_else(|| vec![0.0; fit.len()], <[f32]>::to_vec);
     Ok(match weights {

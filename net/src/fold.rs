@@ -1,7 +1,7 @@
 //! Rewrites of a graph that leave its results as they are: what is linear goes into the convolution before it.
 
 use crate::Result;
-use crate::graph::{AutoPad, Channels, Graph, Node, Op, ValueId, WeightsId, descriptor};
+use crate::graph::{AutoPad, Channels, Graph, Node, Op, Output, ValueId, WeightsId, descriptor};
 use crate::op::{Binary, PadMode};
 use crate::tensor::Tensor;
 use dsconv::{ConvDescriptor, DsConvWeights, FloatWeights, Weights};
@@ -44,17 +44,23 @@ pub(crate) fn fold(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// Drops nodes, constants and weights that no output needs.
-fn drop_unneeded(graph: &mut Graph) {
-    let mut needed: HashSet<_> = graph.outputs.iter().map(|output| output.value).collect();
+/// The nodes that these outputs need, and all values that they and the outputs read.
+pub(crate) fn needed(nodes: &[Node], outputs: &[Output]) -> (Vec<Node>, HashSet<ValueId>) {
+    let mut needed: HashSet<_> = outputs.iter().map(|output| output.value).collect();
     let mut kept = Vec::new();
-    for node in std::mem::take(&mut graph.nodes).into_iter().rev() {
+    for node in nodes.iter().rev() {
         if needed.contains(&node.output) {
             needed.extend(&node.inputs);
-            kept.push(node);
+            kept.push(node.clone());
         }
     }
     kept.reverse();
+    (kept, needed)
+}
+
+/// Drops nodes, constants and weights that no output needs.
+fn drop_unneeded(graph: &mut Graph) {
+    let (kept, needed) = needed(&graph.nodes, &graph.outputs);
     graph.nodes = kept;
     graph.constants.retain(|id, _| needed.contains(id));
     let mut places = HashMap::new();

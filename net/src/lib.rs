@@ -4,7 +4,8 @@
 //! [`onnx::read`] gives a [`Graph`], which knows no input size. [`Graph::specialise`] makes a [`Program`] for one:
 //! shape arithmetic is gone, activations and residuals are fused, weights are shared. [`cpu::run`] runs it with sums
 //! in f64, as the oracle for other executors. A [`Model`] is a graph with what a program needs to use it, in a file;
-//! [`onnx::to_bytes`] writes ONNX again, its packed weights as blocked DequantizeLinear.
+//! [`onnx::to_bytes`] writes ONNX again, its packed weights as blocked DequantizeLinear. [`yolov9`] makes a graph of YOLOv9's
+//! yaml and a PyTorch state dict.
 //!
 //! ```
 //! # const BYTES: &[u8] = include_bytes!("../tests/data/small.onnx");
@@ -49,6 +50,7 @@ mod resample;
 mod specialise;
 pub mod tensor;
 mod window;
+pub mod yolov9;
 
 pub use calibrate::{Convolve, calibrate, on_cpu};
 pub use error::{Error, Result, Unsupported};

@@ -1,4 +1,4 @@
-//! Cases that a Python script computes with ONNX Runtime, in an environment of its own below `target`.
+//! Cases that a Python script computes with ONNX Runtime or PyTorch, in an environment of its own below `target`.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -78,6 +78,38 @@ fn python() -> PathBuf {
     python
 }
 
+/// An interpreter with PyTorch: the one that `DSCONV_PYTHON` names, the system's, or one made below `target`.
+fn python_with_torch() -> PathBuf {
+    let has_torch = |python: &Path| {
+        let run = Command::new(python).args(["-c", "import torch"]).output();
+        run.is_ok_and(|output| output.status.success())
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("net-torch");
+    let made = folder.join("python");
+    let named = std::env::var_os("DSCONV_PYTHON").map(PathBuf::from);
+    let mut found =
+        named.into_iter().chain([made.clone(), "python3".into(), "/usr/bin/python3".into()]);
+    if let Some(python) = found.find(|python| has_torch(python)) {
+        return python;
+    }
+    let output = Command::new(scripts().join("torch-of-debian")).arg(&folder).output();
+    let why = match output {
+        Ok(output) if output.status.success() => return made,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    panic!(
+        "these tests compare with PyTorch, which no interpreter here has, nor could Debian's be fetched. DSCONV_PYTHON \
+         names an interpreter that has it; DSCONV_PYTHON=skip goes without. {why}"
+    );
+}
+
+/// Runs a script that needs PyTorch on a folder.
+pub(crate) fn run_torch_script(script: &str, folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new(python_with_torch());
+    run_to_success(command.arg(scripts().join(script)).arg(folder).args(arguments));
+}
+
 /// Runs a script, which writes its files into a fresh folder; returns that folder.
 pub(crate) fn run_script(script: &str, arguments: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -96,7 +128,10 @@ pub(crate) fn run_script_in(script: &str, folder: &Path, arguments: &[&str]) {
         python()
     };
     let mut command = Command::new(python);
-    command.arg(scripts().join(script)).arg(folder).args(arguments);
+    run_to_success(command.arg(scripts().join(script)).arg(folder).args(arguments));
+}
+
+fn run_to_success(command: &mut Command) {
     let output = command.output().unwrap();
     print!("{}", String::from_utf8_lossy(&output.stdout));
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -3,6 +3,7 @@
 mod networks;
 mod shaders;
 mod steps;
+mod yolov9;
 
 use super::{Network, NetworkOptions, NetworkPlan};
 use crate::cpu;

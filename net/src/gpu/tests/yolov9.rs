@@ -1,0 +1,98 @@
+//! YOLOv9 on the GPU against the CPU reference.
+
+use super::{open, random_inputs, run_on_cpu, run_poisoned};
+use crate::calibrate::on_cpu;
+use crate::gpu::{Activations, Network, NetworkOptions};
+use crate::yolov9::{self, Description, Form};
+use crate::{Graph, QuantizeOptions, quantize};
+use dsconv::gpu::{Gpu, Pipelines};
+use dsconv::signal_to_noise_db;
+
+const FULL: &str = include_str!("../../../../cli/models/yolov9-c-dsconv.yaml");
+const SMALL: &str = include_str!("../../../tests/data/yolov9-small.yaml");
+
+/// A whole network may take this many pipelines: each takes time to compile.
+const MOST_PIPELINES: usize = 40;
+
+fn random(yaml: &str, form: Form) -> (Graph, fastrand::Rng) {
+    let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("DSCONV_SEED={seed}");
+    let network = yolov9::Network::new(&Description::parse(yaml).unwrap()).unwrap();
+    let graph = network.random(form, seed, &mut on_cpu, |_, _, _| ()).unwrap();
+    (graph, fastrand::Rng::with_seed(seed))
+}
+
+fn packed(graph: &Graph, bits: u8, block: u32) -> Graph {
+    // The quicker method: what is compared runs on the same integers.
+    let method = dsconv::Method::SignedExtreme;
+    let options = QuantizeOptions { bits, block, method, ..QuantizeOptions::default() };
+    quantize(graph, &options, |_, _, _| ()).unwrap()
+}
+
+/// Runs on both; returns for each output the largest difference of a row (a box's coordinate or a class), over the
+/// largest magnitude that the row has; and the output's signal to noise in dB.
+fn errors(
+    (gpu, pipelines): &(Gpu, Pipelines),
+    graph: &Graph,
+    dims: [usize; 4],
+    options: NetworkOptions,
+    rng: &mut fastrand::Rng,
+) -> Vec<(f64, f64)> {
+    let program = graph.specialise(&[&dims]).unwrap();
+    let inputs = random_inputs(rng, &program);
+    let mut network = Network::new(pipelines, options).unwrap();
+    let plan = network.plan(&program).unwrap();
+    let (got, expected) = (run_poisoned(gpu, &plan, &inputs), run_on_cpu(&program, &inputs));
+    let compiled = pipelines.compiled() + network.compiled();
+    println!("{compiled} pipelines, {} dispatches", plan.steps().len());
+    assert!(compiled <= MOST_PIPELINES, "{compiled} pipelines");
+    let outputs = program.outputs().iter().zip(got.iter().zip(&expected));
+    let error = |(&id, (got, expected)): (_, (&Vec<f32>, &Vec<f32>))| {
+        let anchors = program.value(id).dims[2];
+        let rows = got.chunks(anchors).zip(expected.chunks(anchors));
+        let row = |(got, expected): (&[f32], &[f32])| {
+            let largest = expected.iter().fold(f64::MIN_POSITIVE, |m, y| m.max(f64::from(y.abs())));
+            super::worst(got, expected) / largest
+        };
+        (rows.map(row).fold(0.0, f64::max), signal_to_noise_db(expected, got))
+    };
+    outputs.map(error).collect()
+}
+
+#[test]
+fn small_networks_agree_with_the_reference() {
+    // A device of its own, whose pipelines are this test's.
+    let Some(gpu) = open() else { return };
+    let (floats, mut rng) = random(SMALL, Form::Training);
+    let int8 = NetworkOptions { activations: Activations::Int8 };
+    for dims in [[1, 3, 64, 64], [3, 3, 32, 96]] {
+        for graph in [floats.clone(), packed(&floats, 4, 8), packed(&floats, 7, 32)] {
+            for (error, _) in errors(&gpu, &graph, dims, NetworkOptions::default(), &mut rng) {
+                println!("{dims:?}: {error:.1e}");
+                assert!(error < 1e-5, "{error:e}");
+            }
+        }
+        // Integer activations are another network: what 8 bits in blocks of 8 cost shows, and no more.
+        for (_, snr) in errors(&gpu, &packed(&floats, 8, 8), dims, int8, &mut rng) {
+            println!("{dims:?}: int8 {snr:.1} dB");
+            assert!(snr > 30.0, "{snr}");
+        }
+    }
+}
+
+#[test]
+fn the_articles_network_agrees_with_the_reference() {
+    let Some(gpu) = open() else { return };
+    for form in [Form::Training, Form::Deployable] {
+        let (floats, mut rng) = random(FULL, form);
+        for graph in [floats.clone(), packed(&floats, 4, 32)] {
+            for (error, _) in
+                errors(&gpu, &graph, [1, 3, 64, 64], NetworkOptions::default(), &mut rng)
+            {
+                println!("{form:?}: {error:.1e}");
+                assert!(error < 1e-5, "{error:e}");
+            }
+        }
+    }
+}

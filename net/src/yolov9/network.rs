@@ -1,0 +1,237 @@
+//! A description as a network: its modules resolved, their parameters counted, its graph without weights.
+
+use super::description::Description;
+use super::detect::Predictions;
+use super::resolve::At;
+use super::trace::{Map, Merged, Trace, Work};
+use crate::graph::{Graph, Op, Output, WeightsId};
+use crate::{Error, Result, fold};
+use dsconv::Weights;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A network as its description says, without weights yet.
+#[derive(Debug)]
+pub struct Network {
+    pub(super) layers: Vec<Layer>,
+    pub(super) trace: Trace,
+    predictions: Predictions,
+    backbone: usize,
+    classes: usize,
+}
+
+/// A layer of a [`Network`]: a row of its description, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// The layers it reads, as the description has them.
+    pub from: String,
+    /// Copies of the module in a row.
+    pub copies: usize,
+    /// The module's name.
+    pub module: String,
+    /// The arguments that the module is made with, input channels first where it has them.
+    pub arguments: String,
+    /// Parameters, with those that are never trained.
+    pub parameters: u64,
+    pub(super) outputs: Vec<Map>,
+    /// Index of its first convolution.
+    pub(super) first: usize,
+}
+
+/// What a network's graph puts out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `output0`: the decoded predictions of the main branch, `(N, 4 + classes, anchors)`. What only the auxiliary
+    /// branch needs is left out.
+    Deployable,
+    /// `output0`, and `auxiliary`: those of the branch that only training needs, if there is one.
+    Training,
+    /// Behind those, the output of every layer of a single map, `model.N`: to compare with another program.
+    Layers,
+}
+
+/// The parts of a network that a user may care about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Features of the picture.
+    Backbone,
+    /// What brings the sizes together.
+    Neck,
+    /// The heads of the last layer.
+    Detection,
+    /// What only training needs.
+    Auxiliary,
+}
+
+/// The numbers of the line that YOLO programs print.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// PyTorch modules, the network itself and all inside of it.
+    pub layers: usize,
+    /// Parameters.
+    pub parameters: u64,
+    /// Those that are trained.
+    pub gradients: u64,
+    /// Floating-point operations for the picture, as YOLO programs count them: two a multiply-add of a convolution,
+    /// eight an output of a batch norm, two an output of an upsampling.
+    pub flops: u64,
+    /// The same as the article has it: its counter knows modules by their class, and skips DSConv2D.
+    pub counted_flops: u64,
+}
+
+impl Network {
+    /// Resolves a description.
+    ///
+    /// # Errors
+    /// [`Error::Node`] names the layer: an unknown module, wrong arguments, a layer that is not there, channels or sizes
+    /// that do not meet, a last layer that is no detection, a network that is too large.
+    pub fn new(description: &Description) -> Result<Self> {
+        let mut trace = Trace::default();
+        // The network, and the list of its layers.
+        trace.modules = 2;
+        let picture = trace.input("images");
+        let mut layers: Vec<Layer> = Vec::new();
+        let mut predictions = None;
+        for (index, row) in description.rows.iter().enumerate() {
+            let last = index + 1 == description.rows.len();
+            let mut at =
+                At { trace: &mut trace, description, row, index, picture, layers: &layers };
+            let made = at.layer(last).map_err(|e| e.in_node(&format!("model.{index}"), &row.2))?;
+            predictions = made.1;
+            layers.push(made.0);
+        }
+        let predictions = predictions
+            .ok_or_else(|| Error::invalid("layers", "a detection as the last one", "none"))?;
+        let (backbone, classes) = (description.backbone, description.classes);
+        Ok(Self { layers, trace, predictions, backbone, classes })
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// What height and width of a picture must be a multiple of.
+    pub fn stride(&self) -> u32 {
+        self.trace.convolutions.iter().map(|conv| conv.stride).max().unwrap_or(1)
+    }
+
+    /// Counts, for a picture of that height and width.
+    pub fn summary(&self, [height, width]: [u32; 2]) -> Summary {
+        let pixels = u64::from(height) * u64::from(width);
+        let flops = |work: &Work| work.operations * (pixels / u64::from(work.stride).pow(2));
+        let work = &self.trace.work;
+        let Trace { modules, parameters, frozen, .. } = self.trace;
+        Summary {
+            layers: modules,
+            parameters,
+            gradients: parameters - frozen,
+            flops: work.iter().map(flops).sum(),
+            counted_flops: work.iter().filter(|work| !work.dsconv).map(flops).sum(),
+        }
+    }
+
+    /// Weights and biases of the graph of that form, and floating-point operations of its convolutions, two a multiply-add,
+    /// for a picture of that height and width. Batch norms are folded, and so are the two convolutions of RepConvN.
+    pub fn cost(&self, form: Form, [height, width]: [u32; 2]) -> (u64, u64) {
+        let pixels = u64::from(height) * u64::from(width);
+        let cost = |conv: &Merged| {
+            let weights = conv.descriptor().weight_count() as u64;
+            let flops = 2 * weights * (pixels / u64::from(conv.stride).pow(2));
+            (weights + u64::from(conv.descriptor().out_channels), flops)
+        };
+        let add = |sum: (u64, u64), one: (u64, u64)| (sum.0 + one.0, sum.1 + one.1);
+        self.needed_convolutions(form).map(cost).fold((0, 0), add)
+    }
+
+    /// Names of the convolutions of the graph of that form, in its order.
+    pub fn convolutions(&self, form: Form) -> Vec<&str> {
+        self.needed_convolutions(form).map(|conv| conv.name.as_str()).collect()
+    }
+
+    /// Names of those that the description wants as DSConv.
+    pub fn dsconv_layers(&self, form: Form) -> Vec<&str> {
+        let wanted = self.needed_convolutions(form).filter(|conv| conv.dsconv);
+        wanted.map(|conv| conv.name.as_str()).collect()
+    }
+
+    /// The convolutions of the graph of that form.
+    pub(super) fn needed_convolutions(&self, form: Form) -> impl Iterator<Item = &Merged> {
+        let needed = self.needed(form);
+        let convolutions = self.trace.convolutions.iter().enumerate();
+        convolutions.filter(move |(index, _)| needed.contains(index)).map(|(_, conv)| conv)
+    }
+
+    /// The part of the network that a convolution of its graph belongs to.
+    pub fn part(&self, convolution: &str) -> Option<Part> {
+        let index = self.trace.convolutions.iter().position(|conv| conv.name == convolution)?;
+        let layer = self.layers.iter().rposition(|layer| layer.first <= index)?;
+        Some(if !self.needed(Form::Deployable).contains(&index) {
+            Part::Auxiliary
+        } else if layer + 1 == self.layers.len() {
+            Part::Detection
+        } else if layer < self.backbone {
+            Part::Backbone
+        } else {
+            Part::Neck
+        })
+    }
+
+    fn outputs(&self, form: Form) -> Vec<Output> {
+        let output = |name: String, value| Output { name, dims: None, value };
+        let mut outputs = vec![output("output0".into(), self.predictions.main)];
+        if form != Form::Deployable {
+            let auxiliary = self.predictions.auxiliary;
+            outputs.extend(auxiliary.map(|value| output("auxiliary".into(), value)));
+        }
+        if form == Form::Layers {
+            for (index, layer) in self.layers.iter().enumerate() {
+                if let [map] = layer.outputs[..] {
+                    outputs.push(output(format!("model.{index}"), map.value));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// Indices of the convolutions that a form needs.
+    fn needed(&self, form: Form) -> HashSet<usize> {
+        let outputs = self.outputs(form);
+        let (nodes, _) = fold::needed(&self.trace.graph.nodes, &outputs);
+        let index = |op: &Op| match op {
+            Op::Conv { weights, .. } => Some(weights.0),
+            _ => None,
+        };
+        nodes.iter().filter_map(|node| index(&node.op)).collect()
+    }
+
+    /// The graph of that form, each convolution's weights from `weights`.
+    pub(super) fn graph(
+        &self,
+        form: Form,
+        mut weights: impl FnMut(&Merged) -> Result<Weights>,
+    ) -> Result<Graph> {
+        let Graph { values, inputs, constants, .. } = &self.trace.graph;
+        let outputs = self.outputs(form);
+        let (mut nodes, needed) = fold::needed(&self.trace.graph.nodes, &outputs);
+        let mut made = Vec::new();
+        for node in &mut nodes {
+            if let Op::Conv { weights: id, .. } = &mut node.op {
+                let conv = &self.trace.convolutions[id.0];
+                made.push(Arc::new(weights(conv)?));
+                *id = WeightsId(made.len() - 1);
+            }
+        }
+        let mut constants = constants.clone();
+        constants.retain(|id, _| needed.contains(id));
+        let (values, inputs) = (values.clone(), inputs.clone());
+        let graph = Graph { values, inputs, outputs, nodes, constants, weights: made };
+        graph.validate()?;
+        Ok(graph)
+    }
+}
