@@ -88,7 +88,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         (sizes, _) => sizes.to_vec(),
     };
     let floats = network::floats_of(&model.graph)?;
-    let int8 = NetworkOptions { activations: Activations::Int8 };
+    let int8 = NetworkOptions { activations: Activations::Int8, ..NetworkOptions::default() };
     let forms = [
         ("f32", &floats, NetworkOptions::default()),
         ("weight-only", &model.graph, NetworkOptions::default()),

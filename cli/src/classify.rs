@@ -2,11 +2,10 @@
 
 use crate::device::DeviceChoice;
 use crate::display::{progress, table};
-use crate::network::{self, Runner};
+use crate::network::{self, Precision, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::Context;
-use dsconv_net::gpu::{Activations, NetworkOptions};
 use dsconv_net::picture::Class;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,9 +17,8 @@ pub(crate) struct Options {
     /// Pictures: PNG or JPEG.
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
-    /// Integer activations too, where weights are integers.
-    #[arg(long)]
-    int8: bool,
+    #[command(flatten)]
+    precision: Precision,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,10 +34,8 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     let model = network::read(&options.model)?;
     let how = model.picture_input().with_context(|| options.model.display().to_string())?;
     let device = network::open(choice)?;
-    let activations = if options.int8 { Activations::Int8 } else { Activations::F32 };
     let dims = how.dims();
-    let runner =
-        Runner::new(&model.graph, &[&dims], device.as_ref(), NetworkOptions { activations })?;
+    let runner = Runner::new(&model.graph, &[&dims], device.as_ref(), options.precision.options())?;
     let mut answers = Vec::new();
     let mut out = table(&["picture", "1", "2", "3", "4", "5", "ms"]);
     let bar = progress(options.pictures.len())?;

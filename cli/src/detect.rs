@@ -2,13 +2,12 @@
 
 use crate::device::DeviceChoice;
 use crate::display::{progress, table};
-use crate::network::{self, Runner};
+use crate::network::{self, Precision, Runner};
 use crate::timing::ms;
 use crate::{draw, picture, quantize};
 use anyhow::{Context, bail, ensure};
 use comfy_table::{CellAlignment, Table};
 use dsconv_net::detect::{Detection, Detector, Head};
-use dsconv_net::gpu::{Activations, NetworkOptions};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::{Model, Placement};
 use image::{ImageFormat, RgbImage};
@@ -49,9 +48,8 @@ pub(crate) struct Options {
     /// Where to write the picture with its boxes: a PNG, or for several pictures a folder.
     #[arg(long, value_name = "OUT.png|FOLDER")]
     draw: Option<PathBuf>,
-    /// Integer activations too, where weights are integers.
-    #[arg(long)]
-    int8: bool,
+    #[command(flatten)]
+    precision: Precision,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -94,9 +92,8 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     let how = model.picture_input().with_context(name)?;
     let detector = detector(&model, &how, options).with_context(name)?;
     let device = network::open(choice)?;
-    let activations = if options.int8 { Activations::Int8 } else { Activations::F32 };
     let runner =
-        Runner::new(&model.graph, &[&how.dims()], device.as_ref(), NetworkOptions { activations })?;
+        Runner::new(&model.graph, &[&how.dims()], device.as_ref(), options.precision.options())?;
     let program = runner.program();
     let [output] = program.outputs() else {
         bail!("{}: expected a network with one output, got {}", name(), program.outputs().len());

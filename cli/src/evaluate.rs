@@ -2,12 +2,11 @@
 
 use crate::device::{Device, DeviceChoice};
 use crate::display::{progress, table};
-use crate::network::{self, Runner};
+use crate::network::{self, Precision, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
 use dsconv_net::Model;
-use dsconv_net::gpu::{Activations, NetworkOptions};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,9 +25,8 @@ pub(crate) struct Options {
     /// The network it was quantised from, to count on how many pictures the two agree.
     #[arg(long, value_name = "FILE")]
     floats: Option<PathBuf>,
-    /// Integer activations too, where weights are integers.
-    #[arg(long)]
-    int8: bool,
+    #[command(flatten)]
+    precision: Precision,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -80,9 +78,8 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     };
     let pictures = labelled(&options.folder)?;
     let device = network::open(choice)?;
-    let activations = if options.int8 { Activations::Int8 } else { Activations::F32 };
     let evaluate = |model: &Model, what: &str| {
-        evaluate(model, what, &pictures, device.as_ref(), NetworkOptions { activations })
+        evaluate(model, what, &pictures, device.as_ref(), options.precision.options())
     };
     let answers = evaluate(&model, "the network")?;
     let floats = floats.map(|floats| evaluate(&floats, "the float network")).transpose()?;
@@ -117,7 +114,7 @@ fn evaluate(
     what: &str,
     pictures: &[(PathBuf, usize)],
     device: Option<&Device>,
-    options: NetworkOptions,
+    options: dsconv_net::gpu::NetworkOptions,
 ) -> anyhow::Result<Vec<Answer>> {
     let how = model.picture_input()?;
     let runner = Runner::new(&model.graph, &[&how.dims()], device, options)?;

@@ -3,7 +3,10 @@
 use crate::device::{Device, DeviceChoice};
 use anyhow::{Context, bail, ensure};
 use dsconv::Weights;
-use dsconv_net::gpu::{Network, NetworkMemory, NetworkOptions, NetworkPlan, PlanStep, Profile};
+use dsconv::gpu::FloatFormat;
+use dsconv_net::gpu::{
+    Activations, Network, NetworkMemory, NetworkOptions, NetworkPlan, PlanStep, Profile,
+};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::picture::{self, Class};
 use dsconv_net::{Graph, Model, Program, cpu, onnx};
@@ -47,6 +50,26 @@ pub(crate) fn pictures_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     paths.sort();
     ensure!(!paths.is_empty(), "{}: no *.png, *.jpg or *.jpeg in it", folder.display());
     Ok(paths)
+}
+
+/// What a network is computed in.
+#[derive(clap::Args)]
+pub(crate) struct Precision {
+    /// Integer activations too, where weights are integers.
+    #[arg(long)]
+    int8: bool,
+    /// Scales of blocks as 16-bit floats: less memory, for up to 0.05% of a weight.
+    #[arg(long)]
+    half_scales: bool,
+}
+
+impl Precision {
+    pub(crate) fn options(&self) -> NetworkOptions {
+        NetworkOptions {
+            activations: if self.int8 { Activations::Int8 } else { Activations::F32 },
+            shift_format: if self.half_scales { FloatFormat::F16 } else { FloatFormat::F32 },
+        }
+    }
 }
 
 /// A network ready to run on inputs of one shape.

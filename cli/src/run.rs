@@ -2,13 +2,13 @@
 
 use crate::device::DeviceChoice;
 use crate::display::{bytes, table};
-use crate::network::{self, Runner};
+use crate::network::{self, Precision, Runner};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::{Context, bail, ensure};
 use comfy_table::Table;
 use dsconv::{FloatTensor, LayerFile};
-use dsconv_net::gpu::{Activations, Clock, NetworkOptions, PlanStep, Profile};
+use dsconv_net::gpu::{Clock, PlanStep, Profile};
 use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,9 +23,8 @@ pub(crate) struct Options {
     /// Where to write the outputs, as safetensors.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Integer activations too, where weights are integers.
-    #[arg(long)]
-    int8: bool,
+    #[command(flatten)]
+    precision: Precision,
     /// Show how long each step takes. Needs a GPU.
     #[arg(long)]
     profile: bool,
@@ -50,8 +49,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     let device = network::open(choice)?;
     let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
     let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
-    let activations = if options.int8 { Activations::Int8 } else { Activations::F32 };
-    let runner = Runner::new(&model.graph, &dims, device.as_ref(), NetworkOptions { activations })?;
+    let runner = Runner::new(&model.graph, &dims, device.as_ref(), options.precision.options())?;
     // The first run compiles; the second is what runs take.
     let (_, first) = runner.run(&values)?;
     let (outputs, time) = runner.run(&values)?;

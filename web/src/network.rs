@@ -230,7 +230,7 @@ impl Network {
             let loaded = shared.caught("to load a network", async {
                 let network = dsconv_net::gpu::Network::new(
                     &shared.pipelines,
-                    NetworkOptions { activations },
+                    NetworkOptions { activations, ..NetworkOptions::default() },
                 )?;
                 let loaded = Loaded {
                     model: model?,

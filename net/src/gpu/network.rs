@@ -3,7 +3,7 @@ use super::plan::{Layout, NetworkPlan};
 use super::schedule::{Conv, Schedule, Work};
 use crate::{Program, Result};
 use dsconv::Weights;
-use dsconv::gpu::{Layer, LayerOptions, MemoryUse, Pipelines, check_buffer, upload};
+use dsconv::gpu::{FloatFormat, Layer, LayerOptions, MemoryUse, Pipelines, check_buffer, upload};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
@@ -23,6 +23,8 @@ pub enum Activations {
 pub struct NetworkOptions {
     /// What convolutions with DSConv weights take as input.
     pub activations: Activations,
+    /// What alpha and KDS bias are stored as: halves take half of the memory, for up to 0.05% of a weight.
+    pub shift_format: FloatFormat,
 }
 
 /// Weights, and a layer of them for each set of options.
@@ -130,8 +132,7 @@ impl Network {
     }
 
     fn schedule(&self, program: &Program) -> Result<Schedule> {
-        let int8 = self.options.activations == Activations::Int8;
-        Schedule::new(program, int8, self.pipelines.capabilities())
+        Schedule::new(program, self.options, self.pipelines.capabilities())
     }
 
     /// The layer of a convolution, uploaded at its first use.

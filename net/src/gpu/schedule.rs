@@ -2,6 +2,7 @@
 
 use super::geometry;
 use super::kernels::Dispatch;
+use super::network::{Activations, NetworkOptions};
 use crate::program::{Program, Source, Step, StepOp, TensorId};
 use crate::{Result, cpu};
 use dsconv::gpu::{
@@ -74,7 +75,11 @@ struct Quantized {
 }
 
 impl Schedule {
-    pub(crate) fn new(program: &Program, int8: bool, capabilities: &Capabilities) -> Result<Self> {
+    pub(crate) fn new(
+        program: &Program,
+        options: NetworkOptions,
+        capabilities: &Capabilities,
+    ) -> Result<Self> {
         let slots = program
             .values()
             .iter()
@@ -96,12 +101,15 @@ impl Schedule {
         let quantized: Vec<Option<Quantized>> = program
             .steps()
             .iter()
-            .map(|step| if int8 { quantized(program, step) } else { Ok(None) })
+            .map(|step| match options.activations {
+                Activations::F32 => Ok(None),
+                Activations::Int8 => quantized(program, step),
+            })
             .collect::<Result<_>>()?;
         let mut integers = HashMap::new();
         for (index, step) in program.steps().iter().enumerate() {
             schedule
-                .step(program, index, &quantized, &mut integers, capabilities)
+                .step(program, index, options, &quantized, &mut integers, capabilities)
                 .map_err(|e| e.in_node(&step.name, "step"))?;
         }
         Ok(schedule)
@@ -111,6 +119,7 @@ impl Schedule {
         &mut self,
         program: &Program,
         index: usize,
+        options: NetworkOptions,
         quantized: &[Option<Quantized>],
         integers: &mut HashMap<Quantized, SlotId>,
         capabilities: &Capabilities,
@@ -136,6 +145,7 @@ impl Schedule {
             options: LayerOptions {
                 activation: *activation,
                 residual: *residual,
+                shift_format: options.shift_format,
                 ..LayerOptions::default()
             },
             input: cpu::shape(&program.value(step.inputs[0]).dims)?,

@@ -7,7 +7,7 @@ use crate::cpu;
 use crate::gpu::{Activations, Clock, Network, NetworkOptions};
 use crate::op::{Binary, PoolKind, Reduction, Unary};
 use crate::program::{Pool, Program, StepOp, TensorId};
-use dsconv::gpu::Gpu;
+use dsconv::gpu::{FloatFormat, Gpu};
 use dsconv::{
     Activation, ActivationScale, ConvDescriptor, FloatWeights, Int8Activations, Quantizer,
     Residual, Shape, Weights, reference,
@@ -17,7 +17,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-const INT8: NetworkOptions = NetworkOptions { activations: Activations::Int8 };
+const INT8: NetworkOptions =
+    NetworkOptions { activations: Activations::Int8, shift_format: FloatFormat::F32 };
 
 fn float_weights(rng: &mut Rng, descriptor: ConvDescriptor) -> Arc<Weights> {
     let values = random(rng, descriptor.weight_count());
@@ -194,12 +195,32 @@ fn allocated(gpu: &Gpu) -> Option<u64> {
 }
 
 #[test]
+fn scales_as_halves_change_little_and_take_less() {
+    let Some(gpu) = gpu() else { return };
+    let mut rng = Rng::new();
+    let program = classifier(&mut rng)(2);
+    let inputs = random_inputs(&mut rng, &program);
+    let on_cpu = run_on_cpu(&program, &inputs);
+    let halves = NetworkOptions { shift_format: FloatFormat::F16, ..NetworkOptions::default() };
+    let on_gpu = run_on_gpu(gpu, &program, &inputs, halves);
+    let error = worst(&on_gpu[0], &on_cpu[0]);
+    // Each weight may be off by 2^-11 of itself, through some layers.
+    assert!((1e-7..5e-3).contains(&error), "{error:e}");
+    let weights = |options| {
+        let network = Network::new(&gpu.1, options).unwrap();
+        network.memory_use(&program).unwrap().weights
+    };
+    assert!(weights(halves) < weights(NetworkOptions::default()));
+}
+
+#[test]
 fn memory_is_told_beforehand() {
     // A device of its own: other tests allocate too.
     let Some((gpu, pipelines)) = open() else { return };
     let mut rng = Rng::new();
     let program = classifier(&mut rng);
-    for options in [NetworkOptions::default(), INT8] {
+    let halves = NetworkOptions { shift_format: FloatFormat::F16, ..INT8 };
+    for options in [NetworkOptions::default(), INT8, halves] {
         // Pipelines first, and what drivers keep for themselves.
         let mut network = Network::new(&pipelines, options).unwrap();
         let first = network.plan(&program(1)).unwrap();

@@ -65,7 +65,7 @@ fn small_networks_agree_with_the_reference() {
     // A device of its own, whose pipelines are this test's.
     let Some(gpu) = open() else { return };
     let (floats, mut rng) = random(SMALL, Form::Training);
-    let int8 = NetworkOptions { activations: Activations::Int8 };
+    let int8 = NetworkOptions { activations: Activations::Int8, ..NetworkOptions::default() };
     for dims in [[1, 3, 64, 64], [3, 3, 32, 96]] {
         for graph in [floats.clone(), packed(&floats, 4, 8), packed(&floats, 7, 32)] {
             for (error, _) in errors(&gpu, &graph, dims, NetworkOptions::default(), &mut rng) {
