@@ -54,8 +54,8 @@ fn main(
     let channel = group * params.outputs + min(tile.output + lane, params.outputs - 1u);
     let x_from = vec4<u32>(x_place(0u, local.x), x_place(1u, local.x), x_place(2u, local.x), x_place(3u, local.x));
 
-    var lower: Sums;
-    var upper: Sums;
+    var lower = Sums();
+    var upper = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
         // The padding's zeros stay in the tile for all channels of the tap. Where there is no pixel, any will do to load.
         let at_0 = tap_index(pixel_0, group, tap);

@@ -74,7 +74,7 @@ fn main(
     let scale_to = 8u * (lane % 8u) + lane / 8u;
     let blocks = params.block_count;
 
-    var sums: Sums;
+    var sums = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
         let row = integer_row(pixel, group, tap);
         let exists = row != NONE;
@@ -105,7 +105,7 @@ fn main(
                 add_scaled(&sums, multiply(Integers(), x, local.y), local.xy);
             } else {
                 let end = select(start + params.block_quads, params.row_quads, block + 1u == blocks);
-                var products: Integers;
+                var products = Integers();
                 for (; start < end; start += STEP) {
                     fill_tiles(x_row, tap, start, end, channel, x_half, to, lane);
                     workgroupBarrier();
@@ -216,7 +216,7 @@ fn add_kds_bias(sums: ptr<function, Sums>, tile: Tile, local: vec2<u32>) {
 
 // Fills this thread's part of both tiles with a step from a quad on; what lies past the block's end is 0 in the input.
 fn fill_tiles(x_row: u32, tap: u32, start: u32, end: u32, channel: u32, x_half: u32, to: u32, column: u32) {
-    var x: vec4<u32>;
+    var x = vec4<u32>();
     if WHOLE_STEPS {
         x = input_vectors[(x_row + start) / 4u + x_half];
     } else {

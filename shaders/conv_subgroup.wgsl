@@ -26,14 +26,14 @@ fn main(
     let pixel_2 = pixel_place(first_pixel + lane + 16u);
     let pixel_3 = pixel_place(first_pixel + lane + 24u);
 
-    var s0: Sums;
-    var s1: Sums;
-    var s2: Sums;
-    var s3: Sums;
-    var s4: Sums;
-    var s5: Sums;
-    var s6: Sums;
-    var s7: Sums;
+    var s0 = Sums();
+    var s1 = Sums();
+    var s2 = Sums();
+    var s3 = Sums();
+    var s4 = Sums();
+    var s5 = Sums();
+    var s6 = Sums();
+    var s7 = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
         // Where each pixel's channels start in the input: a lane works out four, and all get them all.
         let starts = vec4<u32>(

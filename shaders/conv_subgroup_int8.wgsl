@@ -28,14 +28,14 @@ fn main(
     let pixel_2 = pixel_place(first_pixel + lane + 16u);
     let pixel_3 = pixel_place(first_pixel + lane + 24u);
 
-    var t0: Sums;
-    var t1: Sums;
-    var t2: Sums;
-    var t3: Sums;
-    var t4: Sums;
-    var t5: Sums;
-    var t6: Sums;
-    var t7: Sums;
+    var t0 = Sums();
+    var t1 = Sums();
+    var t2 = Sums();
+    var t3 = Sums();
+    var t4 = Sums();
+    var t5 = Sums();
+    var t6 = Sums();
+    var t7 = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
         // The row of each pixel: a lane works out four, and all get them all.
         let rows = vec4<u32>(
@@ -55,14 +55,14 @@ fn main(
         var start = 0u;
         for (var block = 0u; block < params.block_count; block++) {
             let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
-            var s0: Sums;
-            var s1: Sums;
-            var s2: Sums;
-            var s3: Sums;
-            var s4: Sums;
-            var s5: Sums;
-            var s6: Sums;
-            var s7: Sums;
+            var s0 = Sums();
+            var s1 = Sums();
+            var s2 = Sums();
+            var s3 = Sums();
+            var s4 = Sums();
+            var s5 = Sums();
+            var s6 = Sums();
+            var s7 = Sums();
             for (; start < end; start += LANES) {
                 // Lane l loads quad l.
                 let mine = select(NONE, start + lane, start + lane < end);

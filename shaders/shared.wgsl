@@ -209,7 +209,7 @@ struct OutputPlace {
 fn output_place(index: u32) -> OutputPlace {
     let channels = params.all_outputs;
     var rest = index;
-    var place: OutputPlace;
+    var place = OutputPlace();
     if params.output_c == 1u {
         place.channel = rest % channels;
         rest /= channels;

@@ -178,6 +178,17 @@ mod tests {
         }
     }
 
+    /// WGSL sets a variable without a value to zero wherever its declaration is passed. Chromium on SwiftShader does so
+    /// only once in a loop: sums of one block went on into the next.
+    #[test]
+    fn variables_have_a_value_to_start_from() {
+        for source in sources() {
+            let wgsl = source.wgsl();
+            let bare = |line: &&str| line.trim_start().starts_with("var ") && !line.contains('=');
+            assert_eq!(wgsl.lines().find(bare), None, "{source:?}");
+        }
+    }
+
     #[test]
     fn workgroup_storage_is_what_the_limits_are_checked_for() {
         for source in sources() {

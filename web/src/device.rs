@@ -58,6 +58,12 @@ impl Device {
         self.shared.pipelines.capabilities().packed_dot_product
     }
 
+    /// Whether shaders can have halves in memory.
+    #[wasm_bindgen(getter, js_name = shaderF16)]
+    pub fn shader_f16(&self) -> bool {
+        self.shared.pipelines.capabilities().shader_f16
+    }
+
     /// A promise of a layer. `spec` is a `spec::LayerSpec` in JSON.
     pub fn layer(&self, spec: String, tensors: crate::layer::LayerTensors) -> js_sys::Promise {
         let shared = self.shared.clone();

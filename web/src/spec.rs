@@ -1,6 +1,6 @@
 //! What comes as JSON.
 
-use dsconv::gpu::{ActivationFormat, Kernel, LayerOptions};
+use dsconv::gpu::{ActivationFormat, FloatFormat, Kernel, LayerOptions};
 use dsconv::{
     Activation, ConvDescriptor, Error, Layout, Method, Partition, Residual, Result, Shape,
 };
@@ -144,6 +144,27 @@ pub(crate) struct Options {
     #[serde(default)]
     output_layout: LayoutName,
     kernel: Option<String>,
+    #[serde(default)]
+    float_format: FloatName,
+    #[serde(default)]
+    shift_format: FloatName,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FloatName {
+    #[default]
+    F32,
+    F16,
+}
+
+impl From<FloatName> for FloatFormat {
+    fn from(name: FloatName) -> Self {
+        match name {
+            FloatName::F32 => Self::F32,
+            FloatName::F16 => Self::F16,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -285,6 +306,8 @@ impl Options {
                 ActivationName::Sigmoid => Activation::Sigmoid,
                 ActivationName::Clamp(low, high) => Activation::Clamp { low, high },
             },
+            float_format: self.float_format.into(),
+            shift_format: self.shift_format.into(),
             residual: match self.residual {
                 None => Residual::None,
                 Some(ResidualName::BeforeActivation) => Residual::BeforeActivation,

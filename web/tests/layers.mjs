@@ -21,6 +21,9 @@ function checkGolden(result, cases, t) {
   // Each case has two partitions, and at least six runs of each.
   assert.ok(result.runs >= 12 * cases, `${result.runs} runs`);
   assert.ok(result.worst > 0);
+  // Scales as halves run everywhere, tensors of halves where the browser has them.
+  t.diagnostic(`${result.halves} runs with halves, shader-f16: ${result.shaderF16}`);
+  assert.ok(result.halves >= (result.shaderF16 ? 6 : 2) * cases, `${result.halves} runs with halves`);
 }
 
 test("golden cases on every kernel", async (t) => {
@@ -73,8 +76,11 @@ test("every shader is compiled by the browser", async (t) => {
     const device = await adapter.requestDevice({ requiredFeatures: features });
     const problems = [];
     let compiled = 0;
+    const enables = { subgroups: "subgroups", f16: "shader-f16" };
     for (const { name, code, constants } of shaders) {
-      if (/^enable subgroups/.test(code) && !features.includes("subgroups")) continue;
+      // `enable` directives stand on the first line.
+      const wanted = [...code.split("\n")[0].matchAll(/enable (\w+);/g)].map(([, what]) => enables[what]);
+      if (!wanted.every((feature) => features.includes(feature))) continue;
       device.pushErrorScope("validation");
       const module = device.createShaderModule({ code });
       const { messages } = await module.getCompilationInfo();
@@ -94,9 +100,9 @@ test("every shader is compiled by the browser", async (t) => {
   t.diagnostic(`${result.compiled} of ${shaders.length} shaders, with ${result.features.join(", ")}`);
   assert.deepEqual(result.problems, []);
   assert.deepEqual(result.features, features);
-  const skipped = features.includes("subgroups")
-    ? 0
-    : shaders.filter(({ code }) => /^enable subgroups/.test(code)).length;
+  const lacks = (what, feature) => (features.includes(feature) ? [] : [`enable ${what};`]);
+  const lacking = [...lacks("subgroups", "subgroups"), ...lacks("f16", "shader-f16")];
+  const skipped = shaders.filter(({ code }) => lacking.some((what) => code.split("\n")[0].includes(what))).length;
   assert.equal(result.compiled, shaders.length - skipped);
 });
 

@@ -65,6 +65,11 @@ export class Device {
     return this.#device.packedDotProduct;
   }
 
+  /** Whether the browser has `shader-f16`, which layers with `floatFormat: "f16"` want. */
+  get shaderF16(): boolean {
+    return this.#device.shaderF16;
+  }
+
   /** Gives up the device with everything on it. Its layers can't run any more. */
   dispose(): void {
     this.#device.destroy();

@@ -61,6 +61,13 @@ export interface LayerOptions {
   outputLayout?: "nchw" | "nhwc";
   /** By default the library chooses. */
   kernel?: KernelName;
+  /**
+   * What tensors are on the device; by default `f32`. `f16` takes half of the memory and wants the feature `shader-f16`
+   * ({@link Device.shaderF16}); outputs beyond 65,504 saturate.
+   */
+  floatFormat?: "f32" | "f16";
+  /** What the weights' scales are on the device; by default `f32`. `f16` works everywhere and costs up to 0.05% of a weight. */
+  shiftFormat?: "f32" | "f16";
 }
 
 /** How input channels are cut into blocks: a shorter last block, or equal ones with the rest in the last. */

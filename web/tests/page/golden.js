@@ -6,6 +6,8 @@ import { convolve, dequantize, quantizeInput } from "./oracle.js";
 /** The bounds of the native tests, as shares of the largest sum of |w||x|. */
 const FLOAT_BOUND = 4e-6;
 const ORACLE_BOUND = 1e-12;
+/** Of halves in memory: three roundings to 11 bits. */
+const HALF_BOUND = 2e-3;
 
 const TYPES = { F32: Float32Array, F64: Float64Array, I8: Int8Array };
 
@@ -91,7 +93,7 @@ async function runCase(device, name) {
     groups: meta.groups,
   };
   const { data: x, shape } = tensors.x;
-  const result = { runs: 0, worst: 0, failures: [] };
+  const result = { runs: 0, halves: 0, worst: 0, failures: [] };
   const judge = (what, error, bound) => {
     result.worst = Math.max(result.worst, error);
     if (!(error <= bound)) result.failures.push(`${name} ${what}: error ${error}, bound ${bound}`);
@@ -103,6 +105,7 @@ async function runCase(device, name) {
     if (!(oracleError <= ORACLE_BOUND)) result.failures.push(`${name} oracle ${reading}: error ${oracleError}`);
     const ofIntegers = convolve(geometry, floats, quantizeInput(geometry, weights, x, shape), shape);
     const f32 = { weights: Float32Array.from(floats.values), bias: Float32Array.from(floats.bias) };
+    await runHalves(device, `${name} ${reading}`, geometry, weights, [x, shape], y, oracle.magnitude, result);
     for (const integers of [true, false]) {
       for (const kernel of [undefined, ...KERNELS]) {
         const int8 = kernel?.endsWith("_int8") ?? false;
@@ -131,14 +134,35 @@ async function runCase(device, name) {
   return result;
 }
 
+/** The chosen kernel with halves in memory: inputs, scales and outputs are rounded. Tensors of them may be refused. */
+async function runHalves(device, what, geometry, weights, [x, shape], y, magnitude, result) {
+  for (const [floatFormat, shiftFormat] of [["f16", "f32"], ["f32", "f16"], ["f16", "f16"]]) {
+    const named = `${what}, ${floatFormat} tensors, ${shiftFormat} scales`;
+    const wanted = floatFormat === "f32" || device.shaderF16;
+    try {
+      const layer = await Layer.fromIntegers(device, geometry, weights, { floatFormat, shiftFormat });
+      const output = await layer.run(x, shape);
+      layer.dispose();
+      const error = worst(output.data, y, magnitude);
+      if (!wanted) result.failures.push(`${named}: was not refused`);
+      if (!(error <= HALF_BOUND)) result.failures.push(`${named}: error ${error}, bound ${HALF_BOUND}`);
+      result.halves += 1;
+    } catch (error) {
+      if (wanted || !(error instanceof UnsupportedError)) result.failures.push(`${named}: ${error}`);
+    }
+  }
+}
+
 /** Runs all the cases on one device. */
 export async function runGolden(names) {
   const device = await Device.open();
-  const total = { cases: 0, runs: 0, worst: 0, failures: [], packedDotProduct: device.packedDotProduct };
+  const { packedDotProduct, shaderF16 } = device;
+  const total = { cases: 0, runs: 0, halves: 0, worst: 0, failures: [], packedDotProduct, shaderF16 };
   for (const name of names) {
-    const { runs, worst: error, failures } = await runCase(device, name);
+    const { runs, halves, worst: error, failures } = await runCase(device, name);
     total.cases += 1;
     total.runs += runs;
+    total.halves += halves;
     total.worst = Math.max(total.worst, error);
     total.failures.push(...failures);
   }
