@@ -85,6 +85,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             });
         }
     }
+    sigpipe::reset();
     match options.json {
         true => println!("{}", serde_json::to_string(&rows)?),
         false => print(&rows),

@@ -148,7 +148,12 @@ fn main() -> ExitCode {
 }
 
 fn command(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command.unwrap_or_else(|| Command::Demo(OnDevice::default())) {
+    let command = cli.command.unwrap_or_else(|| Command::Demo(OnDevice::default()));
+    // What prints into a closed pipe, as into `head`, ends quietly. `isa` feeds a child process before it prints.
+    if !matches!(command, Command::Isa(_)) {
+        sigpipe::reset();
+    }
+    match command {
         Command::Demo(on) => demo::run(&on.device.unwrap_or_default()),
         Command::Quantize { on, options } => {
             quantize::run(&on.device.unwrap_or_default(), &options)

@@ -41,6 +41,7 @@ enum FitSpec {
     Stretch,
     Crop(f32),
     Pad(f32),
+    PadBottomRight(f32),
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -239,6 +240,7 @@ impl QuantizeSpec {
                 FitSpec::Stretch => Fit::Stretch,
                 FitSpec::Crop(share) => Fit::Crop(share),
                 FitSpec::Pad(level) => Fit::Pad(level),
+                FitSpec::PadBottomRight(level) => Fit::PadBottomRight(level),
             },
             mean: spec.mean,
             std: spec.std,

@@ -9,9 +9,9 @@ export interface Preprocessing {
   size: readonly [number, number];
   /**
    * What to do with a picture of another shape: `stretch` it; cut its centre, of which this share of the shorter side
-   * remains; or fit all of it in and fill the rest with this level, 0 to 1.
+   * remains; or fit all of it in, in the middle or at the top left, and fill the rest with this level, 0 to 1.
    */
-  fit: "stretch" | { crop: number } | { pad: number };
+  fit: "stretch" | { crop: number } | { pad: number } | { padBottomRight: number };
   /** One per channel. */
   mean: readonly number[];
   /** One per channel. */
