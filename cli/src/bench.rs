@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Times each measurement is repeated; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Measure which kernel is the fastest for each layer, instead of choosing by rule. Kept for the next time.
+    #[arg(long)]
+    tune: bool,
     /// Print a second table: operations, bytes, arithmetic intensity and GOP/s of each layer.
     #[arg(long)]
     wide: bool,
@@ -87,15 +90,19 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     progress.set_message("the device's roofline");
     let roofline = Roofline::measure(&device, options.rounds)?;
     progress.inc(1);
+    let mut tuner = options.tune.then(|| device.tuner());
     let mut layers = Vec::new();
     for spec in &specs {
         progress.set_message(spec.name.clone());
-        let rows = measure::layer(&device, spec, options, &roofline);
+        let rows = measure::layer(&device, spec, options, &roofline, &mut tuner);
         layers.extend(rows.with_context(|| spec.name.clone())?);
         progress.inc(1);
     }
     progress.finish_and_clear();
     device.save_cache()?;
+    if let Some(tuner) = &tuner {
+        device.save_tuner(tuner)?;
+    }
     let width = |&bits: &u8| {
         let rows: Vec<&Row> = layers.iter().filter(|row| row.bits == bits).collect();
         let total = |bytes: fn(&Row) -> u64| rows.iter().map(|row| bytes(row)).sum::<u64>() as f64;

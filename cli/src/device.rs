@@ -1,6 +1,6 @@
 use anyhow::Context;
-use dsconv::gpu::{self, Gpu, Pipelines, Selection};
-use std::path::PathBuf;
+use dsconv::gpu::{self, Gpu, Pipelines, Selection, Tuner};
+use std::path::{Path, PathBuf};
 
 /// What `--device` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,10 +59,29 @@ impl Device {
     /// Keeps the compiled pipelines for the next run.
     pub(crate) fn save_cache(&self) -> anyhow::Result<()> {
         let Some(path) = &self.cache else { return Ok(()) };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        }
+        create_folder_of(path)?;
         Ok(self.pipelines.save_cache_file(path)?)
+    }
+
+    /// Kernels that were measured on this GPU in earlier runs.
+    pub(crate) fn tuner(&self) -> Tuner {
+        let adapter = self.gpu.adapter.get_info();
+        match self.tuner_file() {
+            Some(path) => Tuner::load(&adapter, &path),
+            None => Tuner::new(&adapter),
+        }
+    }
+
+    /// Keeps them for the next one.
+    pub(crate) fn save_tuner(&self, tuner: &Tuner) -> anyhow::Result<()> {
+        let Some(path) = self.tuner_file() else { return Ok(()) };
+        create_folder_of(&path)?;
+        Ok(tuner.save(&path)?)
+    }
+
+    /// Beside the compiled pipelines.
+    fn tuner_file(&self) -> Option<PathBuf> {
+        Some(self.cache.as_ref()?.with_extension("kernels"))
     }
 
     /// Waits until everything submitted is done.
@@ -70,6 +89,11 @@ impl Device {
         self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
     }
+}
+
+fn create_folder_of(path: &Path) -> anyhow::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())
 }
 
 /// Name and backend of a GPU.

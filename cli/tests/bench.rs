@@ -43,6 +43,35 @@ fn check_picture(path: &Path, texts: &[&str]) {
 }
 
 #[test]
+fn measured_kernels_are_kept_for_the_next_time() {
+    if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
+        return;
+    }
+    let cache = folder("tuned");
+    let kernels = || {
+        let arguments = ["bench", "--conv", "16x8k1s1@4x4", "--tune", "--rounds", "1", "--json"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
+        let output = command.args(arguments).env("XDG_CACHE_HOME", &cache).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let row = report["layers"][0].clone();
+        ["f32_kernel", "weight_only_kernel", "int8_kernel"].map(|key| row[key].clone())
+    };
+    let first = kernels();
+    assert!(first.iter().all(|kernel| kernel.as_str().unwrap().starts_with("conv_")), "{first:?}");
+    let kept = || {
+        let files = std::fs::read_dir(cache.join("dsconv")).unwrap();
+        let mut files = files.map(|file| file.unwrap().path());
+        let path = files.find(|path| path.extension().unwrap() == "kernels").unwrap();
+        std::fs::read_to_string(path).unwrap()
+    };
+    let text = kept();
+    assert_eq!(text.lines().count(), 1 + 3 + 1, "{text}");
+    assert_eq!(kernels(), first);
+    assert_eq!(kept(), text, "nothing was measured again");
+}
+
+#[test]
 fn bench_gives_times_bounds_and_pictures() {
     if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
         return;

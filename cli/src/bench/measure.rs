@@ -4,7 +4,9 @@ use crate::device::Device;
 use crate::layers::LayerSpec;
 use crate::timing::{medians, ms};
 use anyhow::Context;
-use dsconv::gpu::{ActivationFormat, Layer, LayerOptions, MemoryUse, Tensors, upload};
+use dsconv::gpu::{
+    ActivationFormat, Kernel, Layer, LayerOptions, MemoryUse, Plan, Tensors, Tuner, upload,
+};
 use dsconv::{ActivationScale, FloatWeights, Layout, Quantizer, Shape, WeightsRef};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::time::Duration;
@@ -30,6 +32,7 @@ pub(crate) struct Row {
 /// One way to compute a layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
+    pub(crate) kernel: Kernel,
     pub(crate) ms: f64,
     /// Two operations a multiply-add.
     pub(crate) gops: f64,
@@ -58,6 +61,7 @@ impl Serialize for Row {
         let paths = [("f32", &self.f32), ("weight_only", &self.weight_only), ("int8", &self.int8)];
         for (name, path) in paths {
             map.serialize_entry(&format!("{name}_ms"), &path.ms)?;
+            map.serialize_entry(&format!("{name}_kernel"), path.kernel.name())?;
             map.serialize_entry(&format!("{name}_gops"), &path.gops)?;
             map.serialize_entry(&format!("{name}_moved_bytes"), &path.moved_bytes)?;
             map.serialize_entry(&format!("{name}_intensity"), &path.intensity)?;
@@ -86,10 +90,16 @@ impl Path {
         weights: WeightsRef<'_>,
         input: Shape,
         input_format: ActivationFormat,
+        tuner: &mut Option<Tuner>,
     ) -> dsconv::Result<Self> {
         let (input_layout, output_layout) = (Layout::Nhwc, Layout::Nhwc);
-        let options =
+        let mut options =
             LayerOptions { input_format, input_layout, output_layout, ..LayerOptions::default() };
+        if let Some(tuner) = tuner {
+            let (pipelines, queue) = (&device.pipelines, &device.gpu.queue);
+            let choice = tuner.choose(pipelines, queue, weights, input, &options);
+            options.kernel = Some(pollster::block_on(choice)?.kernel);
+        }
         let of_plan = MemoryUse::of_plan(weights, input, &options)?;
         let layer = Layer::new(&device.pipelines, weights, options)?;
         let of_layer = layer.memory_use();
@@ -97,13 +107,19 @@ impl Path {
         Ok(Self { layer, memory, integers: input_format == ActivationFormat::Int8 })
     }
 
-    fn measured(&self, multiply_adds: u64, time: Duration, roofline: &Roofline) -> Measured {
+    fn measured(
+        &self,
+        kernel: Kernel,
+        multiply_adds: u64,
+        time: Duration,
+        roofline: &Roofline,
+    ) -> Measured {
         let (ms, operations) = (ms(time), 2.0 * multiply_adds as f64);
         let MemoryUse { weights, shifts, input, output, .. } = self.memory;
         let moved_bytes = weights + shifts + input + output;
         let (gops, intensity) = (1e-6 * operations / ms, operations / moved_bytes as f64);
         let roofline_share = gops / roofline.at(intensity, self.integers);
-        Measured { ms, gops, moved_bytes, intensity, roofline_share }
+        Measured { kernel, ms, gops, moved_bytes, intensity, roofline_share }
     }
 }
 
@@ -113,12 +129,14 @@ pub(crate) fn layer(
     spec: &LayerSpec,
     options: &Options,
     roofline: &Roofline,
+    tuner: &mut Option<Tuner>,
 ) -> anyhow::Result<Vec<Row>> {
     let LayerSpec { descriptor, input, .. } = spec;
     let mut rng = fastrand::Rng::with_seed(1);
     let values: Vec<f32> = (0..descriptor.weight_count()).map(|_| rng.f32() - 0.5).collect();
     let floats = FloatWeights::new(*descriptor, values)?;
-    let path = |weights: WeightsRef<'_>, format| Path::new(device, weights, *input, format);
+    let mut path =
+        |weights: WeightsRef<'_>, format| Path::new(device, weights, *input, format, tuner);
     let float_path = path((&floats).into(), ActivationFormat::Float)?;
     let paths = options
         .bits
@@ -158,17 +176,25 @@ pub(crate) fn layer(
     let ([quantize, floats], times) =
         times.split_first_chunk::<2>().context("a time for each plan")?;
     let multiply_adds = descriptor.multiply_adds(output);
-    let measured = |path: &Path, time| path.measured(multiply_adds, time, roofline);
-    let row = |((bits, weight_only, int8), times): (&(u8, Path, Path), &[Duration; 2])| Row {
+    let measured = |path: &Path, plan: &Plan, time| {
+        path.measured(plan.kernel(), multiply_adds, time, roofline)
+    };
+    let float_plan = &plans[1];
+    // Behind quantisation and floats, two a width.
+    let plans = plans[2..].as_chunks::<2>().0;
+    let row = |(((bits, weight_only, int8), times), plans): (
+        (&(u8, Path, Path), &[Duration; 2]),
+        &[Plan; 2],
+    )| Row {
         layer: spec.name.clone(),
         bits: *bits,
         multiply_adds,
-        f32: measured(&float_path, *floats),
-        weight_only: measured(weight_only, times[0]),
-        int8: measured(int8, times[1]),
+        f32: measured(&float_path, float_plan, *floats),
+        weight_only: measured(weight_only, &plans[0], times[0]),
+        int8: measured(int8, &plans[1], times[1]),
         quantize_ms: ms(*quantize),
         f32_bytes: float_path.layer.memory_use().total(),
         dsconv_bytes: weight_only.layer.memory_use().total(),
     };
-    Ok(paths.iter().zip(times.as_chunks().0).map(row).collect())
+    Ok(paths.iter().zip(times.as_chunks().0).zip(plans).map(row).collect())
 }
