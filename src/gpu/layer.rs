@@ -1,10 +1,11 @@
-use super::kernel::{ActivationFormat, FloatFormat, Int8Output, Kernel, Problem, WeightFormat};
+use super::kernel::{ActivationFormat, FloatFormat, Int8Output, Kernel, Problem};
 use super::memory::{MemoryUse, check_buffer, row_blocks};
 use super::pack::{pack_halves, pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
 use super::transfer::{Scratch, download, read, upload};
+use super::variant::WeightFormat;
 use crate::error::check_length;
 use crate::{
     Activation, ActivationScale, ConvDescriptor, Error, Layout, Residual, Result, Shape, WeightsRef,

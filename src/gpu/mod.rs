@@ -20,11 +20,10 @@ mod transfer;
 mod trusted;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
+mod variant;
 
 pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
-pub use kernel::{
-    ActivationFormat, FloatFormat, Form, Int8Output, Kernel, Problem, Variant, WeightFormat,
-};
+pub use kernel::{ActivationFormat, FloatFormat, Int8Output, Kernel, Problem};
 pub use layer::{Layer, LayerOptions};
 pub use memory::{MemoryUse, check_buffer};
 pub use pipelines::Pipelines;
@@ -34,3 +33,4 @@ pub use scope::checked;
 pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Choice, Tuner};
+pub use variant::{Form, Variant, WeightFormat};

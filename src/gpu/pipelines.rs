@@ -1,8 +1,8 @@
 use super::device::Capabilities;
-use super::kernel::Variant;
 use super::scope::checked;
 use super::shader::Source;
 use super::transfer::upload;
+use super::variant::Variant;
 use crate::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

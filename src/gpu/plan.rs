@@ -1,10 +1,11 @@
-use super::kernel::{ActivationFormat, Kernel, Variant, WeightFormat};
+use super::kernel::{ActivationFormat, Kernel};
 use super::layer::Layer;
 use super::memory::{MemoryUse, check_buffer, float_bytes};
 use super::params::Params;
 use super::pipelines::Pipelines;
 use super::scope::checked;
 use super::transfer::upload;
+use super::variant::{Variant, WeightFormat};
 use crate::{ActivationScale, Error, Residual, Result, Shape};
 
 /// The tensors of a plan: slices of the host's buffers, in the formats and layouts of the layer's options.

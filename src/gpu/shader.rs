@@ -1,6 +1,7 @@
 //! The only place that reads shader files.
 
-use super::kernel::{ActivationFormat, FloatFormat, Kernel, Variant};
+use super::kernel::{ActivationFormat, FloatFormat, Kernel};
+use super::variant::Variant;
 
 const SHARED: &str = include_str!("../../shaders/shared.wgsl");
 const INPUT_F32: &str = include_str!("../../shaders/input_f32.wgsl");

@@ -1,0 +1,180 @@
+use super::kernel::{FloatFormat, Kernel};
+use super::layer::LayerOptions;
+use crate::{Blocks, Layout};
+
+/// How weights lie in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// 32-bit floats.
+    F32,
+    /// DSConv integers of that many bits, 2 to 8, packed.
+    Packed(u8),
+}
+
+impl WeightFormat {
+    /// Every format.
+    pub const ALL: [Self; 8] = [
+        Self::F32,
+        Self::Packed(2),
+        Self::Packed(3),
+        Self::Packed(4),
+        Self::Packed(5),
+        Self::Packed(6),
+        Self::Packed(7),
+        Self::Packed(8),
+    ];
+
+    /// Bits of a weight.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::F32 => 32,
+            Self::Packed(bits) => bits,
+        }
+    }
+}
+
+impl std::fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::F32 => f.write_str("f32"),
+            Self::Packed(bits) => write!(f, "i{bits}"),
+        }
+    }
+}
+
+/// A pipeline: an algorithm specialised to a weight format, and to blocks of whole steps. Geometry, block
+/// size, activation and most of the layouts are data, so layers that differ in those share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// The algorithm.
+    pub kernel: Kernel,
+    /// The weight format.
+    pub weights: WeightFormat,
+    /// What the code may take for granted.
+    pub form: Form,
+    /// What float tensors are made of.
+    pub float_format: FloatFormat,
+    /// What alpha and KDS bias are stored as.
+    pub shift_format: FloatFormat,
+}
+
+/// What a pipeline may take for granted of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Nothing.
+    General,
+    /// Every block is a whole number of the kernel's steps: nothing is cut off at a block's end.
+    WholeSteps,
+    /// That, and the channels of the input are neighbours, so that a load brings four.
+    WholeStepsNhwc,
+    /// Every block is one step, so that its integer sums need no registers of their own.
+    OneStep,
+}
+
+impl Variant {
+    /// Every variant: each kernel with each weight format that it takes. Those with halves for two of the formats, for
+    /// what differs is apart.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let takes = |kernel: Kernel, weights: WeightFormat| match kernel {
+            Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
+            Kernel::ConvGemmInt8 | Kernel::ConvSubgroupInt8 => weights != WeightFormat::F32,
+            Kernel::ConvDirect | Kernel::ConvGemm | Kernel::ConvGemmWide | Kernel::ConvSubgroup => {
+                true
+            }
+        };
+        let kernels = Kernel::CONVOLUTIONS.into_iter().chain([Kernel::QuantizeActivations]);
+        kernels
+            .flat_map(|kernel| WeightFormat::ALL.map(|weights| (kernel, weights)))
+            .filter(move |&(kernel, weights)| takes(kernel, weights))
+            .flat_map(|(kernel, weights)| {
+                kernel.forms().iter().map(move |&form| Self {
+                    kernel,
+                    weights,
+                    form,
+                    float_format: FloatFormat::F32,
+                    shift_format: FloatFormat::F32,
+                })
+            })
+            .flat_map(|variant| {
+                let halves = matches!(variant.weights, WeightFormat::F32 | WeightFormat::Packed(4));
+                let tensors = Self { float_format: FloatFormat::F16, ..variant };
+                let shifts = Self { shift_format: FloatFormat::F16, ..variant };
+                let tensors = halves.then_some(tensors);
+                let shifts = (variant.weights == WeightFormat::Packed(4)).then_some(shifts);
+                [Some(variant), tensors, shifts].into_iter().flatten()
+            })
+    }
+
+    /// The variant of a kernel for a layer.
+    pub(crate) fn of(
+        kernel: Kernel,
+        weights: WeightFormat,
+        blocks: &Blocks,
+        options: &LayerOptions,
+    ) -> Self {
+        let last = blocks.range(blocks.count - 1);
+        let whole = |step| {
+            (last.end - last.start).is_multiple_of(step)
+                && (blocks.count == 1 || blocks.size.is_multiple_of(step))
+        };
+        let has = |form| kernel.forms().contains(&form);
+        let form = match kernel.step() {
+            Some(step) if whole(step) => {
+                if has(Form::WholeStepsNhwc) && options.input_layout == Layout::Nhwc {
+                    Form::WholeStepsNhwc
+                } else if has(Form::OneStep) && blocks.channels == blocks.count * step {
+                    Form::OneStep
+                } else {
+                    Form::WholeSteps
+                }
+            }
+            _ => Form::General,
+        };
+        // What has none is one variant with the others.
+        let shift_format = match weights {
+            WeightFormat::F32 => FloatFormat::F32,
+            WeightFormat::Packed(_) => options.shift_format,
+        };
+        Self { kernel, weights, form, float_format: options.float_format, shift_format }
+    }
+
+    /// Whether the code loads fours of words.
+    pub(crate) fn whole_steps(self) -> bool {
+        self.form != Form::General
+    }
+
+    /// Values of the shader's overrides.
+    pub fn constants(self) -> Vec<(&'static str, f64)> {
+        let flag = |value: bool| f64::from(u8::from(value));
+        let mut constants = vec![
+            ("BITS", f64::from(self.weights.bits())),
+            ("HALF_SHIFTS", flag(self.shift_format == FloatFormat::F16)),
+        ];
+        if self.kernel.step().is_some() {
+            constants.push(("WHOLE_STEPS", flag(self.whole_steps())));
+        }
+        match self.kernel {
+            Kernel::ConvGemm | Kernel::ConvGemmWide => {
+                constants.push(("CHANNELS_LAST", flag(self.form == Form::WholeStepsNhwc)));
+                constants.push(("TILE_PIXELS", self.kernel.tile_pixels().into()));
+            }
+            Kernel::ConvGemmInt8 => constants.push(("ONE_STEP", flag(self.form == Form::OneStep))),
+            _ => {}
+        }
+        constants
+    }
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let form = match self.form {
+            Form::General if self.kernel.step().is_some() => " ragged",
+            Form::General | Form::WholeSteps => "",
+            Form::WholeStepsNhwc => " nhwc",
+            Form::OneStep => " one step",
+        };
+        let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
+        let shifts = if self.shift_format == FloatFormat::F16 { " f16 shifts" } else { "" };
+        write!(f, "{} {}{form}{tensors}{shifts}", self.kernel.name(), self.weights)
+    }
+}
