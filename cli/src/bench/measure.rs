@@ -123,6 +123,9 @@ impl Path {
     }
 }
 
+/// Bits, with float and with integer activations.
+type OfWidth = (u8, Path, Path);
+
 /// Measures a layer: f32, making integer activations, and every width, in turn.
 pub(crate) fn layer(
     device: &Device,
@@ -182,19 +185,19 @@ pub(crate) fn layer(
     let float_plan = &plans[1];
     // Behind quantisation and floats, two a width.
     let plans = plans[2..].as_chunks::<2>().0;
-    let row = |(((bits, weight_only, int8), times), plans): (
-        (&(u8, Path, Path), &[Duration; 2]),
-        &[Plan; 2],
-    )| Row {
-        layer: spec.name.clone(),
-        bits: *bits,
-        multiply_adds,
-        f32: measured(&float_path, float_plan, *floats),
-        weight_only: measured(weight_only, &plans[0], times[0]),
-        int8: measured(int8, &plans[1], times[1]),
-        quantize_ms: ms(*quantize),
-        f32_bytes: float_path.layer.memory_use().total(),
-        dsconv_bytes: weight_only.layer.memory_use().total(),
+    let row = |((of_width, times), plans): ((&OfWidth, &[Duration; 2]), &[Plan; 2])| {
+        let (bits, weight_only, int8) = of_width;
+        Row {
+            layer: spec.name.clone(),
+            bits: *bits,
+            multiply_adds,
+            f32: measured(&float_path, float_plan, *floats),
+            weight_only: measured(weight_only, &plans[0], times[0]),
+            int8: measured(int8, &plans[1], times[1]),
+            quantize_ms: ms(*quantize),
+            f32_bytes: float_path.layer.memory_use().total(),
+            dsconv_bytes: weight_only.layer.memory_use().total(),
+        }
     };
     Ok(paths.iter().zip(times.as_chunks().0).zip(plans).map(row).collect())
 }
