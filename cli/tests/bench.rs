@@ -1,22 +1,14 @@
 //! `dsconv bench`, and the pictures that commands draw.
 
+mod running;
+
+use running::{dsconv, json};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
-
-fn dsconv(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
-}
-
-fn json(arguments: &[&str]) -> Value {
-    let output = dsconv(arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 /// A folder of a test's own, empty.
 fn folder(name: &str) -> PathBuf {

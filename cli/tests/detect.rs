@@ -2,14 +2,15 @@
 
 #[path = "../../net/tests/common/mod.rs"]
 mod python;
+mod running;
 
 use dsconv_net::Model;
 use dsconv_net::detect::{Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit};
 use image::{Rgb, RgbImage};
+use running::{device, dsconv, printed, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 /// Finds cells of 8, 16 and 32 pixels of an input of 96 x 64 that are red (class 0) or blue (class 1): the larger,
 /// the surer.
@@ -18,30 +19,6 @@ const CLASSIFIER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
 const RED: Rgb<u8> = Rgb([255, 0, 0]);
 const BLUE: Rgb<u8> = Rgb([0, 0, 255]);
-
-/// On the CPU reference where there is no GPU to test on.
-fn device() -> Vec<&'static str> {
-    match std::env::var("DSCONV_GPU").as_deref() {
-        Ok("skip") => vec!["--device", "cpu"],
-        _ => Vec::new(),
-    }
-}
-
-fn dsconv(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    of(&output.stdout) + &of(&output.stderr)
-}
-
-fn printed(arguments: &[&str]) -> String {
-    let output = dsconv(arguments);
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A folder of a test's own, empty.
 fn folder(name: &str) -> PathBuf {

@@ -1,37 +1,15 @@
 //! Commands for whole networks, as a user runs them.
 
+mod running;
+
+use running::{device, dsconv, json, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pictures");
 const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../net/tests/data/small.onnx");
-
-/// On the CPU reference where there is no GPU to test on.
-fn device() -> Vec<&'static str> {
-    match std::env::var("DSCONV_GPU").as_deref() {
-        Ok("skip") => vec!["--device", "cpu"],
-        _ => Vec::new(),
-    }
-}
-
-fn dsconv(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    of(&output.stdout) + &of(&output.stderr)
-}
-
-fn json(arguments: &[&str]) -> Value {
-    let output = dsconv(arguments);
-    assert!(output.status.success(), "{}", text(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 fn refused(arguments: &[&str]) -> String {
     let output = dsconv(arguments);

@@ -1,38 +1,20 @@
 //! `dsconv yolov9`, as a user runs it.
 
+mod running;
+
+use running::{dsconv, json, printed, text};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output};
 
 const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../net/tests/data/yolov9-small.yaml");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pictures/coffee.jpg");
 
-fn dsconv(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    of(&output.stdout) + &of(&output.stderr)
-}
-
-fn succeeds(arguments: &[&str]) -> String {
-    let output = dsconv(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(arguments: &[&str]) -> Value {
-    serde_json::from_str(&succeeds(arguments)).unwrap()
-}
-
 #[test]
 fn the_summary_is_the_articles() {
-    let one = succeeds(&["yolov9", "summary", "--nc", "1"]);
+    let one = printed(&["yolov9", "summary", "--nc", "1"]);
     let line = "yolov9-c-DSConv summary: 962 layers, 50999590 parameters, 50999558 gradients, 234.7 GFLOPs";
     assert!(one.lines().any(|text| text == line), "{one}");
-    let all = succeeds(&["yolov9", "summary"]);
+    let all = printed(&["yolov9", "summary"]);
     let line = "yolov9-c-DSConv summary: 962 layers, 51182080 parameters, 51182048 gradients, 235.7 GFLOPs";
     assert!(all.lines().any(|text| text == line), "{all}");
     assert!(
@@ -73,7 +55,7 @@ fn a_network_is_built_and_runs_on_a_picture() {
         _ => &[],
     };
     let run = [&["run", &model, "--input", PICTURE, "--output", &output], device].concat();
-    assert!(succeeds(&run).contains("[1, 9, 84]"));
+    assert!(printed(&run).contains("[1, 9, 84]"));
     if device.is_empty() {
         let bench = ["bench-network", &model, "--rounds", "1", "--json"];
         let report = json(&bench);
