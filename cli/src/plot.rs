@@ -28,6 +28,8 @@ const MAX_HEIGHT: u32 = 1 << 15;
 /// The font that everything is written in. It comes with the program: there may be none on the machine.
 pub(crate) const FONT: &str = "sans-serif";
 
+pub(crate) const BLUE: RGBColor = RGBColor(31, 96, 180);
+pub(crate) const ORANGE: RGBColor = RGBColor(214, 96, 16);
 /// Of what is only there to compare with.
 pub(crate) const GREY: RGBColor = RGBColor(120, 120, 120);
 

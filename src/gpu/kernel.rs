@@ -1,4 +1,5 @@
 use super::device::Capabilities;
+use super::layer::LayerOptions;
 use super::variant::{Form, WeightFormat};
 use crate::{
     ActivationScale, BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef,
@@ -38,7 +39,7 @@ impl Kernel {
         Self::ConvSubgroupInt8,
     ];
 
-    /// The name.
+    /// The name: that of its file, and of its form where a file has two.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ConvDirect => "conv_direct",
@@ -288,6 +289,15 @@ impl Problem {
             activations,
             int8_output: None,
             float_format: FloatFormat::default(),
+        }
+    }
+
+    /// The problem of a layer with such weights and options.
+    pub(crate) fn of_layer(weights: WeightsRef<'_>, options: &LayerOptions) -> Self {
+        Self {
+            int8_output: options.int8_output,
+            float_format: options.float_format,
+            ..Self::new(weights, options.input_format)
         }
     }
 

@@ -4,7 +4,7 @@ use super::pack::{pack_halves, pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
-use super::transfer::{Scratch, download, read, upload};
+use super::transfer::{Scratch, read_floats, upload};
 use super::variant::WeightFormat;
 use crate::error::check_length;
 use crate::{
@@ -67,11 +67,7 @@ impl Layer {
     ) -> Result<Self> {
         let weights = weights.into();
         let descriptor = *weights.descriptor();
-        let problem = Problem {
-            int8_output: options.int8_output,
-            float_format: options.float_format,
-            ..Problem::new(weights, options.input_format)
-        };
+        let problem = Problem::of_layer(weights, &options);
         if let Some(int8) = &options.int8_output {
             int8.check(&descriptor)?;
         }
@@ -284,15 +280,7 @@ impl Layer {
         if let Some((plan, _)) = quantization {
             plan.destroy();
         }
-        match self.options.float_format {
-            FloatFormat::F32 => download(device, queue, y.slice(..)).await,
-            FloatFormat::F16 => {
-                let halves = read::<u16>(device, queue, y.slice(..)).await?;
-                // A buffer is whole words: there may be one half too many.
-                let halves = halves.into_iter().take(shape.elements());
-                Ok(halves.map(|bits| f16::from_bits(bits).to_f32()).collect())
-            }
-        }
+        read_floats(device, queue, y.slice(..), self.options.float_format, shape.elements()).await
     }
 }
 

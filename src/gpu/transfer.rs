@@ -1,3 +1,4 @@
+use super::kernel::FloatFormat;
 use super::scope::checked;
 use crate::{Error, Result};
 
@@ -100,6 +101,25 @@ pub(crate) fn read<T: bytemuck::Pod>(
         }
         let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
         Ok(bytemuck::pod_collect_to_vec(&mapped))
+    }
+}
+
+/// [`download`] of a tensor of so many floats in that format.
+pub(crate) async fn read_floats(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    slice: wgpu::BufferSlice<'_>,
+    format: FloatFormat,
+    count: usize,
+) -> Result<Vec<f32>> {
+    match format {
+        FloatFormat::F32 => download(device, queue, slice).await,
+        FloatFormat::F16 => {
+            let halves = read::<u16>(device, queue, slice).await?;
+            // A buffer is whole words: there may be one half too many.
+            let halves = halves.into_iter().take(count);
+            Ok(halves.map(|bits| half::f16::from_bits(bits).to_f32()).collect())
+        }
     }
 }
 

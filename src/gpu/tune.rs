@@ -1,13 +1,13 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
-use super::kernel::{FloatFormat, Kernel, Problem};
+use super::kernel::{Kernel, Problem};
 use super::layer::{Layer, LayerOptions};
 use super::memory::MemoryUse;
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
 use super::scope::checked;
-use super::transfer::{Scratch, download, read, upload};
+use super::transfer::{Scratch, finished, read, read_floats, upload};
 use crate::{Error, Residual, Result, Shape, WeightsRef};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -131,11 +131,7 @@ impl Tuner {
         if let Some(choice) = self.choices.get(&class) {
             return Ok(*choice);
         }
-        let problem = Problem {
-            int8_output: options.int8_output,
-            float_format: options.float_format,
-            ..Problem::new(weights, options.input_format)
-        };
+        let problem = Problem::of_layer(weights, &options);
         let capabilities = pipelines.capabilities();
         // An error of the layer's own, and not one per kernel.
         Layer::new(pipelines, weights, options)?.destroy();
@@ -201,9 +197,8 @@ async fn check(
     for &kernel in kernels {
         let options = LayerOptions { kernel: Some(kernel), ..*options };
         let bench = Bench::new(pipelines, weights, small, options)?;
-        let words = bench.output(pipelines, queue).await?;
+        outputs.push(bench.output(pipelines, queue, &options).await?);
         bench.destroy();
-        outputs.push(values(&words, &options));
     }
     let agree = |a: &[f32], b: &[f32]| {
         let largest = a.iter().chain(b).fold(0.0f32, |m, v| m.max(v.abs()));
@@ -222,18 +217,6 @@ async fn check(
         trusted.then_some(kernel)
     };
     Ok(kernels.iter().zip(&outputs).filter_map(trusted).collect())
-}
-
-/// An output as numbers; integer activations as their words, halves of them: those agree to the last bit or not at all.
-fn values(words: &[u32], options: &LayerOptions) -> Vec<f32> {
-    match (options.int8_output, options.float_format) {
-        (Some(_), _) => words.iter().map(|&word| (word >> 16) as f32).collect(),
-        (None, FloatFormat::F32) => words.iter().map(|&word| f32::from_bits(word)).collect(),
-        (None, FloatFormat::F16) => {
-            let halves = words.iter().flat_map(|&word| [word as u16, (word >> 16) as u16]);
-            halves.map(|bits| half::f16::from_bits(bits).to_f32()).collect()
-        }
-    }
 }
 
 /// A layer with tensors of its own. Freed by `destroy`.
@@ -291,8 +274,7 @@ impl Bench {
             }
             queue.submit([encoder.finish()]);
         })?;
-        // A word comes back when all is done.
-        download(device, queue, self.output.slice(..4)).await.map(|_| ())
+        finished(device, queue).await
     }
 
     /// The median time of a run.
@@ -312,10 +294,25 @@ impl Bench {
         Ok(times[ROUNDS / 2])
     }
 
-    /// The words of an output.
-    async fn output(&self, pipelines: &Pipelines, queue: &wgpu::Queue) -> Result<Vec<u32>> {
+    /// The output of a run as numbers; of integer activations the upper halves of their words.
+    async fn output(
+        &self,
+        pipelines: &Pipelines,
+        queue: &wgpu::Queue,
+        options: &LayerOptions,
+    ) -> Result<Vec<f32>> {
         self.run(pipelines, queue, 1).await?;
-        read(pipelines.device(), queue, self.output.slice(..)).await
+        let (device, output) = (pipelines.device(), self.output.slice(..));
+        match options.int8_output {
+            Some(_) => {
+                let words = read::<u32>(device, queue, output).await?;
+                Ok(words.into_iter().map(|word| (word >> 16) as f32).collect())
+            }
+            None => {
+                let count = self.plan.output_shape().elements();
+                read_floats(device, queue, output, options.float_format, count).await
+            }
+        }
     }
 
     fn destroy(self) {

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::measure::{Measured, Row};
-use crate::plot::{Chart, Drawn, FONT, GREY, Label, Mark};
+use crate::plot::{BLUE, Chart, Drawn, FONT, GREY, Label, Mark, ORANGE};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -15,9 +15,6 @@ const ROW_HEIGHT: u32 = 18;
 /// Axis, its labels and margins.
 const AXES_HEIGHT: u32 = 110;
 const ROOFLINE_HEIGHT: u32 = 640;
-
-const BLUE: RGBColor = RGBColor(31, 96, 180);
-const ORANGE: RGBColor = RGBColor(214, 96, 16);
 
 /// A way to compute layers, with weights of one width.
 struct Series {

@@ -1,7 +1,7 @@
 //! What `dsconv inspect --plot` draws: bits, memory and error of each layer, side by side.
 
 use crate::display::bytes;
-use crate::plot::{Chart, Drawn, FONT, GREY, Label};
+use crate::plot::{BLUE, Chart, Drawn, FONT, GREY, Label, ORANGE};
 use dsconv_net::LayerReport;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -15,10 +15,8 @@ const TITLE_HEIGHT: u32 = 48;
 const ROW_HEIGHT: u32 = 16;
 const AXES_HEIGHT: u32 = 80;
 
-const BLUE: RGBColor = RGBColor(31, 96, 180);
 /// Of memory that floats would take.
 const PALE: RGBColor = RGBColor(206, 212, 220);
-const ORANGE: RGBColor = RGBColor(214, 96, 16);
 
 /// The layers of a model's file.
 pub(crate) struct LayerChart<'a> {
