@@ -210,6 +210,22 @@ fn extents_that_fill_tiles_exactly_and_miss_them_by_one() {
 }
 
 #[test]
+fn layers_as_small_as_a_step() {
+    // At 2 bits and 16 channels all weights are one word.
+    for (channels, bits) in [16, 32].into_iter().flat_map(|c| (2..=8).map(move |bits| (c, bits))) {
+        let case = plain(
+            ConvDescriptor::new(channels, 1, [1, 1]),
+            Shape::new(1, channels, 1, 1),
+            bits,
+            channels,
+        );
+        for input_layout in [Layout::Nchw, Layout::Nhwc] {
+            check(&Case { options: LayerOptions { input_layout, ..case.options }, ..case.clone() });
+        }
+    }
+}
+
+#[test]
 fn every_width_at_its_extremes_is_exact() {
     let Some(gpu) = gpu() else { return };
     let descriptor = ConvDescriptor::new(37, 6, [3, 1]).with_padding([1, 0, 1, 0]);

@@ -150,13 +150,12 @@ impl Plan {
         let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
         let pipeline = pipelines.get(variant)?;
         // Whole steps read fours of words, by bindings of their own: one buffer has two types.
-        let nothing = || pipelines.nothing().as_entire_buffer_binding();
-        let vectors = variant.whole_steps();
-        let input_vectors = match vectors {
+        let nothing = pipelines.nothing();
+        let input_vectors = match variant.whole_steps() {
             true => bindings.input.clone(),
-            false => nothing(),
+            false => nothing.as_entire_buffer_binding(),
         };
-        let weight_vectors = if vectors { bindings.weights } else { pipelines.nothing() };
+        let weight_vectors = if variant.weight_fours() { bindings.weights } else { nothing };
         let bind_group = checked(device, "a bind group", || {
             let resources = [
                 uniform.as_entire_binding(),

@@ -138,9 +138,14 @@ impl Variant {
         Self { kernel, weights, form, float_format: options.float_format, shift_format }
     }
 
-    /// Whether the code loads fours of words.
+    /// Whether every block is a whole number of steps, so that loads of the input bring four elements.
     pub(crate) fn whole_steps(self) -> bool {
         self.form != Form::General
+    }
+
+    /// Whether loads of the weights bring four words. Narrower integers come by the word: all of a layer's may be one.
+    pub(crate) fn weight_fours(self) -> bool {
+        self.whole_steps() && matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8))
     }
 
     /// Values of the shader's overrides.
