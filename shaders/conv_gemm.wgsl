@@ -2,7 +2,8 @@
 // A workgroup computes TILE_PIXELS pixels x 64 output channels of one group, each of its 64 threads 4 or 8
 // pixels x 8 outputs. Up to sixteen channels of a block at a time go through workgroup memory; weights are
 // unpacked and scaled on the way in, once for all pixels, and a thread unpacks for one output channel, so it
-// loads a block's shifts once.
+// loads a block's shifts once. The input is floats, or integers that become floats on their way in: see gemm_floats.wgsl and
+// gemm_integers.wgsl.
 
 // Pixels of a workgroup: 32, or 64, which takes fewer instructions, where there is work for a whole device.
 override TILE_PIXELS: u32 = 32;
@@ -58,10 +59,10 @@ fn main(
     var upper = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
         // The padding's zeros stay in the tile for all channels of the tap. Where there is no pixel, any will do to load.
-        let at_0 = tap_index(pixel_0, group, tap);
-        let at_1 = tap_index(pixel_1, group, tap);
-        let start_0 = select(at_0, 0u, at_0 == NONE);
-        let start_1 = select(at_1, 0u, at_1 == NONE);
+        let at_0 = input_row(pixel_0, group, tap);
+        let at_1 = input_row(pixel_1, group, tap);
+        let row_0 = select(at_0, 0u, at_0 == NONE);
+        let row_1 = select(at_1, 0u, at_1 == NONE);
         if at_0 == NONE {
             x_tile[to_0] = vec4<f32>();
             x_tile[to_1] = vec4<f32>();
@@ -74,12 +75,14 @@ fn main(
         for (var block = 0u; block < params.block_count; block++) {
             let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
             let shift = block_shift(tap, block, channel) * vec2<f32>(byte_scale(), 1.0);
+            let scale_0 = input_scale(row_0, block);
+            let scale_1 = input_scale(row_1, block);
             for (; start < end; start += STEP) {
-                let x0 = load_input(start_0, start + x_quad, end, block);
-                let x1 = load_input(start_0, start + x_quad + 1u, end, block);
+                let x0 = load_input(row_0, start + x_quad, end, block, scale_0);
+                let x1 = load_input(row_0, start + x_quad + 1u, end, block, scale_0);
                 if TILE_PIXELS == 64u {
-                    let x2 = load_input(start_1, start + x_quad, end, block);
-                    let x3 = load_input(start_1, start + x_quad + 1u, end, block);
+                    let x2 = load_input(row_1, start + x_quad, end, block, scale_1);
+                    let x3 = load_input(row_1, start + x_quad + 1u, end, block, scale_1);
                     if at_1 != NONE {
                         x_tile[to_0 + 32u] = x2;
                         x_tile[to_1 + 32u] = x3;
@@ -162,23 +165,6 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
     total += x.z * vec4<f32>(w0.z, w1.z, w2.z, w3.z);
     total += x.w * vec4<f32>(w0.w, w1.w, w2.w, w3.w);
     return total;
-}
-
-// Four channels of the input, from where a pixel's channels start; 0 past the block's end.
-fn load_input(start: u32, quad: u32, end: u32, block: u32) -> vec4<f32> {
-    if WHOLE_STEPS {
-        if CHANNELS_LAST {
-            return input_vector(start / 4u + quad);
-        }
-        let step = params.input_c;
-        let at = start + 4u * quad * step;
-        return vec4<f32>(input_float(at), input_float(at + step), input_float(at + 2u * step), input_float(at + 3u * step));
-    }
-    if quad >= end {
-        return vec4<f32>();
-    }
-    let place = quad_place(quad, block);
-    return input_quad(start + place.channel * params.input_c, place.count);
 }
 
 // Fills a column of the weights' tile: a step's quads of one output channel. Past the block's end lies whatever was there:

@@ -225,16 +225,16 @@ proptest! {
         let scale = if float_scale { ActivationScale::Float } else { ActivationScale::PowerOfTwo };
         let layout = if nhwc { Layout::Nhwc } else { Layout::Nchw };
         let mut kernels = 0;
-        for kernel in Kernel::CONVOLUTIONS {
+        for (kernel, input_format) in Kernel::convolutions() {
             let options = LayerOptions {
                 kernel: Some(kernel),
-                input_format: kernel.activations(),
+                input_format,
                 output_layout: layout,
                 residual: [Residual::None, Residual::BeforeActivation, Residual::AfterActivation][residual],
                 ..LayerOptions::default()
             };
             let int8_output = Some(Int8Output { blocks: next.blocks(), scale });
-            let problem = Problem { int8_output, ..Problem::new(&weights, kernel.activations()) };
+            let problem = Problem { int8_output, ..Problem::new(&weights, input_format) };
             if kernel.supports(&problem, pipelines.capabilities()).is_err() {
                 continue;
             }
@@ -280,8 +280,12 @@ fn int8_outputs_that_a_tile_cannot_hold_are_refused() {
     }
 }
 
+/// What takes integer activations.
+const INTEGER_KERNELS: [Kernel; 4] =
+    [Kernel::ConvGemmInt8, Kernel::ConvSubgroupInt8, Kernel::ConvGemm, Kernel::ConvGemmWide];
+
 /// Block products are exact at the ends of the range, whatever the width: -128 * -127 (mantissas are
-/// symmetric) over 256 channels, in both arithmetics.
+/// symmetric) over 256 channels, in every arithmetic.
 #[test]
 fn block_products_are_exact_at_their_extremes() {
     let Some(gpu) = gpu() else { return };
@@ -293,7 +297,7 @@ fn block_products_are_exact_at_their_extremes() {
             for (q, x) in [(format.min(), -127.0), (format.min(), 127.0), (format.max(), -127.0)] {
                 let weights = weights(descriptor, format, q);
                 let x = vec![x; shape.elements()];
-                for kernel in [Kernel::ConvGemmInt8, Kernel::ConvSubgroupInt8] {
+                for kernel in INTEGER_KERNELS {
                     let problem = Problem::new(&weights, ActivationFormat::Int8);
                     if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                         continue;
@@ -325,7 +329,7 @@ fn mantissas_of_the_hosts_own_may_be_minus_128() {
         .unwrap();
     let expected = reference::convolve_int8(&weights, &x).unwrap();
     assert_eq!(expected.values, [128.0 * 128.0 * 256.0 * 0.5; 2]);
-    for kernel in [Kernel::ConvGemmInt8, Kernel::ConvSubgroupInt8] {
+    for kernel in INTEGER_KERNELS {
         let problem = Problem::new(&weights, ActivationFormat::Int8);
         if kernel.supports(&problem, pipelines.capabilities()).is_err() {
             continue;

@@ -93,10 +93,10 @@ fn case() -> impl Strategy<Value = Case> {
 
 /// Runs one case on every kernel, in its integer format and as floats.
 fn check(case: &Case) {
-    check_on(case, &Kernel::CONVOLUTIONS);
+    check_on(case, Kernel::convolutions());
 }
 
-fn check_on(case: &Case, kernels: &[Kernel]) {
+fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFormat)>) {
     let Some(gpu) = gpu() else { return };
     let Case { descriptor, input, bits, options, .. } = case.clone();
     let mut rng = fastrand::Rng::with_seed(case.seed);
@@ -109,16 +109,16 @@ fn check_on(case: &Case, kernels: &[Kernel]) {
     let with = |input_format| LayerOptions { input_format, ..options };
     let [of_floats, of_integers] = [ActivationFormat::Float, ActivationFormat::Int8]
         .map(|activations| expected(&weights, with(activations), input, &x, &residual));
-    for &kernel in kernels {
-        let options = LayerOptions { kernel: Some(kernel), ..with(kernel.activations()) };
-        let expected = match kernel.activations() {
+    for (kernel, input_format) in kernels {
+        let options = LayerOptions { kernel: Some(kernel), ..with(input_format) };
+        let expected = match input_format {
             ActivationFormat::Float => &of_floats,
             ActivationFormat::Int8 => &of_integers,
         };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
             let result = run_guarded(gpu, weights, options, input, &x, &residual);
             let float_format = options.float_format;
-            let problem = Problem { float_format, ..Problem::new(weights, kernel.activations()) };
+            let problem = Problem { float_format, ..Problem::new(weights, input_format) };
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
@@ -189,7 +189,7 @@ fn plain(descriptor: ConvDescriptor, input: Shape, bits: u8, block_size: u32) ->
 fn grids_past_one_dimension_of_workgroups() {
     // 4.3 million outputs in workgroups of 64; and 67,000 groups with a tile each.
     let outputs = plain(ConvDescriptor::new(1, 3, [1, 1]), Shape::new(1, 1, 1200, 1201), 4, 32);
-    check_on(&outputs, &[Kernel::ConvDirect]);
+    check_on(&outputs, [(Kernel::ConvDirect, ActivationFormat::Float)]);
     let groups = ConvDescriptor::new(67_000, 67_000, [1, 1]).with_groups(67_000);
     check(&plain(groups, Shape::new(1, 67_000, 1, 1), 3, 32));
 }
@@ -239,8 +239,7 @@ fn every_width_at_its_extremes_is_exact() {
         let alpha = (0..6 * 5 * 3).map(|i| if i % 2 == 0 { 0.25 } else { -2.0 }).collect();
         let weights = dsconv::DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap();
         let x: Vec<f32> = (0..shape.elements()).map(|i| (i % 7) as f32 - 3.0).collect();
-        for kernel in Kernel::CONVOLUTIONS {
-            let activations = kernel.activations();
+        for (kernel, activations) in Kernel::convolutions() {
             let problem = Problem::new(&weights, activations);
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 continue;

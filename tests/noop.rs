@@ -31,7 +31,7 @@ fn every_variant_fits_the_pipeline_layout() {
         let quantizes = variant.kernel == Kernel::QuantizeActivations;
         let kernel = if quantizes { Kernel::ConvGemmInt8 } else { variant.kernel };
         let bits = if quantizes { 8 } else { variant.weights.bits() };
-        let activations = kernel.activations();
+        let activations = if quantizes { ActivationFormat::Int8 } else { variant.activations };
         let options = LayerOptions {
             kernel: Some(kernel),
             input_format: activations,

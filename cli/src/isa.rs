@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 chip: chip.clone(),
                 variant: variant.to_string(),
                 weights: variant.weights.to_string(),
-                activations: variant.kernel.activations().to_string(),
+                activations: variant.activations.to_string(),
                 bits: variant.weights.bits(),
                 block: *block,
                 chosen: chosen(variant),
@@ -134,7 +134,7 @@ fn chosen(variant: &Variant) -> bool {
         WeightFormat::F32 => None,
         WeightFormat::Packed(bits) => BlockFormat::new(bits, 32).ok(),
     };
-    let activations = variant.kernel.activations();
+    let activations = variant.activations;
     [dense, depthwise, narrow].iter().any(|&descriptor| {
         let problem = Problem {
             descriptor,

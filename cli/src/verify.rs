@@ -124,21 +124,25 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
         )
         .and_then(|x| reference::convolve_int8(&check.weights, &x));
         for weights in formats {
-            for kernel in Kernel::CONVOLUTIONS {
-                let problem = Problem::new(weights, kernel.activations());
+            for (kernel, input) in Kernel::convolutions() {
+                let problem = Problem::new(weights, input);
                 if kernel.supports(&problem, device.pipelines.capabilities()).is_err() {
                     continue;
                 }
-                let exact = case.exact && kernel.activations() == ActivationFormat::Float;
+                let exact = case.exact && input == ActivationFormat::Float;
                 let bound = if exact { 0.0 } else { FLOAT_BOUND };
-                let variant = format!("{} {} {}", kernel.name(), problem.weights(), check.reading);
-                let result = match (kernel.activations(), &integers) {
-                    (ActivationFormat::Float, _) => {
-                        run_kernel(device, kernel, weights, case, &check.y, &reference)
-                    }
-                    (ActivationFormat::Int8, Ok(integers)) => {
-                        run_kernel(device, kernel, weights, case, &integers.values, integers)
-                    }
+                let variant = format!(
+                    "{} {}, {input} input, {}",
+                    kernel.name(),
+                    problem.weights(),
+                    check.reading
+                );
+                let run = |golden, reference| {
+                    run_kernel(device, (kernel, input), weights, case, golden, reference)
+                };
+                let result = match (input, &integers) {
+                    (ActivationFormat::Float, _) => run(&check.y, &reference),
+                    (ActivationFormat::Int8, Ok(integers)) => run(&integers.values, integers),
                     (ActivationFormat::Int8, Err(error)) => Err(anyhow::anyhow!("{error}")),
                 };
                 outcomes.push(Outcome::of(&case.name, &variant, bound, result));
@@ -150,13 +154,12 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
 
 fn run_kernel(
     device: &Device,
-    kernel: Kernel,
+    (kernel, input_format): (Kernel, ActivationFormat),
     weights: WeightsRef<'_>,
     case: &Case,
     golden: &[f64],
     reference: &Reference,
 ) -> anyhow::Result<f64> {
-    let input_format = kernel.activations();
     let options = LayerOptions { kernel: Some(kernel), input_format, ..LayerOptions::default() };
     let layer = Layer::new(&device.pipelines, weights, options)?;
     let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;

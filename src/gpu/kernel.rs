@@ -11,7 +11,8 @@ use crate::{
 pub enum Kernel {
     /// `conv_direct`: one thread per output, any geometry. The fallback.
     ConvDirect,
-    /// `conv_gemm`: implicit matrix product, 32 pixels x 64 output channels a workgroup.
+    /// `conv_gemm`: implicit matrix product in floats, 32 pixels x 64 output channels a workgroup. Integer activations
+    /// become floats on the way into workgroup memory: for devices without an instruction for packed dot products.
     ConvGemm,
     /// `conv_gemm` with 64 x 64 a workgroup: fewer instructions, where there is work for a whole device.
     ConvGemmWide,
@@ -53,12 +54,21 @@ impl Kernel {
         }
     }
 
-    /// What a convolution kernel takes as input.
-    pub const fn activations(self) -> ActivationFormat {
+    /// What the kernel takes as input.
+    pub const fn activations(self) -> &'static [ActivationFormat] {
         match self {
-            Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => ActivationFormat::Int8,
-            _ => ActivationFormat::Float,
+            Self::ConvGemm | Self::ConvGemmWide => {
+                &[ActivationFormat::Float, ActivationFormat::Int8]
+            }
+            Self::ConvGemmInt8 | Self::ConvSubgroupInt8 => &[ActivationFormat::Int8],
+            _ => &[ActivationFormat::Float],
         }
+    }
+
+    /// Every convolution kernel with each kind of input that it takes.
+    pub fn convolutions() -> impl Iterator<Item = (Self, ActivationFormat)> {
+        let inputs = |kernel: Self| kernel.activations().iter().map(move |&input| (kernel, input));
+        Self::CONVOLUTIONS.into_iter().flat_map(inputs)
     }
 
     /// Checks that this kernel can compute such a layer on such a device.
@@ -112,7 +122,9 @@ impl Kernel {
         // Sums over a block must stay exact: in i32 with weights at the top of a byte, or in f32.
         let largest = 128 * u64::from(problem.largest_block());
         match self {
-            _ if self.activations() != problem.activations => false,
+            _ if !self.activations().contains(&problem.activations) => false,
+            // Integer activations come in the blocks of packed weights.
+            _ if problem.activations == ActivationFormat::Int8 && problem.blocks.is_none() => false,
             _ if problem.int8_output.is_some_and(|int8| !self.emits(problem, &int8)) => false,
             Self::QuantizeActivations => false,
             Self::ConvDirect | Self::ConvGemm | Self::ConvGemmWide | Self::ConvSubgroup => true,
@@ -120,7 +132,7 @@ impl Kernel {
                 problem.descriptor.channels_per_group() == 1
                     && problem.weights() == WeightFormat::F32
             }
-            Self::ConvGemmInt8 => problem.weights() != WeightFormat::F32 && 128 * largest < 1 << 31,
+            Self::ConvGemmInt8 => 128 * largest < 1 << 31,
             Self::ConvSubgroupInt8 => match problem.weights() {
                 WeightFormat::F32 => false,
                 WeightFormat::Packed(bits) => (largest << (bits - 1)) <= 1 << 24,
@@ -157,12 +169,13 @@ impl Kernel {
         }
     }
 
-    /// The forms that the kernel has.
-    pub(super) const fn forms(self) -> &'static [Form] {
+    /// The forms that the kernel has for such an input. The channels of integer activations are always neighbours.
+    pub(super) const fn forms(self, activations: ActivationFormat) -> &'static [Form] {
         match self {
-            Self::ConvGemm | Self::ConvGemmWide => {
-                &[Form::WholeStepsNhwc, Form::WholeSteps, Form::General]
-            }
+            Self::ConvGemm | Self::ConvGemmWide => match activations {
+                ActivationFormat::Float => &[Form::WholeStepsNhwc, Form::WholeSteps, Form::General],
+                ActivationFormat::Int8 => &[Form::WholeStepsNhwc, Form::General],
+            },
             Self::ConvGemmInt8 => &[Form::OneStep, Form::WholeSteps, Form::General],
             _ => &[Form::General],
         }

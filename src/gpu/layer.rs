@@ -37,6 +37,16 @@ pub struct LayerOptions {
     pub kernel: Option<Kernel>,
 }
 
+impl LayerOptions {
+    /// The layout of the input, whatever its format: the channels of integer activations are neighbours.
+    pub(super) fn layout_of_input(&self) -> Layout {
+        match self.input_format {
+            ActivationFormat::Float => self.input_layout,
+            ActivationFormat::Int8 => Layout::Nhwc,
+        }
+    }
+}
+
 /// A convolution whose weights are in device memory. Lives as long as the model.
 #[derive(Debug)]
 pub struct Layer {

@@ -78,7 +78,7 @@ impl Plan {
             kernel,
             descriptor,
             layout,
-            (input, options.input_layout),
+            (input, options.layout_of_input()),
             (output, options.output_layout),
             options.activation,
             options.residual,

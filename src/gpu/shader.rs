@@ -12,6 +12,8 @@ const INTEGERS: &str = include_str!("../../shaders/integers.wgsl");
 const QUANTIZE: &str = include_str!("../../shaders/quantize.wgsl");
 const TILES: &str = include_str!("../../shaders/tiles.wgsl");
 const GEMM: &str = include_str!("../../shaders/gemm.wgsl");
+const GEMM_FLOATS: &str = include_str!("../../shaders/gemm_floats.wgsl");
+const GEMM_INTEGERS: &str = include_str!("../../shaders/gemm_integers.wgsl");
 const SUBGROUP: &str = include_str!("../../shaders/subgroup.wgsl");
 const PACKED_DOT: &str = include_str!("../../shaders/packed_dot.wgsl");
 
@@ -19,12 +21,14 @@ const PACKED_DOT: &str = include_str!("../../shaders/packed_dot.wgsl");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Source {
     pub(crate) kernel: Kernel,
+    pub(crate) activations: ActivationFormat,
     pub(crate) float_format: FloatFormat,
 }
 
 impl Variant {
     pub(crate) fn source(self) -> Source {
-        Source { kernel: self.kernel, float_format: self.float_format }
+        let Self { kernel, activations, float_format, .. } = self;
+        Source { kernel, activations, float_format }
     }
 
     /// The WGSL of this variant, before its overrides: the kernel's file, then the shared ones (so that line numbers
@@ -54,14 +58,17 @@ impl Source {
         let parts: &[&str] = match self.kernel {
             Kernel::ConvDirect | Kernel::ConvDepthwise => &[],
             Kernel::QuantizeActivations => &[QUANTIZE],
-            Kernel::ConvGemm | Kernel::ConvGemmWide => &[GEMM, TILES, QUANTIZE],
+            Kernel::ConvGemm | Kernel::ConvGemmWide => match self.activations {
+                ActivationFormat::Float => &[GEMM_FLOATS, GEMM, TILES, QUANTIZE],
+                ActivationFormat::Int8 => &[GEMM_INTEGERS, GEMM, TILES, QUANTIZE, INTEGERS],
+            },
             Kernel::ConvGemmInt8 => &[GEMM, TILES, QUANTIZE, INTEGERS],
             Kernel::ConvSubgroup => &[SUBGROUP, TILES, QUANTIZE],
             Kernel::ConvSubgroupInt8 => &[SUBGROUP, TILES, QUANTIZE, INTEGERS],
         };
         let halves = self.float_format == FloatFormat::F16;
         // Integer activations are words, in and out.
-        let integers = self.kernel.activations() == ActivationFormat::Int8;
+        let integers = self.activations == ActivationFormat::Int8;
         let input = if halves && !integers { INPUT_F16 } else { INPUT_F32 };
         let quantizes = self.kernel == Kernel::QuantizeActivations;
         let output = if halves && !quantizes { OUTPUT_F16 } else { OUTPUT_F32 };

@@ -1,4 +1,4 @@
-use super::kernel::{FloatFormat, Kernel};
+use super::kernel::{ActivationFormat, FloatFormat, Kernel};
 use super::layer::LayerOptions;
 use crate::{Blocks, Layout};
 
@@ -52,6 +52,8 @@ pub struct Variant {
     pub weights: WeightFormat,
     /// What the code may take for granted.
     pub form: Form,
+    /// What the input is.
+    pub activations: ActivationFormat,
     /// What float tensors are made of.
     pub float_format: FloatFormat,
     /// What alpha and KDS bias are stored as.
@@ -72,25 +74,24 @@ pub enum Form {
 }
 
 impl Variant {
-    /// Every variant: each kernel with each weight format that it takes. Those with halves for two of the formats, for
-    /// what differs is apart.
+    /// Every variant: each kernel with each input and weight format that it takes. Those with halves for two of the formats,
+    /// for what differs is apart.
     pub fn all() -> impl Iterator<Item = Self> {
-        let takes = |kernel: Kernel, weights: WeightFormat| match kernel {
+        let takes = |kernel: Kernel, activations, weights: WeightFormat| match kernel {
             Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
-            Kernel::ConvGemmInt8 | Kernel::ConvSubgroupInt8 => weights != WeightFormat::F32,
-            Kernel::ConvDirect | Kernel::ConvGemm | Kernel::ConvGemmWide | Kernel::ConvSubgroup => {
-                true
-            }
+            _ => activations == ActivationFormat::Float || weights != WeightFormat::F32,
         };
-        let kernels = Kernel::CONVOLUTIONS.into_iter().chain([Kernel::QuantizeActivations]);
-        kernels
-            .flat_map(|kernel| WeightFormat::ALL.map(|weights| (kernel, weights)))
-            .filter(move |&(kernel, weights)| takes(kernel, weights))
-            .flat_map(|(kernel, weights)| {
-                kernel.forms().iter().map(move |&form| Self {
+        let quantize = (Kernel::QuantizeActivations, ActivationFormat::Float);
+        Kernel::convolutions()
+            .chain([quantize])
+            .flat_map(|(kernel, input)| WeightFormat::ALL.map(|weights| (kernel, input, weights)))
+            .filter(move |&(kernel, input, weights)| takes(kernel, input, weights))
+            .flat_map(|(kernel, activations, weights)| {
+                kernel.forms(activations).iter().map(move |&form| Self {
                     kernel,
                     weights,
                     form,
+                    activations,
                     float_format: FloatFormat::F32,
                     shift_format: FloatFormat::F32,
                 })
@@ -117,10 +118,14 @@ impl Variant {
             (last.end - last.start).is_multiple_of(step)
                 && (blocks.count == 1 || blocks.size.is_multiple_of(step))
         };
-        let has = |form| kernel.forms().contains(&form);
+        let activations = match kernel {
+            Kernel::QuantizeActivations => ActivationFormat::Float,
+            _ => options.input_format,
+        };
+        let has = |form| kernel.forms(activations).contains(&form);
         let form = match kernel.step() {
             Some(step) if whole(step) => {
-                if has(Form::WholeStepsNhwc) && options.input_layout == Layout::Nhwc {
+                if has(Form::WholeStepsNhwc) && options.layout_of_input() == Layout::Nhwc {
                     Form::WholeStepsNhwc
                 } else if has(Form::OneStep) && blocks.channels == blocks.count * step {
                     Form::OneStep
@@ -135,7 +140,8 @@ impl Variant {
             WeightFormat::F32 => FloatFormat::F32,
             WeightFormat::Packed(_) => options.shift_format,
         };
-        Self { kernel, weights, form, float_format: options.float_format, shift_format }
+        let float_format = options.float_format;
+        Self { kernel, weights, form, activations, float_format, shift_format }
     }
 
     /// Whether every block is a whole number of steps, so that loads of the input bring four elements.
@@ -178,8 +184,13 @@ impl std::fmt::Display for Variant {
             Form::WholeStepsNhwc => " nhwc",
             Form::OneStep => " one step",
         };
+        // Kernels that take nothing else need not say so.
+        let input = match self.activations {
+            ActivationFormat::Int8 if self.kernel.activations().len() > 1 => " int8 input",
+            _ => "",
+        };
         let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
         let shifts = if self.shift_format == FloatFormat::F16 { " f16 shifts" } else { "" };
-        write!(f, "{} {}{form}{tensors}{shifts}", self.kernel.name(), self.weights)
+        write!(f, "{} {}{form}{input}{tensors}{shifts}", self.kernel.name(), self.weights)
     }
 }
