@@ -257,6 +257,30 @@ fn every_width_at_its_extremes_is_exact() {
 }
 
 #[test]
+fn integers_become_floats_where_there_is_no_packed_dot_product() {
+    let format = dsconv::BlockFormat::new(4, 32).unwrap();
+    let problem = |activations| Problem {
+        descriptor: ConvDescriptor::new(64, 64, [3, 3]),
+        blocks: Some(format),
+        activations,
+        int8_output: None,
+        float_format: FloatFormat::F32,
+    };
+    let chosen = |packed_dot_product| {
+        let capabilities = dsconv::gpu::Capabilities {
+            subgroup_size: None,
+            packed_dot_product,
+            shader_f16: false,
+            software: false,
+        };
+        [ActivationFormat::Float, ActivationFormat::Int8]
+            .map(|input| Kernel::choose(&problem(input), &capabilities))
+    };
+    assert_eq!(chosen(true), [Kernel::ConvGemm, Kernel::ConvGemmInt8]);
+    assert_eq!(chosen(false), [Kernel::ConvGemm, Kernel::ConvGemm]);
+}
+
+#[test]
 fn layers_that_differ_in_geometry_share_pipelines() {
     let Some((gpu, _)) = gpu() else { return };
     let pipelines = dsconv::gpu::Pipelines::new(&gpu.device).unwrap();

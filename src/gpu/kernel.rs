@@ -92,7 +92,7 @@ impl Kernel {
             }
             return refuse(
                 format!("for {problem}"),
-                "conv_direct takes any layer with float activations, conv_gemm_int8 any packed one with int8 activations",
+                "conv_gemm takes any layer with float activations, and any packed one with int8 activations",
             );
         }
         if problem.float_format == FloatFormat::F16 && !capabilities.shader_f16 {
@@ -199,7 +199,12 @@ impl Kernel {
             ActivationFormat::Int8 if capabilities.software && fits(Self::ConvSubgroupInt8) => {
                 Self::ConvSubgroupInt8
             }
-            ActivationFormat::Int8 => Self::ConvGemmInt8,
+            ActivationFormat::Int8
+                if capabilities.packed_dot_product && fits(Self::ConvGemmInt8) =>
+            {
+                Self::ConvGemmInt8
+            }
+            ActivationFormat::Int8 => Self::ConvGemm,
             ActivationFormat::Float if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
             // A tile of 32 output channels would be mostly empty.
             ActivationFormat::Float if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,

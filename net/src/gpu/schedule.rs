@@ -202,17 +202,8 @@ fn quantized(program: &Program, step: &Step) -> Result<Option<Quantized>> {
     let StepOp::Conv { weights, .. } = &step.op else { return Ok(None) };
     let Weights::DsConv(packed) = weights.as_ref() else { return Ok(None) };
     let descriptor = packed.descriptor();
-    // Fewer channels than the bytes of a word would grow and not shrink. The general kernel refuses
-    // blocks whose sums don't fit.
-    let problem = Problem::new(&**weights, ActivationFormat::Int8);
-    let any = Capabilities {
-        subgroup_size: None,
-        packed_dot_product: true,
-        shader_f16: false,
-        software: false,
-    };
-    if descriptor.channels_per_group() < 4 || Kernel::ConvGemmInt8.supports(&problem, &any).is_err()
-    {
+    // Fewer channels than the bytes of a word would grow and not shrink.
+    if descriptor.channels_per_group() < 4 {
         return Ok(None);
     }
     let shape = cpu::shape(&program.value(step.inputs[0]).dims)?;

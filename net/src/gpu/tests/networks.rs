@@ -205,7 +205,9 @@ fn scales_as_halves_change_little_and_take_less() {
     let on_gpu = run_on_gpu(gpu, &program, &inputs, halves);
     let error = worst(&on_gpu[0], &on_cpu[0]);
     // Each weight may be off by 2^-11 of itself, through some layers.
-    assert!((1e-7..5e-3).contains(&error), "{error:e}");
+    assert!(error < 5e-3, "{error:e}");
+    // And some are: not by how much, for a sure classifier's probabilities hardly change.
+    assert_ne!(on_gpu, run_on_gpu(gpu, &program, &inputs, NetworkOptions::default()));
     let weights = |options| {
         let network = Network::new(&gpu.1, options).unwrap();
         network.memory_use(&program).unwrap().weights
