@@ -62,20 +62,22 @@ function worst(y, expected, magnitude) {
   return largest === 0 ? 0 : largest / magnitude;
 }
 
-const KERNELS = ["conv_direct", "conv_gemm", "conv_gemm_wide", "conv_subgroup", "conv_depthwise", "conv_gemm_int8", "conv_subgroup_int8"];
+/** Every kernel with each input that it takes, and the package's own choice. */
+const RUNS = [
+  ...[undefined, "conv_direct", "conv_gemm", "conv_gemm_wide", "conv_subgroup", "conv_depthwise"].map((kernel) => [kernel, "f32"]),
+  ...[undefined, "conv_gemm", "conv_gemm_wide", "conv_gemm_int8", "conv_subgroup_int8"].map((kernel) => [kernel, "int8"]),
+];
 
 /** Whether a kernel must take such a layer in a browser: wgpu has no subgroups there. */
-function takes(kernel, integers, meta) {
+function takes(kernel, inputFormat, integers, meta) {
   switch (kernel) {
     case "conv_subgroup":
     case "conv_subgroup_int8":
       return false;
     case "conv_depthwise":
       return !integers && meta.in_channels === meta.groups;
-    case "conv_gemm_int8":
-      return integers;
     default:
-      return true;
+      return integers || inputFormat === "f32";
   }
 }
 
@@ -107,10 +109,10 @@ async function runCase(device, name) {
     const f32 = { weights: Float32Array.from(floats.values), bias: Float32Array.from(floats.bias) };
     await runHalves(device, `${name} ${reading}`, geometry, weights, [x, shape], y, oracle.magnitude, result);
     for (const integers of [true, false]) {
-      for (const kernel of [undefined, ...KERNELS]) {
-        const int8 = kernel?.endsWith("_int8") ?? false;
-        const options = { ...(kernel && { kernel }), inputFormat: int8 ? "int8" : "f32" };
-        const what = `${kernel ?? "chosen"} ${integers ? `i${meta.bits}` : "f32"} ${reading}`;
+      for (const [kernel, inputFormat] of RUNS) {
+        const int8 = inputFormat === "int8";
+        const options = { ...(kernel && { kernel }), inputFormat };
+        const what = `${kernel ?? "chosen"} ${integers ? `i${meta.bits}` : "f32"} ${inputFormat} input ${reading}`;
         let layer;
         try {
           layer = integers
@@ -118,10 +120,10 @@ async function runCase(device, name) {
             : await Layer.fromFloats(device, geometry, f32, options);
         } catch (error) {
           const refused = error instanceof UnsupportedError;
-          if (!refused || !kernel || takes(kernel, integers, meta)) result.failures.push(`${name} ${what}: ${error}`);
+          if (!refused || takes(kernel, inputFormat, integers, meta)) result.failures.push(`${name} ${what}: ${error}`);
           continue;
         }
-        if (kernel && !takes(kernel, integers, meta)) result.failures.push(`${name} ${what}: was not refused`);
+        if (!takes(kernel, inputFormat, integers, meta)) result.failures.push(`${name} ${what}: was not refused`);
         const output = await layer.run(x, shape);
         layer.dispose();
         result.runs += 1;
