@@ -4,6 +4,9 @@
 // so a load of packed weights serves eight of them; each lane loads one input channel of every pixel
 // too, and broadcasts, which are cheap, spread those.
 
+// Whether every block is a whole number of the kernel's steps, pairs of quads: then nothing is cut off at a block's end.
+override WHOLE_STEPS: bool = false;
+
 @compute @workgroup_size(8)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -59,10 +62,13 @@ fn main(
             let shift_3 = block_shift(tap, block, channels.w);
             for (; quad < end; quad += 2u) {
                 // Two quads: lane l loads channel l % 4 of quad l / 4.
-                let mine = quad + lane / 4u;
-                let place = quad_place(min(mine, end - 1u), block);
-                let exists = mine < end && lane % 4u < place.count;
-                let offset = select(NONE, (place.channel + lane % 4u) * params.input_c, exists);
+                var offset = (4u * quad + lane) * params.input_c;
+                if !WHOLE_STEPS {
+                    let mine = quad + lane / 4u;
+                    let place = quad_place(min(mine, end - 1u), block);
+                    let exists = mine < end && lane % 4u < place.count;
+                    offset = select(NONE, (place.channel + lane % 4u) * params.input_c, exists);
+                }
                 let x0 = fetch(p0, offset);
                 let x1 = fetch(p1, offset);
                 let x2 = fetch(p2, offset);
@@ -71,16 +77,19 @@ fn main(
                 let x5 = fetch(p5, offset);
                 let x6 = fetch(p6, offset);
                 let x7 = fetch(p7, offset);
-                let next = min(quad + 1u, params.row_quads - 1u);
+                let w_0 = weight_pair(tap, quad, channels.x);
+                let w_1 = weight_pair(tap, quad, channels.y);
+                let w_2 = weight_pair(tap, quad, channels.z);
+                let w_3 = weight_pair(tap, quad, channels.w);
                 let w = Weights(
-                    weight_quad(tap, quad, channels.x) * shift_0.x + shift_0.y,
-                    weight_quad(tap, quad, channels.y) * shift_1.x + shift_1.y,
-                    weight_quad(tap, quad, channels.z) * shift_2.x + shift_2.y,
-                    weight_quad(tap, quad, channels.w) * shift_3.x + shift_3.y,
-                    weight_quad(tap, next, channels.x) * shift_0.x + shift_0.y,
-                    weight_quad(tap, next, channels.y) * shift_1.x + shift_1.y,
-                    weight_quad(tap, next, channels.z) * shift_2.x + shift_2.y,
-                    weight_quad(tap, next, channels.w) * shift_3.x + shift_3.y,
+                    w_0.first * shift_0.x + shift_0.y,
+                    w_1.first * shift_1.x + shift_1.y,
+                    w_2.first * shift_2.x + shift_2.y,
+                    w_3.first * shift_3.x + shift_3.y,
+                    w_0.second * shift_0.x + shift_0.y,
+                    w_1.second * shift_1.x + shift_1.y,
+                    w_2.second * shift_2.x + shift_2.y,
+                    w_3.second * shift_3.x + shift_3.y,
                 );
                 add(&s0, x0, w);
                 add(&s1, x1, w);
@@ -135,7 +144,49 @@ fn add(sums: ptr<function, Sums>, x: vec4<f32>, w: Weights) {
 
 // This lane's channel of four pixels; 0 where there is none.
 fn fetch(starts: vec4<u32>, offset: u32) -> vec4<f32> {
-    let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(offset != NONE);
+    let exists = (starts != vec4<u32>(NONE)) & vec4<bool>(WHOLE_STEPS || offset != NONE);
     let at = select(vec4<u32>(), starts + offset, exists);
     return select(vec4<f32>(), vec4<f32>(input_float(at.x), input_float(at.y), input_float(at.z), input_float(at.w)), exists);
+}
+
+// Two neighbouring quads of a row's weights, before their block's shifts; past the row's end the last comes again.
+struct Pair {
+    first: vec4<f32>,
+    second: vec4<f32>,
+}
+
+fn weight_pair(tap: u32, quad: u32, channel: u32) -> Pair {
+    if BITS == 32u {
+        return Pair(weight_quad(tap, quad, channel), weight_quad(tap, min(quad + 1u, params.row_quads - 1u), channel));
+    }
+    let bytes = packed_pair(tap, quad, channel);
+    return Pair(byte_floats(bytes.x) * byte_scale(), byte_floats(bytes.y) * byte_scale());
+}
+
+// Two neighbouring quads of a row of packed integers, as packed_quad gives them; past the row's end the last comes again.
+// Below 8 bits one load brings both quads of a plane.
+fn packed_pair(tap: u32, quad: u32, channel: u32) -> vec2<u32> {
+    if !WHOLE_STEPS || BITS >= 8u {
+        return vec2<u32>(packed_quad(tap, quad, channel), packed_quad(tap, min(quad + 1u, params.row_quads - 1u), channel));
+    }
+    var row = tap * params.row_words;
+    var bytes = vec2<u32>();
+    if (BITS & 4u) != 0u {
+        bytes = plane_pair(4u, 0xf0f0f0f0u, row, quad, channel);
+        row += (params.row_quads + 1u) / 2u;
+    }
+    if (BITS & 2u) != 0u {
+        bytes |= plane_pair(2u, 0xc0c0c0c0u, row, quad, channel) >> vec2<u32>(BITS & 4u);
+        row += (params.row_quads + 3u) / 4u;
+    }
+    if (BITS & 1u) != 0u {
+        bytes |= plane_pair(1u, 0x80808080u, row, quad, channel) >> vec2<u32>(BITS & 6u);
+    }
+    return bytes;
+}
+
+fn plane_pair(plane: u32, mask: u32, row: u32, quad: u32, channel: u32) -> vec2<u32> {
+    let per_word = 8u / plane;
+    let word = weights[(row + quad / per_word) * params.all_outputs + channel] << (plane * (quad % per_word));
+    return vec2<u32>(word, word << plane) & vec2<u32>(mask);
 }

@@ -165,6 +165,7 @@ impl Kernel {
         match self {
             Self::ConvGemm | Self::ConvGemmWide => Some(16),
             Self::ConvGemmInt8 => Some(32),
+            Self::ConvSubgroup => Some(8),
             _ => None,
         }
     }
@@ -176,6 +177,7 @@ impl Kernel {
                 ActivationFormat::Float => &[Form::WholeStepsNhwc, Form::WholeSteps, Form::General],
                 ActivationFormat::Int8 => &[Form::WholeStepsNhwc, Form::General],
             },
+            Self::ConvSubgroup => &[Form::WholeSteps, Form::General],
             Self::ConvGemmInt8 => &[Form::OneStep, Form::WholeSteps, Form::General],
             _ => &[Form::General],
         }
