@@ -17,9 +17,9 @@ pub(crate) struct Options {
     model: PathBuf,
     /// The float network.
     floats: PathBuf,
-    /// A picture: PNG or JPEG.
-    #[arg(long)]
-    input: PathBuf,
+    /// Pictures: PNG or JPEG. Of several, errors are those of all together.
+    #[arg(long, required = true, num_args = 1.., value_name = "PICTURE")]
+    input: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,8 +36,7 @@ struct Row {
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (model, floats) = (network::read(&options.model)?, network::read(&options.floats)?);
     let how = model.picture_input().with_context(|| options.model.display().to_string())?;
-    let input = dsconv_net::picture::input(&picture::read(&options.input)?, &how)?;
-    let dims = how.dims();
+    let (dims, input) = picture::batch(&options.input, &how)?;
     let outputs = |graph: &Graph| -> anyhow::Result<Vec<(String, Vec<f32>)>> {
         let program = graph.specialise(&[&dims])?;
         let mut outputs = Vec::new();

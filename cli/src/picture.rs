@@ -1,8 +1,9 @@
 //! Picture files.
 
 use anyhow::Context;
+use dsconv_net::model::Preprocessing;
 use image::RgbImage;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Decodes a file: PNG or JPEG.
 pub(crate) fn read(path: &Path) -> anyhow::Result<RgbImage> {
@@ -13,4 +14,18 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<RgbImage> {
 /// Decodes a picture's bytes.
 pub(crate) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
     Ok(image::load_from_memory(bytes)?.to_rgb8())
+}
+
+/// Pictures as one input of a network, a batch of them: dims and elements.
+pub(crate) fn batch(
+    paths: &[PathBuf],
+    how: &Preprocessing,
+) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
+    let mut dims = how.dims();
+    dims[0] = paths.len();
+    let mut values = Vec::new();
+    for path in paths {
+        values.extend(dsconv_net::picture::input(&read(path)?, how)?);
+    }
+    Ok((dims, values))
 }

@@ -17,9 +17,10 @@ use std::process::ExitCode;
 pub(crate) struct Options {
     /// A model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// A picture, or a safetensors file with a float tensor for each of the network's inputs, by name.
-    #[arg(long)]
-    input: PathBuf,
+    /// Pictures, which become one batch; or one safetensors file with a float tensor for each of the network's inputs,
+    /// by name.
+    #[arg(long, required = true, num_args = 1.., value_name = "PICTURE|TENSORS")]
+    input: Vec<PathBuf>,
     /// Where to write the outputs, as safetensors.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -35,15 +36,20 @@ type Tensor = (Vec<usize>, Vec<f32>);
 
 pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
     let model = network::read(&options.model)?;
-    let inputs = match options.input.extension().is_some_and(|e| e == "safetensors") {
-        true => {
+    let of_tensors = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
+    let inputs = match &options.input[..] {
+        [path] if of_tensors(path) => {
             let names = model.graph.inputs().iter().map(|input| input.name.as_str());
-            tensors(&options.input, names)?
+            tensors(path, names)?
         }
-        false => {
-            let how = model.picture_input()?;
-            let values = dsconv_net::picture::input(&picture::read(&options.input)?, &how)?;
-            vec![(how.dims(), values)]
+        paths => {
+            if let Some(path) = paths.iter().find(|path| of_tensors(path)) {
+                let (path, count) = (path.display(), paths.len());
+                bail!(
+                    "--input: expected pictures, or one file of tensors; got {count} files, {path} among them"
+                );
+            }
+            vec![picture::batch(paths, &model.picture_input()?)?]
         }
     };
     let device = network::open(choice)?;

@@ -68,6 +68,30 @@ fn run_shows_each_step() {
 }
 
 #[test]
+fn pictures_become_a_batch() {
+    let folder = folder("batch");
+    let run = |pictures: &[&str]| {
+        let output = folder.join("scores.safetensors").display().to_string();
+        let pictures: Vec<String> = pictures.iter().map(|p| format!("{PICTURES}/{p}")).collect();
+        let inputs = ["run", MODEL, "--output", &output, "--input"].into_iter();
+        let arguments: Vec<&str> = inputs.chain(pictures.iter().map(String::as_str)).collect();
+        let printed = dsconv(&[&arguments[..], &device()].concat());
+        assert!(printed.status.success(), "{}", text(&printed));
+        let file = dsconv::LayerFile::load(Path::new(&output)).unwrap();
+        let (_, scores) = file.tensors.into_iter().next().expect("an output");
+        (scores.shape, scores.values)
+    };
+    let (coffee, chelsea) = (run(&["coffee.jpg"]), run(&["chelsea.jpg"]));
+    let (shape, both) = run(&["coffee.jpg", "chelsea.jpg"]);
+    assert_eq!(shape, [2, 1000]);
+    let singly = [coffee.1, chelsea.1].concat();
+    let worst = both.iter().zip(&singly).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let largest = singly.iter().fold(0.0f32, |largest, score| largest.max(score.abs()));
+    assert!(worst < 1e-5 * largest, "{worst:e} of {largest}");
+    assert_ne!(both[..1000], both[1000..]);
+}
+
+#[test]
 fn networks_are_quantised_inspected_exported_and_come_back() {
     let folder = folder("networks");
     let path = |name: &str| folder.join(name).display().to_string();
@@ -142,6 +166,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         (vec!["quantize", MODEL, &out, "--calibrate", &empty], "no *.png"),
         (vec!["compare", MODEL, SMALL, "--input", &picture], "input"),
         (vec!["run", MODEL, "--input", MODEL], "no tensor \"input\""),
+        (vec!["run", MODEL, "--input", &picture, MODEL], "one file of tensors"),
     ] {
         let message = refused(&arguments);
         assert!(message.contains(words), "{arguments:?}: {message}");
