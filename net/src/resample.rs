@@ -74,6 +74,9 @@ pub(crate) fn resize(
     Ok(y)
 }
 
+/// Coordinates so near to the middle between two pixels lie in it, as for ONNX Runtime.
+const HALF: f32 = 1e-6;
+
 /// How one axis of an output maps to the input.
 struct Map {
     coordinates: Coordinates,
@@ -94,7 +97,8 @@ impl Map {
             Coordinates::HalfPixelSymmetric => {
                 let adjustment = output / (self.scale * input);
                 let offset = input / 2.0 * (1.0 - adjustment);
-                offset + (x + 0.5) / self.scale - 0.5
+                // This sum in f64, as there.
+                (f64::from(offset) + (f64::from(x) + 0.5) / f64::from(self.scale) - 0.5) as f32
             }
         }
     }
@@ -112,7 +116,7 @@ impl Map {
             let at = self.coordinate(x);
             match interpolation {
                 Interpolation::Nearest(rounding) => {
-                    let half = at - at.floor() == 0.5;
+                    let half = (at - at.floor() - 0.5).abs() <= HALF;
                     indices.push(clamp(match rounding {
                         Rounding::PreferFloor if half => at.floor(),
                         Rounding::PreferCeil if half => at.ceil(),

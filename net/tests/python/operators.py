@@ -233,6 +233,10 @@ def resize():
             run(f"Resize {scales} {attributes}", "Resize", [x], [None if opset > 11 else empty, scales], opset=opset, **attributes)
     for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
         run(f"Resize {rounding}", "Resize", [floats(1, 1, 8, 6)], [None, np.array([1, 1, 0.5, 2], F)], mode="nearest", nearest_mode=rounding)
+    # Of the third row an edge decides: 0.5 but for rounding.
+    for rounding in ("round_prefer_floor", "round_prefer_ceil"):
+        attributes = dict(mode="nearest", coordinate_transformation_mode="half_pixel_symmetric", nearest_mode=rounding)
+        run(f"Resize edge {rounding}", "Resize", [floats(1, 2, 7, 4)], [None, np.array([1, 1, 2.6, 2], F)], opset=19, **attributes)
     run("Resize axes", "Resize", [floats(1, 2, 4, 5)], [None, None, np.array([9, 7])], mode="linear", axes=[3, 2])
     run("Upsample", "Upsample", [floats(1, 2, 4, 5)], [np.array([1, 1, 2, 3], F)], opset=9, mode="nearest")
 
