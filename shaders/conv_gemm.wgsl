@@ -12,9 +12,9 @@ override CHANNELS_LAST: bool = false;
 
 const STEP = 4u; // quads of a step
 
-// Pixels are permuted, see `x_place`, so that threads which write or read together use different banks.
-var<workgroup> x_tile: array<vec4<f32>, 256>; // [quad][pixel], four channels
-var<workgroup> w_tile: array<vec4<f32>, 256>; // [quad][output channel], four channels
+// Four channels an entry: of the input [quad][64 pixels], permuted, see `x_place`; from WEIGHTS on [quad][output channel].
+var<workgroup> tiles: array<vec4<f32>, 512>;
+const WEIGHTS = 256u;
 
 // Sums of four pixels for a thread's first four output channels, and for its others.
 struct Sums {
@@ -50,55 +50,75 @@ fn main(
     let x_pixel = select(lane % 32u, lane / 2u, channels_last);
     let pixel_0 = pixel_place(tile.pixel + x_pixel);
     let pixel_1 = pixel_place(tile.pixel + x_pixel + 32u);
-    let to_0 = x_place(x_quad, x_pixel);
-    let to_1 = x_place(x_quad + 1u, x_pixel);
+    let x_to = x_place(x_quad, x_pixel);
+    let column = WEIGHTS + lane;
     let channel = group * params.outputs + min(tile.output + lane, params.outputs - 1u);
-    let x_from = vec4<u32>(x_place(0u, local.x), x_place(1u, local.x), x_place(2u, local.x), x_place(3u, local.x));
+    // From a quad of float weights to the next three, and to the next step.
+    let w_quads = vec3<u32>(1u, 2u, 3u) * params.all_outputs;
+    let w_step = STEP * params.all_outputs;
+    let w_from = WEIGHTS + local.y;
+    let x_from = x_place(0u, local.x);
+    let x_from_upper = x_place(2u, local.x);
 
     var lower = Sums();
     var upper = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
-        // The padding's zeros stay in the tile for all channels of the tap. Where there is no pixel, any will do to load.
+        // The padding's zeros stay in the tile for all channels of the tap: what is loaded for it (any row will do) goes
+        // where this thread's weights follow. So there are no branches between the loads.
         let at_0 = input_row(pixel_0, group, tap);
         let at_1 = input_row(pixel_1, group, tap);
         let row_0 = select(at_0, 0u, at_0 == NONE);
         let row_1 = select(at_1, 0u, at_1 == NONE);
+        let from_0 = quad_from(row_0, x_quad);
+        let from_1 = quad_from(row_1, x_quad);
+        let to_0 = select(x_to, column, at_0 == NONE);
+        let to_1 = select(x_to + 32u, column, at_1 == NONE);
         if at_0 == NONE {
-            x_tile[to_0] = vec4<f32>();
-            x_tile[to_1] = vec4<f32>();
+            tiles[x_to] = vec4<f32>();
+            tiles[x_to + 64u] = vec4<f32>();
         }
         if TILE_PIXELS == 64u && at_1 == NONE {
-            x_tile[to_0 + 32u] = vec4<f32>();
-            x_tile[to_1 + 32u] = vec4<f32>();
+            tiles[x_to + 32u] = vec4<f32>();
+            tiles[x_to + 96u] = vec4<f32>();
         }
+        var w_at = tap * (params.row_quads / STEP) * w_step + channel;
         var start = 0u;
         for (var block = 0u; block < params.block_count; block++) {
             let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
             let shift = block_shift(tap, block, channel) * vec2<f32>(byte_scale(), 1.0);
             let scale_0 = input_scale(row_0, block);
             let scale_1 = input_scale(row_1, block);
-            for (; start < end; start += STEP) {
-                let x0 = load_input(row_0, start + x_quad, end, block, scale_0);
-                let x1 = load_input(row_0, start + x_quad + 1u, end, block, scale_0);
-                if TILE_PIXELS == 64u {
-                    let x2 = load_input(row_1, start + x_quad, end, block, scale_1);
-                    let x3 = load_input(row_1, start + x_quad + 1u, end, block, scale_1);
-                    if at_1 != NONE {
-                        x_tile[to_0 + 32u] = x2;
-                        x_tile[to_1 + 32u] = x3;
+            // A block has at least one step.
+            loop {
+                if WHOLE_STEPS {
+                    tiles[to_0] = load_quad(from_0, start, scale_0);
+                    tiles[to_0 + 64u] = load_quad(from_0, start + 1u, scale_0);
+                    if TILE_PIXELS == 64u {
+                        tiles[to_1] = load_quad(from_1, start, scale_1);
+                        tiles[to_1 + 64u] = load_quad(from_1, start + 1u, scale_1);
                     }
-                }
-                fill_weights(tap, start, end, channel, shift, lane);
-                if at_0 != NONE {
-                    x_tile[to_0] = x0;
-                    x_tile[to_1] = x1;
+                    fill_weights(tap, start, channel, w_at, w_quads, shift, column);
+                    w_at += w_step;
+                } else {
+                    let quad = start + x_quad;
+                    tiles[to_0] = load_ragged_quad(row_0, quad, end, block, scale_0);
+                    tiles[to_0 + 64u] = load_ragged_quad(row_0, quad + 1u, end, block, scale_0);
+                    if TILE_PIXELS == 64u {
+                        tiles[to_1] = load_ragged_quad(row_1, quad, end, block, scale_1);
+                        tiles[to_1 + 64u] = load_ragged_quad(row_1, quad + 1u, end, block, scale_1);
+                    }
+                    fill_ragged_weights(tap, start, end, channel, shift, column);
                 }
                 workgroupBarrier();
-                add_quads(&lower, &upper, x_from.x, local.y);
-                add_quads(&lower, &upper, x_from.y, OUTPUTS + local.y);
-                add_quads(&lower, &upper, x_from.z, 2u * OUTPUTS + local.y);
-                add_quads(&lower, &upper, x_from.w, 3u * OUTPUTS + local.y);
+                add_quads(&lower, &upper, x_from, w_from);
+                add_quads(&lower, &upper, x_from + 64u, w_from + 64u);
+                add_quads(&lower, &upper, x_from_upper, w_from + 128u);
+                add_quads(&lower, &upper, x_from_upper + 64u, w_from + 192u);
                 workgroupBarrier();
+                start += STEP;
+                if start >= end {
+                    break;
+                }
             }
             start = end;
         }
@@ -114,45 +134,46 @@ fn store(tile: Tile, local: vec2<u32>, number: u32, sums: Sums) {
     store_two(tile, local, number + 2u, sums.a2, sums.b2, sums.a3, sums.b3);
 }
 
-// Where a pixel's quad lies in the tile. The pixel must be below 8, or a multiple of 8 is to be added.
+// Where a pixel's quad lies in the tile, the pixel below 8 or a multiple of 8 to be added. Of two neighbouring pairs of quads one
+// is permuted, so that threads which write or read together use different banks.
 fn x_place(quad: u32, pixel: u32) -> u32 {
-    return TILE_PIXELS * quad + (pixel ^ (2u * quad));
+    return 64u * quad + (pixel ^ (4u * (quad / 2u)));
 }
 
 // Adds the products of a quad: all pixels of a thread times all of its outputs. Neighbouring threads read neighbouring
 // entries: no bank is asked twice.
 fn add_quads(lower: ptr<function, Sums>, upper: ptr<function, Sums>, x_at: u32, w_at: u32) {
-    let w0 = w_tile[w_at];
-    let w1 = w_tile[w_at + 8u];
-    let w2 = w_tile[w_at + 16u];
-    let w3 = w_tile[w_at + 24u];
-    let w4 = w_tile[w_at + 32u];
-    let w5 = w_tile[w_at + 40u];
-    let w6 = w_tile[w_at + 48u];
-    let w7 = w_tile[w_at + 56u];
-    let x0 = x_tile[x_at];
+    let w0 = tiles[w_at];
+    let w1 = tiles[w_at + 8u];
+    let w2 = tiles[w_at + 16u];
+    let w3 = tiles[w_at + 24u];
+    let w4 = tiles[w_at + 32u];
+    let w5 = tiles[w_at + 40u];
+    let w6 = tiles[w_at + 48u];
+    let w7 = tiles[w_at + 56u];
+    let x0 = tiles[x_at];
     (*lower).a0 = add_quad((*lower).a0, x0, w0, w1, w2, w3);
     (*lower).b0 = add_quad((*lower).b0, x0, w4, w5, w6, w7);
-    let x1 = x_tile[x_at + 8u];
+    let x1 = tiles[x_at + 8u];
     (*lower).a1 = add_quad((*lower).a1, x1, w0, w1, w2, w3);
     (*lower).b1 = add_quad((*lower).b1, x1, w4, w5, w6, w7);
-    let x2 = x_tile[x_at + 16u];
+    let x2 = tiles[x_at + 16u];
     (*lower).a2 = add_quad((*lower).a2, x2, w0, w1, w2, w3);
     (*lower).b2 = add_quad((*lower).b2, x2, w4, w5, w6, w7);
-    let x3 = x_tile[x_at + 24u];
+    let x3 = tiles[x_at + 24u];
     (*lower).a3 = add_quad((*lower).a3, x3, w0, w1, w2, w3);
     (*lower).b3 = add_quad((*lower).b3, x3, w4, w5, w6, w7);
     if TILE_PIXELS == 64u {
-        let x4 = x_tile[x_at + 32u];
+        let x4 = tiles[x_at + 32u];
         (*upper).a0 = add_quad((*upper).a0, x4, w0, w1, w2, w3);
         (*upper).b0 = add_quad((*upper).b0, x4, w4, w5, w6, w7);
-        let x5 = x_tile[x_at + 40u];
+        let x5 = tiles[x_at + 40u];
         (*upper).a1 = add_quad((*upper).a1, x5, w0, w1, w2, w3);
         (*upper).b1 = add_quad((*upper).b1, x5, w4, w5, w6, w7);
-        let x6 = x_tile[x_at + 48u];
+        let x6 = tiles[x_at + 48u];
         (*upper).a2 = add_quad((*upper).a2, x6, w0, w1, w2, w3);
         (*upper).b2 = add_quad((*upper).b2, x6, w4, w5, w6, w7);
-        let x7 = x_tile[x_at + 56u];
+        let x7 = tiles[x_at + 56u];
         (*upper).a3 = add_quad((*upper).a3, x7, w0, w1, w2, w3);
         (*upper).b3 = add_quad((*upper).b3, x7, w4, w5, w6, w7);
     }
@@ -167,39 +188,38 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
     return total;
 }
 
-// Fills a column of the weights' tile: a step's quads of one output channel. Past the block's end lies whatever was there:
-// it meets zeros of the input.
-fn fill_weights(tap: u32, start: u32, end: u32, channel: u32, shift: vec2<f32>, column: u32) {
-    if !WHOLE_STEPS {
-        // Not what was there: that may be no number, and 0 times that is none.
-        for (var quad = 0u; quad < STEP; quad++) {
-            let weights = weight_quad(tap, min(start + quad, end - 1u), channel);
-            w_tile[quad * OUTPUTS + column] = weights * (shift.x / byte_scale()) + shift.y;
-        }
-    } else if BITS == 32u {
-        let all = params.all_outputs;
-        let at = (tap * params.row_quads + start) * all + channel;
-        w_tile[column] = bitcast<vec4<f32>>(weight_vectors[at]);
-        w_tile[OUTPUTS + column] = bitcast<vec4<f32>>(weight_vectors[at + all]);
-        w_tile[2u * OUTPUTS + column] = bitcast<vec4<f32>>(weight_vectors[at + 2u * all]);
-        w_tile[3u * OUTPUTS + column] = bitcast<vec4<f32>>(weight_vectors[at + 3u * all]);
-    } else {
-        let quads = packed_sixteen(tap, start / STEP, channel);
-        w_tile[column] = byte_floats(quads.x) * shift.x + shift.y;
-        w_tile[OUTPUTS + column] = byte_floats(quads.y) * shift.x + shift.y;
-        w_tile[2u * OUTPUTS + column] = byte_floats(quads.z) * shift.x + shift.y;
-        w_tile[3u * OUTPUTS + column] = byte_floats(quads.w) * shift.x + shift.y;
+// Fills a column of the weights' tile: a step's quads of one output channel. `at` is where those of floats start.
+fn fill_weights(tap: u32, start: u32, channel: u32, at: u32, quads: vec3<u32>, shift: vec2<f32>, column: u32) {
+    if BITS == 32u {
+        tiles[column] = bitcast<vec4<f32>>(weight_vectors[at]);
+        tiles[column + 64u] = bitcast<vec4<f32>>(weight_vectors[at + quads.x]);
+        tiles[column + 128u] = bitcast<vec4<f32>>(weight_vectors[at + quads.y]);
+        tiles[column + 192u] = bitcast<vec4<f32>>(weight_vectors[at + quads.z]);
+        return;
+    }
+    let bytes = packed_sixteen(tap, start / STEP, channel);
+    tiles[column] = byte_floats(bytes.x) * shift.x + shift.y;
+    tiles[column + 64u] = byte_floats(bytes.y) * shift.x + shift.y;
+    tiles[column + 128u] = byte_floats(bytes.z) * shift.x + shift.y;
+    tiles[column + 192u] = byte_floats(bytes.w) * shift.x + shift.y;
+}
+
+// The same up to the block's end. What lies past it meets zeros of the input, so it must be a number: the last quad comes again.
+fn fill_ragged_weights(tap: u32, start: u32, end: u32, channel: u32, shift: vec2<f32>, column: u32) {
+    for (var quad = 0u; quad < STEP; quad++) {
+        let weights = weight_quad(tap, min(start + quad, end - 1u), channel);
+        tiles[column + 64u * quad] = weights * (shift.x / byte_scale()) + shift.y;
     }
 }
 
 fn stage(at: u32, value: vec4<f32>) {
-    w_tile[at] = value;
+    tiles[WEIGHTS + at] = value;
 }
 
 fn stage_one(at: u32, index: u32, value: f32) {
-    w_tile[at][index] = value;
+    tiles[WEIGHTS + at][index] = value;
 }
 
 fn staged(at: u32) -> vec4<f32> {
-    return w_tile[at];
+    return tiles[WEIGHTS + at];
 }
