@@ -53,9 +53,9 @@ fn main(
     let x_to = x_place(x_quad, x_pixel);
     let column = WEIGHTS + lane;
     let channel = group * params.outputs + min(tile.output + lane, params.outputs - 1u);
-    // From a quad of float weights to the next three, and to the next step.
+    // From a quad of float weights to the next three.
     let w_quads = vec3<u32>(1u, 2u, 3u) * params.all_outputs;
-    let w_step = STEP * params.all_outputs;
+    let w_step = select(sixteen_apart(), vec3<u32>(STEP * params.all_outputs, 0u, 0u), BITS == 32u);
     let w_from = WEIGHTS + local.y;
     let x_from = x_place(0u, local.x);
     let x_from_upper = x_place(2u, local.x);
@@ -81,7 +81,7 @@ fn main(
             tiles[x_to + 32u] = vec4<f32>();
             tiles[x_to + 96u] = vec4<f32>();
         }
-        var w_at = tap * (params.row_quads / STEP) * w_step + channel;
+        var w_at = weights_at(tap, channel);
         var start = 0u;
         for (var block = 0u; block < params.block_count; block++) {
             let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
@@ -97,8 +97,9 @@ fn main(
                         tiles[to_1] = load_quad(from_1, start, scale_1);
                         tiles[to_1 + 64u] = load_quad(from_1, start + 1u, scale_1);
                     }
-                    fill_weights(tap, start, channel, w_at, w_quads, shift, column);
-                    w_at += w_step;
+                    let odd = start / STEP % 2u;
+                    fill_weights(w_at, odd, channel, w_quads, shift, column);
+                    w_at += w_step + vec3<u32>(0u, 0u, odd * w_quads.x);
                 } else {
                     let quad = start + x_quad;
                     tiles[to_0] = load_ragged_quad(row_0, quad, end, block, scale_0);
@@ -188,16 +189,16 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
     return total;
 }
 
-// Fills a column of the weights' tile: a step's quads of one output channel. `at` is where those of floats start.
-fn fill_weights(tap: u32, start: u32, channel: u32, at: u32, quads: vec3<u32>, shift: vec2<f32>, column: u32) {
+// Fills a column of the weights' tile: a step's quads of one output channel.
+fn fill_weights(at: vec3<u32>, odd: u32, channel: u32, quads: vec3<u32>, shift: vec2<f32>, column: u32) {
     if BITS == 32u {
-        tiles[column] = bitcast<vec4<f32>>(weight_vectors[at]);
-        tiles[column + 64u] = bitcast<vec4<f32>>(weight_vectors[at + quads.x]);
-        tiles[column + 128u] = bitcast<vec4<f32>>(weight_vectors[at + quads.y]);
-        tiles[column + 192u] = bitcast<vec4<f32>>(weight_vectors[at + quads.z]);
+        tiles[column] = bitcast<vec4<f32>>(weight_vectors[at.x]);
+        tiles[column + 64u] = bitcast<vec4<f32>>(weight_vectors[at.x + quads.x]);
+        tiles[column + 128u] = bitcast<vec4<f32>>(weight_vectors[at.x + quads.y]);
+        tiles[column + 192u] = bitcast<vec4<f32>>(weight_vectors[at.x + quads.z]);
         return;
     }
-    let bytes = packed_sixteen(tap, start / STEP, channel);
+    let bytes = packed_sixteen(at, odd, channel, quads.x);
     tiles[column] = byte_floats(bytes.x) * shift.x + shift.y;
     tiles[column + 64u] = byte_floats(bytes.y) * shift.x + shift.y;
     tiles[column + 128u] = byte_floats(bytes.z) * shift.x + shift.y;

@@ -12,8 +12,9 @@ const STEP = 8u; // quads of a step: two entries of a tile
 // Pixels of the second half are permuted so that threads which write or read together use different banks.
 var<workgroup> x_tile: array<vec4<u32>, 64>; // [half][pixel], four quads
 var<workgroup> w_tile: array<vec4<u32>, 256>; // [half][output channel], four quads; the other half is for the outputs
-var<workgroup> x_scale: array<f32, 32>; // of a pixel's block
-var<workgroup> w_scale: array<f32, 64>; // alpha of an output channel's block: those of a thread side by side
+// Scales lie as far apart as what they belong to, so that one place serves for both.
+var<workgroup> x_scale: array<f32, 128>; // [pixel][4]: that of a pixel's block, from either thread that loads it
+var<workgroup> w_scale: array<f32, 64>; // alpha of an output channel's block: those of a thread by fours, side by side
 
 // Four pixels of a thread: their first four quads, and the others.
 struct Pixels {
@@ -71,8 +72,13 @@ fn main(
     let x_half = lane % 2u;
     let to = TILE_PIXELS * x_half + ((lane / 2u) ^ (4u * x_half));
     let channel = group * params.outputs + min(tile.output + lane, params.outputs - 1u);
-    let scale_to = 8u * (lane % 8u) + lane / 8u;
+    let x_scale_to = 4u * (lane / 2u) + x_half;
+    let w_scale_to = 32u * (lane / 32u) + 4u * (lane % 8u) + lane / 8u % 4u;
+    let x_from = vec2<u32>(local.x, TILE_PIXELS + (local.x ^ 4u));
     let blocks = params.block_count;
+    let all = params.all_outputs;
+    let apart = sixteen_apart();
+    let w_step = 2u * apart + vec3<u32>(0u, 0u, all);
 
     var sums = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
@@ -81,42 +87,59 @@ fn main(
         // Where there is no row, any will do: its scale counts as 0.
         let some_row = select(0u, row, exists);
         let x_row = some_row * params.row_quads;
+        let x_first = x_row / 4u + x_half;
         var scale_at = params.scales_at + 2u * some_row * blocks;
-        var alpha_at = tap * blocks * params.all_outputs + channel;
+        var alpha_at = tap * blocks * all + channel;
+        var w_at = weights_at(tap, channel);
         var start = 0u;
-        for (var block = 0u; block < blocks; block++) {
+        var block = 0u;
+        // There is at least one block, and at least one step in each.
+        loop {
             let scale = bitcast<f32>(input[scale_at]);
             let alpha = shift_at(alpha_at) * byte_scale();
             scale_at += 2u;
-            alpha_at += params.all_outputs;
+            alpha_at += all;
             if !ONE_STEP {
                 // Nobody reads those of the last block any more.
                 workgroupBarrier();
             }
-            if x_half == 0u {
-                x_scale[lane / 2u] = select(0.0, scale, exists);
-            }
-            w_scale[scale_to] = alpha;
+            x_scale[x_scale_to] = select(0.0, scale, exists);
+            w_scale[w_scale_to] = alpha;
             if ONE_STEP {
-                fill_tiles(x_row, tap, start, start + STEP, channel, x_half, to, lane);
+                x_tile[to] = input_vectors[x_first + start / 4u];
+                fill_weights(w_at, apart, channel, all, lane);
+                w_at += w_step;
                 start += STEP;
                 workgroupBarrier();
-                let x = load_pixels(local.x);
-                add_scaled(&sums, multiply(Integers(), x, local.y), local.xy);
+                add_scaled(&sums, multiply(Integers(), load_pixels(x_from), local.y), local.xy);
+                workgroupBarrier();
             } else {
                 let end = select(start + params.block_quads, params.row_quads, block + 1u == blocks);
                 var products = Integers();
-                for (; start < end; start += STEP) {
-                    fill_tiles(x_row, tap, start, end, channel, x_half, to, lane);
+                loop {
+                    if WHOLE_STEPS {
+                        x_tile[to] = input_vectors[x_first + start / 4u];
+                        fill_weights(w_at, apart, channel, all, lane);
+                        w_at += w_step;
+                    } else {
+                        x_tile[to] = ragged_quads(x_row, start + 4u * x_half, end);
+                        w_tile[lane] = ragged_weights(tap, start, end, channel);
+                        w_tile[OUTPUTS + lane] = ragged_weights(tap, start + 4u, end, channel);
+                    }
                     workgroupBarrier();
-                    products = multiply(products, load_pixels(local.x), local.y);
+                    products = multiply(products, load_pixels(x_from), local.y);
                     workgroupBarrier();
+                    start += STEP;
+                    if start >= end {
+                        break;
+                    }
                 }
                 start = end;
                 add_scaled(&sums, products, local.xy);
             }
-            if ONE_STEP {
-                workgroupBarrier();
+            block += 1u;
+            if block == blocks {
+                break;
             }
         }
     }
@@ -135,11 +158,10 @@ fn main(
     );
 }
 
-fn load_pixels(x: u32) -> Pixels {
-    let other = TILE_PIXELS + (x ^ 4u);
+fn load_pixels(at: vec2<u32>) -> Pixels {
     return Pixels(
-        x_tile[x], x_tile[x + 8u], x_tile[x + 16u], x_tile[x + 24u],
-        x_tile[other], x_tile[other + 8u], x_tile[other + 16u], x_tile[other + 24u],
+        x_tile[at.x], x_tile[at.x + 8u], x_tile[at.x + 16u], x_tile[at.x + 24u],
+        x_tile[at.y], x_tile[at.y + 8u], x_tile[at.y + 16u], x_tile[at.y + 24u],
     );
 }
 
@@ -168,16 +190,17 @@ fn eight_dots(sum: i32, x0: vec4<u32>, x1: vec4<u32>, w0: vec4<u32>, w1: vec4<u3
 
 // Adds a block's integers times alpha and the pixels' scales.
 fn add_scaled(sums: ptr<function, Sums>, products: Integers, local: vec2<u32>) {
-    let scales = vec4<f32>(x_scale[local.x], x_scale[local.x + 8u], x_scale[local.x + 16u], x_scale[local.x + 24u]);
-    let at = 8u * local.y;
+    let x_at = 4u * local.x;
+    let scales = vec4<f32>(x_scale[x_at], x_scale[x_at + 32u], x_scale[x_at + 64u], x_scale[x_at + 96u]);
+    let at = 4u * local.y;
     (*sums).o0 += vec4<f32>(products.o0) * (w_scale[at] * scales);
     (*sums).o1 += vec4<f32>(products.o1) * (w_scale[at + 1u] * scales);
     (*sums).o2 += vec4<f32>(products.o2) * (w_scale[at + 2u] * scales);
     (*sums).o3 += vec4<f32>(products.o3) * (w_scale[at + 3u] * scales);
-    (*sums).o4 += vec4<f32>(products.o4) * (w_scale[at + 4u] * scales);
-    (*sums).o5 += vec4<f32>(products.o5) * (w_scale[at + 5u] * scales);
-    (*sums).o6 += vec4<f32>(products.o6) * (w_scale[at + 6u] * scales);
-    (*sums).o7 += vec4<f32>(products.o7) * (w_scale[at + 7u] * scales);
+    (*sums).o4 += vec4<f32>(products.o4) * (w_scale[at + 32u] * scales);
+    (*sums).o5 += vec4<f32>(products.o5) * (w_scale[at + 33u] * scales);
+    (*sums).o6 += vec4<f32>(products.o6) * (w_scale[at + 34u] * scales);
+    (*sums).o7 += vec4<f32>(products.o7) * (w_scale[at + 35u] * scales);
 }
 
 // Adds the KDS bias of every block times the scaled sum of its inputs. Apart from the main loop, for few layers have one.
@@ -214,29 +237,25 @@ fn add_kds_bias(sums: ptr<function, Sums>, tile: Tile, local: vec2<u32>) {
     }
 }
 
-// Fills this thread's part of both tiles with a step from a quad on; what lies past the block's end is 0 in the input.
-fn fill_tiles(x_row: u32, tap: u32, start: u32, end: u32, channel: u32, x_half: u32, to: u32, column: u32) {
+// Fills a column of the weights' tile, with WHOLE_STEPS.
+fn fill_weights(at: vec3<u32>, apart: vec3<u32>, channel: u32, all: u32, column: u32) {
+    w_tile[column] = packed_sixteen(at, 0u, channel, all);
+    w_tile[OUTPUTS + column] = packed_sixteen(at + apart, 1u, channel, all);
+}
+
+// Four quads of a row of the input; what lies past the block's end is 0.
+fn ragged_quads(row: u32, quad: u32, end: u32) -> vec4<u32> {
+    let at = row + quad;
     var x = vec4<u32>();
-    if WHOLE_STEPS {
-        x = input_vectors[(x_row + start) / 4u + x_half];
-    } else {
-        let quad = start + 4u * x_half;
-        let at = x_row + quad;
-        if quad < end { x.x = input[at]; }
-        if quad + 1u < end { x.y = input[at + 1u]; }
-        if quad + 2u < end { x.z = input[at + 2u]; }
-        if quad + 3u < end { x.w = input[at + 3u]; }
-    }
-    w_tile[column] = load_integers(tap, start, end, channel);
-    w_tile[OUTPUTS + column] = load_integers(tap, start + 4u, end, channel);
-    x_tile[to] = x;
+    if quad < end { x.x = input[at]; }
+    if quad + 1u < end { x.y = input[at + 1u]; }
+    if quad + 2u < end { x.z = input[at + 2u]; }
+    if quad + 3u < end { x.w = input[at + 3u]; }
+    return x;
 }
 
 // Four quads of packed integers; what lies past the block's end meets zeros of the input.
-fn load_integers(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
-    if WHOLE_STEPS {
-        return packed_sixteen(tap, quad / 4u, channel);
-    }
+fn ragged_weights(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
     return vec4<u32>(
         packed_quad(tap, min(quad, end - 1u), channel),
         packed_quad(tap, min(quad + 1u, end - 1u), channel),

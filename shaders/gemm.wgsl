@@ -10,31 +10,44 @@ override WHOLE_STEPS: bool = false;
 // The weights in fours, where whole steps align them: 8-bit integers and floats.
 @group(0) @binding(7) var<storage, read> weight_vectors: array<vec4<u32>>;
 
-// Sixteen channels of a row of packed integers, the `number`th: four quads of bytes, as packed_quad gives them, with
-// shifts that are known when this is compiled. With WHOLE_STEPS.
-fn packed_sixteen(tap: u32, number: u32, channel: u32) -> vec4<u32> {
+// Where a row's weights start, with WHOLE_STEPS: floats and 8-bit integers in weight_vectors, in the first place; narrower ones
+// in `weights`, a place for each plane. The first is that of one output channel, the others those of all.
+fn weights_at(tap: u32, channel: u32) -> vec3<u32> {
     let all = params.all_outputs;
-    if BITS == 8u {
-        return weight_vectors[(tap * (params.row_quads / 4u) + number) * all + channel];
+    if BITS >= 8u {
+        let rows = select(params.row_quads, params.row_quads / 4u, BITS == 8u);
+        return vec3<u32>(tap * rows * all + channel, 0u, 0u);
     }
-    var row = tap * params.row_words;
+    let twos = tap * params.row_words + select(0u, params.row_quads / 2u, (BITS & 4u) != 0u);
+    let ones = twos + select(0u, params.row_quads / 4u, (BITS & 2u) != 0u);
+    return vec3<u32>(tap * params.row_words, twos, ones) * all + vec3<u32>(channel, 0u, 0u);
+}
+
+// How far sixteen channels lie apart there; for single bits, of which a word has thirty-two channels, those behind an even number.
+fn sixteen_apart() -> vec3<u32> {
+    return vec3<u32>(select(2u, 1u, BITS == 8u), 1u, 0u) * params.all_outputs;
+}
+
+// Sixteen channels of packed integers, the first or, if `odd`, the second of thirty-two: four quads of bytes, as packed_quad
+// gives them, with shifts that are known when this is compiled.
+fn packed_sixteen(at: vec3<u32>, odd: u32, channel: u32, all: u32) -> vec4<u32> {
+    if BITS == 8u {
+        return weight_vectors[at.x];
+    }
     var quads = vec4<u32>();
     if (BITS & 4u) != 0u {
-        let at = (row + 2u * number) * all + channel;
-        let first = weights[at];
-        let second = weights[at + all];
+        let first = weights[at.x];
+        let second = weights[at.x + all];
         quads = vec4<u32>(first, first << 4u, second, second << 4u) & vec4<u32>(0xf0f0f0f0u);
-        row += params.row_quads / 2u;
     }
     if (BITS & 2u) != 0u {
-        let word = weights[(row + number) * all + channel];
+        let word = weights[at.y + channel];
         let down = BITS & 4u;
         quads |= vec4<u32>(moved(word, 0u, down), moved(word, 2u, down), moved(word, 4u, down), moved(word, 6u, down))
             & vec4<u32>(0xc0c0c0c0u >> down);
-        row += params.row_quads / 4u;
     }
     if (BITS & 1u) != 0u {
-        let word = weights[(row + number / 2u) * all + channel] << (4u * (number % 2u));
+        let word = weights[at.z + channel] << (4u * odd);
         let down = BITS & 6u;
         quads |= vec4<u32>(moved(word, 0u, down), moved(word, 1u, down), moved(word, 2u, down), moved(word, 3u, down))
             & vec4<u32>(0x80808080u >> down);

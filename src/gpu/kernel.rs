@@ -274,7 +274,7 @@ impl Kernel {
     pub(crate) const fn workgroup_storage(self) -> u32 {
         match self {
             Self::ConvGemm | Self::ConvGemmWide => 4 * (64 + 64) * 16,
-            Self::ConvGemmInt8 => (2 * 32 + 256) * 16 + (32 + 64) * 4,
+            Self::ConvGemmInt8 => (2 * 32 + 256) * 16 + (128 + 64) * 4,
             _ => 0,
         }
     }
