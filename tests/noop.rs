@@ -6,6 +6,20 @@ use dsconv::gpu::{
 use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Layout, Quantizer, Shape};
 
 #[test]
+fn slow_dot_products_leave_integer_activations_to_the_kernels_in_floats() {
+    let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let pipelines = Pipelines::new(&device).unwrap();
+    let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
+    let values = vec![0.5; descriptor.weight_count()];
+    let weights = Quantizer::new(8, 32).unwrap().weights(&descriptor, &values).unwrap();
+    let options = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
+    let kernel = |pipelines: &Pipelines| Layer::new(pipelines, &weights, options).unwrap().kernel();
+    assert_eq!(kernel(&pipelines), Kernel::ConvGemmInt8);
+    assert_eq!(kernel(&pipelines.clone().without_packed_dot_product()), Kernel::ConvGemm);
+    assert_eq!(kernel(&pipelines), Kernel::ConvGemmInt8);
+}
+
+#[test]
 fn every_variant_fits_the_pipeline_layout() {
     let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor {
         required_features: wgpu::Features::SHADER_F16,

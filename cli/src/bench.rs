@@ -2,12 +2,13 @@ mod chart;
 mod measure;
 mod roofline;
 
-use crate::device::{Device, DeviceChoice};
+use crate::device::{self, Device, DeviceChoice};
 use crate::display::{progress, table};
 use crate::layers::{LayerSpec, network};
 use crate::plot::PlotFile;
 use crate::timing::has_timestamps;
 use anyhow::Context;
+use dsconv_net::gpu::Activations;
 use measure::{Measured, Row};
 use roofline::Roofline;
 use std::process::ExitCode;
@@ -81,7 +82,9 @@ struct Width {
 
 /// Measures layers: f32, DSConv weights with float activations, and with integer activations.
 pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
-    let device = Device::open(choice)?.context("--device cpu: benchmarks need a GPU adapter")?;
+    let mut device =
+        Device::open(choice)?.context("--device cpu: benchmarks need a GPU adapter")?;
+    device.pipelines = device.pipelines_for(Activations::Int8)?;
     let specs = match options.conv.is_empty() {
         true => network(&options.layers, options.size)?,
         false => options.conv.clone(),
@@ -90,7 +93,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     progress.set_message("the device's roofline");
     let roofline = Roofline::measure(&device, options.rounds)?;
     progress.inc(1);
-    let mut tuner = options.tune.then(|| device.tuner());
+    let mut tuner = options.tune.then(|| device::tuner(&device.gpu));
     let mut layers = Vec::new();
     for spec in &specs {
         progress.set_message(spec.name.clone());
@@ -101,7 +104,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     progress.finish_and_clear();
     device.save_cache()?;
     if let Some(tuner) = &tuner {
-        device.save_tuner(tuner)?;
+        device::save_tuner(&device.gpu, tuner)?;
     }
     let width = |&bits: &u8| {
         let rows: Vec<&Row> = layers.iter().filter(|row| row.bits == bits).collect();

@@ -175,11 +175,17 @@ impl Job<'_> {
         let count = self.dims.iter().product();
         let mut rng = fastrand::Rng::with_seed(1);
         let input: Vec<f32> = (0..count).map(|_| rng.f32()).collect();
+        // Known from then on, so that the time to the first result has no part in it.
+        let slow_dots = self.options.activations == Activations::Int8
+            && !device::packed_dot_product_pays(&gpu)?;
         let from = Instant::now();
-        let pipelines = match cache {
+        let mut pipelines = match cache {
             Some(data) => Pipelines::with_cache(&gpu.device, data)?,
             None => Pipelines::new(&gpu.device)?,
         };
+        if slow_dots {
+            pipelines = pipelines.without_packed_dot_product();
+        }
         let program = self.graph.specialise(&[self.dims])?;
         let mut network = Network::new(&pipelines, self.options)?;
         let plan = network.plan(&program)?;

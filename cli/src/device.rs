@@ -1,5 +1,6 @@
 use anyhow::Context;
 use dsconv::gpu::{self, Gpu, Pipelines, Selection, Tuner};
+use dsconv_net::gpu::Activations;
 use std::path::{Path, PathBuf};
 
 /// What `--device` says.
@@ -42,8 +43,7 @@ impl Device {
             DeviceChoice::Gpu(selection) => selection,
         };
         let gpu = pollster::block_on(gpu::open(selection))?;
-        let name = Pipelines::cache_key(&gpu.adapter.get_info());
-        let cache = dirs::cache_dir().map(|folder| folder.join("dsconv").join(name));
+        let cache = cache_file(&gpu);
         let pipelines = match &cache {
             Some(path) => Pipelines::with_cache_file(&gpu.device, path)?,
             None => Pipelines::new(&gpu.device)?,
@@ -63,25 +63,11 @@ impl Device {
         Ok(self.pipelines.save_cache_file(path)?)
     }
 
-    /// Kernels that were measured on this GPU in earlier runs.
-    pub(crate) fn tuner(&self) -> Tuner {
-        let adapter = self.gpu.adapter.get_info();
-        match self.tuner_file() {
-            Some(path) => Tuner::load(&adapter, &path),
-            None => Tuner::new(&adapter),
-        }
-    }
-
-    /// Keeps them for the next one.
-    pub(crate) fn save_tuner(&self, tuner: &Tuner) -> anyhow::Result<()> {
-        let Some(path) = self.tuner_file() else { return Ok(()) };
-        create_folder_of(&path)?;
-        Ok(tuner.save(&path)?)
-    }
-
-    /// Beside the compiled pipelines.
-    fn tuner_file(&self) -> Option<PathBuf> {
-        Some(self.cache.as_ref()?.with_extension("kernels"))
+    /// The pipelines, with kernels in floats for integer activations where packed dot products are slow.
+    pub(crate) fn pipelines_for(&self, activations: Activations) -> anyhow::Result<Pipelines> {
+        let pipelines = self.pipelines.clone();
+        let keep = activations != Activations::Int8 || packed_dot_product_pays(&self.gpu)?;
+        Ok(if keep { pipelines } else { pipelines.without_packed_dot_product() })
     }
 
     /// Waits until everything submitted is done.
@@ -89,6 +75,46 @@ impl Device {
         self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
     }
+}
+
+/// Where compiled pipelines are kept for a GPU.
+fn cache_file(gpu: &Gpu) -> Option<PathBuf> {
+    let name = Pipelines::cache_key(&gpu.adapter.get_info());
+    dirs::cache_dir().map(|folder| folder.join("dsconv").join(name))
+}
+
+/// Kernels that were measured on a GPU in earlier runs.
+pub(crate) fn tuner(gpu: &Gpu) -> Tuner {
+    let adapter = gpu.adapter.get_info();
+    match tuner_file(gpu) {
+        Some(path) => Tuner::load(&adapter, &path),
+        None => Tuner::new(&adapter),
+    }
+}
+
+/// Keeps them for the next one.
+pub(crate) fn save_tuner(gpu: &Gpu, tuner: &Tuner) -> anyhow::Result<()> {
+    let Some(path) = tuner_file(gpu) else { return Ok(()) };
+    create_folder_of(&path)?;
+    Ok(tuner.save(&path)?)
+}
+
+/// Beside the compiled pipelines.
+fn tuner_file(gpu: &Gpu) -> Option<PathBuf> {
+    Some(cache_file(gpu)?.with_extension("kernels"))
+}
+
+/// Whether packed dot products are fast there: measured once for a GPU and driver, and kept for the next runs.
+pub(crate) fn packed_dot_product_pays(gpu: &Gpu) -> anyhow::Result<bool> {
+    let mut tuner = tuner(gpu);
+    let known = tuner.clone();
+    // With pipelines of its own: a command's are for what it runs, and are counted.
+    let pipelines = Pipelines::new(&gpu.device)?;
+    let pays = pollster::block_on(tuner.packed_dot_product_pays(&pipelines, &gpu.queue))?;
+    if tuner != known {
+        save_tuner(gpu, &tuner)?;
+    }
+    Ok(pays)
 }
 
 fn create_folder_of(path: &Path) -> anyhow::Result<()> {

@@ -95,7 +95,8 @@ impl Runner {
         let on = match device {
             None => On::Cpu,
             Some(device) => {
-                let mut network = Network::new(&device.pipelines, options)?;
+                let pipelines = device.pipelines_for(options.activations)?;
+                let mut network = Network::new(&pipelines, options)?;
                 let plan = Box::new(network.plan(&program)?);
                 On::Gpu { plan, queue: device.gpu.queue.clone() }
             }

@@ -26,7 +26,8 @@ pub struct Capabilities {
     ///
     /// Never in a browser: there wgpu can't ask for the feature.
     pub subgroup_size: Option<u32>,
-    /// Whether the shading language has `dot4I8Packed`. Elsewhere shaders bring one of their own.
+    /// Whether the shading language has `dot4I8Packed`, and nobody said that it is slow. Elsewhere shaders bring one of
+    /// their own, and kernels in floats are chosen.
     pub packed_dot_product: bool,
     /// Whether shaders may have halves in memory: `wgpu::Features::SHADER_F16`.
     pub shader_f16: bool,

@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Pipelines {
     inner: Arc<Inner>,
+    capabilities: Capabilities,
 }
 
 #[derive(Debug)]
 struct Inner {
     device: wgpu::Device,
     limits: wgpu::Limits,
-    capabilities: Capabilities,
     bind_group_layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
     /// Bound where a layer has no shifts or no residual.
@@ -120,7 +120,6 @@ impl Pipelines {
             Inner {
                 device: device.clone(),
                 limits,
-                capabilities: Capabilities::of(device),
                 bind_group_layout,
                 pipeline_layout,
                 nothing,
@@ -129,7 +128,7 @@ impl Pipelines {
                 cache: super::trusted::pipeline_cache(device, cache_data),
             }
         })?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), capabilities: Capabilities::of(device) })
     }
 
     /// The device.
@@ -139,7 +138,14 @@ impl Pipelines {
 
     /// What decides which kernels the device runs.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.inner.capabilities
+        &self.capabilities
+    }
+
+    /// The same pipelines for a device whose packed dot products are slow, which wgpu does not tell: layers made from
+    /// these compute integer activations in floats, unless they name a kernel. See `Tuner::packed_dot_product_pays`.
+    pub fn without_packed_dot_product(mut self) -> Self {
+        self.capabilities.packed_dot_product = false;
+        self
     }
 
     /// How many pipelines have been compiled so far.

@@ -1,14 +1,16 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
-use super::kernel::{Kernel, Problem};
+use super::kernel::{ActivationFormat, Kernel, Problem};
 use super::layer::{Layer, LayerOptions};
 use super::memory::MemoryUse;
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
 use super::scope::checked;
 use super::transfer::{Scratch, finished, read, read_floats, upload};
-use crate::{Error, Residual, Result, Shape, WeightsRef};
+use crate::{
+    BlockFormat, ConvDescriptor, DsConvWeights, Error, Layout, Residual, Result, Shape, WeightsRef,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -160,6 +162,32 @@ impl Tuner {
         })?;
         self.choices.insert(class, best);
         Ok(best)
+    }
+
+    /// Whether kernels on packed dot products are the fastest for integer activations, by a layer of 64 to 64 channels
+    /// on 40 x 40 pixels. If not, [`Pipelines::without_packed_dot_product`] gives the others to every layer.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose).
+    pub async fn packed_dot_product_pays(
+        &mut self,
+        pipelines: &Pipelines,
+        queue: &wgpu::Queue,
+    ) -> Result<bool> {
+        let descriptor = ConvDescriptor::new(64, 64, [3, 3]).with_padding([1; 4]);
+        let format = BlockFormat::new(8, 32)?;
+        let q: Vec<i32> = (0..descriptor.weight_count() as i32).map(|i| i % 255 - 127).collect();
+        let alpha = vec![1.0; crate::blocks::shift_count(&descriptor, &format)];
+        let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
+        let options = LayerOptions {
+            input_format: ActivationFormat::Int8,
+            input_layout: Layout::Nhwc,
+            output_layout: Layout::Nhwc,
+            ..LayerOptions::default()
+        };
+        let input = Shape::new(1, 64, 40, 40);
+        let choice = self.choose(pipelines, queue, &weights, input, &options).await?;
+        Ok(!matches!(choice.kernel, Kernel::ConvGemm | Kernel::ConvGemmWide))
     }
 }
 
