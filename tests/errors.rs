@@ -193,7 +193,7 @@ fn bad_layers_plans_and_buffers_are_refused() {
     check(vec![
         case(
             "depthwise kernel",
-            "unsupported|conv_depthwise|conv_direct",
+            "unsupported|conv_depthwise|conv_gemm takes any",
             with(LayerOptions { kernel: Some(Kernel::ConvDepthwise), ..default }),
         ),
         case(
