@@ -172,7 +172,7 @@ test("a quantisation that is aborted ends with its worker", async () => {
   assert.equal(after, 0);
 });
 
-test("integer activations without packed_4x8_integer_dot_product are the same", async () => {
+test("integer activations without packed_4x8_integer_dot_product differ by rounding", async () => {
   const { data, shape } = randomTensor([1, 5, 6, 4]);
   const output = join(folder, "int8.safetensors");
   dsconv("quantize", SMALL, output, "--bits", "4", "--block", "8");
@@ -180,10 +180,14 @@ test("integer activations without packed_4x8_integer_dot_product are the same", 
   const with_ = await inPage("runInt8", { argument });
   const without = await inPage("runInt8", { argument, script: `(${noPackedDot})()` });
   assert.equal(without.packedDotProduct, false);
-  assert.deepEqual(without.int8, with_.int8);
   assert.deepEqual(without.f32, with_.f32);
-  const error = worst(with_.int8, with_.f32);
-  assert.ok(error > 0 && error < 0.02, `${error}`);
+  for (const { int8 } of [with_, without]) {
+    const error = worst(int8, with_.f32);
+    assert.ok(error > 0 && error < 0.02, `${error}`);
+  }
+  // Kernels in floats round otherwise; at worst an activation of the layer between falls on the next integer.
+  const difference = worst(without.int8, with_.int8);
+  assert.ok(difference < 0.01, `${difference}`);
 });
 
 test("every source loads, with progress; an abort ends the download", async () => {
