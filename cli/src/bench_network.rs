@@ -176,14 +176,13 @@ impl Job<'_> {
         let mut rng = fastrand::Rng::with_seed(1);
         let input: Vec<f32> = (0..count).map(|_| rng.f32()).collect();
         // Known from then on, so that the time to the first result has no part in it.
-        let slow_dots = self.options.activations == Activations::Int8
-            && !device::packed_dot_product_pays(&gpu)?;
+        let needs_floats = device::needs_floats(&gpu, self.options.activations)?;
         let from = Instant::now();
         let mut pipelines = match cache {
             Some(data) => Pipelines::with_cache(&gpu.device, data)?,
             None => Pipelines::new(&gpu.device)?,
         };
-        if slow_dots {
+        if needs_floats {
             pipelines = pipelines.without_packed_dot_product();
         }
         let program = self.graph.specialise(&[self.dims])?;

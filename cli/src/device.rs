@@ -66,8 +66,10 @@ impl Device {
     /// The pipelines, with kernels in floats for integer activations where packed dot products are slow.
     pub(crate) fn pipelines_for(&self, activations: Activations) -> anyhow::Result<Pipelines> {
         let pipelines = self.pipelines.clone();
-        let keep = activations != Activations::Int8 || packed_dot_product_pays(&self.gpu)?;
-        Ok(if keep { pipelines } else { pipelines.without_packed_dot_product() })
+        Ok(match needs_floats(&self.gpu, activations)? {
+            true => pipelines.without_packed_dot_product(),
+            false => pipelines,
+        })
     }
 
     /// Waits until everything submitted is done.
@@ -104,8 +106,12 @@ fn tuner_file(gpu: &Gpu) -> Option<PathBuf> {
     Some(cache_file(gpu)?.with_extension("kernels"))
 }
 
-/// Whether packed dot products are fast there: measured once for a GPU and driver, and kept for the next runs.
-pub(crate) fn packed_dot_product_pays(gpu: &Gpu) -> anyhow::Result<bool> {
+/// Whether such activations are computed faster in floats, because packed dot products are slow there: measured once
+/// for a GPU and driver, and kept for the next runs.
+pub(crate) fn needs_floats(gpu: &Gpu, activations: Activations) -> anyhow::Result<bool> {
+    if activations != Activations::Int8 {
+        return Ok(false);
+    }
     let mut tuner = tuner(gpu);
     let known = tuner.clone();
     // With pipelines of its own: a command's are for what it runs, and are counted.
@@ -114,7 +120,7 @@ pub(crate) fn packed_dot_product_pays(gpu: &Gpu) -> anyhow::Result<bool> {
     if tuner != known {
         save_tuner(gpu, &tuner)?;
     }
-    Ok(pays)
+    Ok(!pays)
 }
 
 fn create_folder_of(path: &Path) -> anyhow::Result<()> {

@@ -133,10 +133,7 @@ impl Kernel {
                     && problem.weights() == WeightFormat::F32
             }
             Self::ConvGemmInt8 => 128 * largest < 1 << 31,
-            Self::ConvSubgroupInt8 => match problem.weights() {
-                WeightFormat::F32 => false,
-                WeightFormat::Packed(bits) => (largest << (bits - 1)) <= 1 << 24,
-            },
+            Self::ConvSubgroupInt8 => (largest << (problem.weights().bits() - 1)) <= 1 << 24,
         }
     }
 

@@ -1,9 +1,9 @@
-//! Convolutions, matrix products and pools of a model.
+//! Convolutions, matrix products, pools and resizing of a model.
 
 use super::convert::At;
 use super::node::{Converted, refuse};
 use crate::Error;
-use crate::graph::{AutoPad, Channels, Op, ValueId};
+use crate::graph::{AutoPad, Channels, Coordinates, Interpolation, Op, Rounding, ValueId};
 use crate::op::{Binary, PoolKind};
 use crate::tensor::Tensor;
 use crate::window::Window;
@@ -321,4 +321,71 @@ fn scaled(at: &mut At<'_, '_>, x: ValueId, factor: f32) -> Converted<ValueId> {
     }
     let factor = at.importer.scalar(factor);
     at.push(Op::Binary(Binary::Mul), [x, factor])
+}
+
+pub(crate) fn resize(at: &mut At<'_, '_>) -> Converted<ValueId> {
+    let attributes = at.attributes;
+    let x = at.input(0)?;
+    let mode = attributes.string("mode", "nearest")?;
+    let old = at.opset() < 11 || at.node.op_type == "Upsample";
+    if old {
+        let scales = match attributes.floats("scales")? {
+            Some(scales) => {
+                let scales = Tensor::f32([scales.len()], scales.to_vec())?;
+                at.importer.constant(at.importer.node.clone(), scales)
+            }
+            None => at.input(1)?,
+        };
+        let shrinks = at.constant(scales).is_some_and(|scales| {
+            scales.floats("scales").is_ok_and(|scales| scales.iter().any(|&scale| scale < 1.0))
+        });
+        let interpolation = match mode {
+            "nearest" if !shrinks => Interpolation::Nearest(Rounding::Floor),
+            "linear" | "bilinear" if !shrinks => Interpolation::Linear,
+            mode => return refuse(format!("mode {mode}, shrinking, before opset 11")),
+        };
+        let coordinates = Coordinates::Asymmetric;
+        return at.push(Op::Resize { interpolation, coordinates, axes: Vec::new() }, [x, scales]);
+    }
+    at.attributes.unset("antialias")?;
+    // Of no effect unless tf_crop_and_resize is asked for.
+    attributes.ignore(&["extrapolation_value"]);
+    let rounding = match attributes.string("nearest_mode", "round_prefer_floor")? {
+        "round_prefer_floor" => Rounding::PreferFloor,
+        "round_prefer_ceil" => Rounding::PreferCeil,
+        "floor" => Rounding::Floor,
+        "ceil" => Rounding::Ceil,
+        other => return refuse(format!("nearest_mode {other}")),
+    };
+    let coefficient = attributes.float("cubic_coeff_a")?.unwrap_or(-0.75);
+    let exclude = attributes.flag("exclude_outside")?;
+    let interpolation = match mode {
+        "nearest" => Interpolation::Nearest(rounding),
+        "linear" => Interpolation::Linear,
+        "cubic" if !exclude => Interpolation::Cubic(coefficient),
+        mode => return refuse(format!("mode {mode}, exclude_outside = {exclude}")),
+    };
+    let coordinates = match attributes.string("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => Coordinates::HalfPixel,
+        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+        "asymmetric" => Coordinates::Asymmetric,
+        "align_corners" => Coordinates::AlignCorners,
+        "half_pixel_symmetric" => Coordinates::HalfPixelSymmetric,
+        other => return refuse(format!("coordinate_transformation_mode {other}")),
+    };
+    let policy = attributes.string("keep_aspect_ratio_policy", "stretch")?;
+    if policy != "stretch" {
+        return refuse(format!("keep_aspect_ratio_policy {policy}"));
+    }
+    let axes = attributes.ints("axes")?.unwrap_or_default().to_vec();
+    // An empty tensor stands for a missing one.
+    let given =
+        |at: &At<'_, '_>, value: &ValueId| at.constant(*value).is_none_or(|t| !t.is_empty());
+    let (scales, sizes) = (at.optional(2)?, at.optional(3)?);
+    let (scales, sizes) = (scales.filter(|v| given(at, v)), sizes.filter(|v| given(at, v)));
+    let by = match (scales, sizes) {
+        (Some(by), None) | (None, Some(by)) => by,
+        _ => return Err(Error::invalid("inputs", "scales or sizes", "both or none").into()),
+    };
+    at.push(Op::Resize { interpolation, coordinates, axes }, [x, by])
 }
