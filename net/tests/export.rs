@@ -33,9 +33,11 @@ fn quantise(graph: &mut Graph, rng: &mut fastrand::Rng) {
         match rng.u8(..3) {
             0 => {}
             1 => weights = weights.with_kds_bias(floats(rng, shifts)).unwrap(),
-            // What a zero point can say.
+            // What a zero point can say. Not 0 everywhere: such a bias is none, and comes back as none.
             _ => {
-                let biases = alpha.iter().map(|alpha| -alpha * f32::from(rng.i8(-8..=7)));
+                let mut zeros: Vec<i8> = alpha.iter().map(|_| rng.i8(-8..=7)).collect();
+                zeros[0] = rng.i8(1..=7);
+                let biases = alpha.iter().zip(zeros).map(|(alpha, zero)| -alpha * f32::from(zero));
                 weights = weights.with_kds_bias(biases.collect()).unwrap();
             }
         }
