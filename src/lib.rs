@@ -46,7 +46,8 @@
 //! - `gpu` (default): the kernels and their host layer, on wgpu. Without it: weights, quantiser, reference.
 //! - `storage` (default): layer files in the safetensors format.
 
-mod activation;
+#[cfg(feature = "storage")]
+mod bitstream;
 mod blocks;
 mod epilogue;
 mod error;
@@ -54,8 +55,7 @@ mod error;
 pub mod file;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-#[cfg(feature = "storage")]
-mod pack;
+mod int8_activations;
 mod quantize;
 pub mod reference;
 mod shape;
@@ -63,10 +63,10 @@ mod shape;
 mod storage;
 mod weights;
 
-pub use activation::{ActivationScale, Int8Activations};
 pub use blocks::{BlockFormat, Blocks, Partition};
 pub use epilogue::{Activation, Residual};
 pub use error::{Error, Result};
+pub use int8_activations::{ActivationScale, Int8Activations};
 pub use quantize::{Method, Quantizer, signal_to_noise_db};
 pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};

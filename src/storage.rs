@@ -15,7 +15,8 @@
 //! its own, `tensors`: a JSON list of those names. Other keys are the writer's own.
 
 use crate::{
-    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights, pack,
+    BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights,
+    bitstream,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -234,7 +235,7 @@ fn layer_tensors(weights: &Weights) -> Vec<(&'static str, Tensor)> {
         }
         Weights::DsConv(weights) => {
             let [_, shifts, channels] = shapes(weights.descriptor(), Some(weights.format()));
-            let bytes = pack::pack_dense(weights.q(), weights.format().bits());
+            let bytes = bitstream::pack_dense(weights.q(), weights.format().bits());
             tensors.push(("q", Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }));
             tensors.push(("alpha", f32_tensor(shifts.clone(), weights.alpha())));
             if let Some(kds_bias) = weights.kds_bias() {
@@ -272,7 +273,7 @@ impl Reader<'_> {
         format.validate()?;
         let [_, shifts, channels] = shapes(&entry.conv, Some(&format));
         // The packed length is checked against the file before anything of that size is made.
-        let q = pack::unpack_dense(
+        let q = bitstream::unpack_dense(
             self.bytes("q", Dtype::U8, None)?,
             format.bits(),
             entry.conv.weight_count(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::{expected, gpu, run_guarded, submit, worst_error};
 use dsconv::gpu::{
-    ActivationFormat, Int8Output, Kernel, Layer, LayerOptions, MemoryUse, Problem, Tensors,
+    ActivationFormat, ConvProblem, Int8Output, Kernel, Layer, LayerOptions, MemoryUse, Tensors,
     download, upload,
 };
 use dsconv::{
@@ -234,7 +234,7 @@ proptest! {
                 ..LayerOptions::default()
             };
             let int8_output = Some(Int8Output { blocks: next.blocks(), scale });
-            let problem = Problem { int8_output, ..Problem::new(&weights, input_format) };
+            let problem = ConvProblem { int8_output, ..ConvProblem::new(&weights, input_format) };
             if kernel.supports(&problem, pipelines.capabilities()).is_err() {
                 continue;
             }
@@ -298,7 +298,7 @@ fn block_products_are_exact_at_their_extremes() {
                 let weights = weights(descriptor, format, q);
                 let x = vec![x; shape.elements()];
                 for kernel in INTEGER_KERNELS {
-                    let problem = Problem::new(&weights, ActivationFormat::Int8);
+                    let problem = ConvProblem::new(&weights, ActivationFormat::Int8);
                     if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                         continue;
                     }
@@ -330,7 +330,7 @@ fn mantissas_of_the_hosts_own_may_be_minus_128() {
     let expected = reference::convolve_int8(&weights, &x).unwrap();
     assert_eq!(expected.values, [128.0 * 128.0 * 256.0 * 0.5; 2]);
     for kernel in INTEGER_KERNELS {
-        let problem = Problem::new(&weights, ActivationFormat::Int8);
+        let problem = ConvProblem::new(&weights, ActivationFormat::Int8);
         if kernel.supports(&problem, pipelines.capabilities()).is_err() {
             continue;
         }

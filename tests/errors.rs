@@ -4,8 +4,8 @@ mod common;
 
 use common::{gpu, open};
 use dsconv::gpu::{
-    ActivationFormat, Capabilities, FloatFormat, Kernel, Layer, LayerOptions, Pipelines, Problem,
-    Tensors, download, upload,
+    ActivationFormat, Capabilities, ConvProblem, FloatFormat, Kernel, Layer, LayerOptions,
+    Pipelines, Tensors, download, upload,
 };
 use dsconv::{
     Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
@@ -151,7 +151,7 @@ fn kernels_judge_invalid_descriptors_without_a_panic() {
     for groups in [0, 3, u32::MAX] {
         for format in [BlockFormat::new(2, 1), BlockFormat::new(8, u32::MAX)] {
             for partition in [Partition::Fixed, Partition::Even] {
-                let problem = Problem {
+                let problem = ConvProblem {
                     float_format: FloatFormat::F32,
                     descriptor: CONV.with_groups(groups),
                     blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),

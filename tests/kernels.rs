@@ -5,7 +5,7 @@ mod common;
 use common::{
     BOUND, Extras, HALF_BOUND, expected, gpu, random_f32, random_weights, run_guarded, worst_error,
 };
-use dsconv::gpu::{ActivationFormat, FloatFormat, Kernel, LayerOptions, Problem};
+use dsconv::gpu::{ActivationFormat, ConvProblem, FloatFormat, Kernel, LayerOptions};
 use dsconv::{Activation, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef};
 use proptest::prelude::*;
 
@@ -118,13 +118,13 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
             let result = run_guarded(gpu, weights, options, input, &x, &residual);
             let float_format = options.float_format;
-            let problem = Problem { float_format, ..Problem::new(weights, input_format) };
+            let problem = ConvProblem { float_format, ..ConvProblem::new(weights, input_format) };
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
             }
             let error = worst_error(&result.unwrap(), expected);
-            let all_f32 = [options.float_format, options.shift_format] == [FloatFormat::F32; 2];
+            let all_f32 = [options.float_format, options.scale_format] == [FloatFormat::F32; 2];
             let bound = if all_f32 { BOUND } else { HALF_BOUND };
             assert!(error <= bound, "{} for {problem}: {error:e}", kernel.name());
         }
@@ -147,7 +147,7 @@ proptest! {
         // Few widths: every one of these is another pipeline to compile.
         case.bits = if case.bits < 5 { 3 } else { 8 };
         case.options.float_format = format(tensors || !shifts);
-        case.options.shift_format = format(shifts);
+        case.options.scale_format = format(shifts);
         check(&case);
     }
 }
@@ -240,7 +240,7 @@ fn every_width_at_its_extremes_is_exact() {
         let weights = dsconv::DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap();
         let x: Vec<f32> = (0..shape.elements()).map(|i| (i % 7) as f32 - 3.0).collect();
         for (kernel, activations) in Kernel::convolutions() {
-            let problem = Problem::new(&weights, activations);
+            let problem = ConvProblem::new(&weights, activations);
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 continue;
             }
@@ -259,7 +259,7 @@ fn every_width_at_its_extremes_is_exact() {
 #[test]
 fn integers_become_floats_where_there_is_no_packed_dot_product() {
     let format = dsconv::BlockFormat::new(4, 32).unwrap();
-    let problem = |activations| Problem {
+    let problem = |activations| ConvProblem {
         descriptor: ConvDescriptor::new(64, 64, [3, 3]),
         blocks: Some(format),
         activations,
@@ -326,11 +326,11 @@ fn memory_is_announced_and_as_small_as_promised() {
         assert_eq!(layer.memory_use(), announced);
         let ratio = float_use.total() as f64 / announced.total() as f64;
         assert!(ratio >= at_least, "{bits} bits, B = {block}: {ratio}");
-        let halves = LayerOptions { shift_format: FloatFormat::F16, ..options };
+        let halves = LayerOptions { scale_format: FloatFormat::F16, ..options };
         let layer = dsconv::gpu::Layer::new(pipelines, &weights, halves).unwrap();
         let announced_halves = dsconv::gpu::MemoryUse::of_layer(&weights, &halves);
         assert_eq!(layer.memory_use(), announced_halves);
-        assert_eq!(2 * announced_halves.shifts, announced.shifts);
+        assert_eq!(2 * announced_halves.scales, announced.scales);
     }
     for extras in [(true, true, 0), (false, false, 1), (false, true, 2)] {
         let (kds_bias, bias, cds) = extras;

@@ -1,7 +1,8 @@
 //! Pipeline layouts against the shaders of every variant, on wgpu's backend that needs no GPU.
 
 use dsconv::gpu::{
-    ActivationFormat, Form, Kernel, Layer, LayerOptions, Pipelines, Tensors, Variant, upload,
+    ActivationFormat, Kernel, Layer, LayerOptions, Pipelines, Specialization, Tensors, Variant,
+    upload,
 };
 use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Layout, Quantizer, Shape};
 
@@ -35,9 +36,9 @@ fn every_variant_fits_the_pipeline_layout() {
     let variants = || Variant::all().filter(|variant| !subgroups.contains(&variant.kernel));
     for variant in variants() {
         // One channel per group, which every kernel takes; or whole steps, for those that know them.
-        let (descriptor, block) = match variant.form {
-            Form::General => (ConvDescriptor::new(4, 4, [3, 3]).with_groups(4), 32),
-            Form::OneStep => (ConvDescriptor::new(32, 4, [3, 3]), 32),
+        let (descriptor, block) = match variant.specialization {
+            Specialization::General => (ConvDescriptor::new(4, 4, [3, 3]).with_groups(4), 32),
+            Specialization::OneStep => (ConvDescriptor::new(32, 4, [3, 3]), 32),
             _ => (ConvDescriptor::new(64, 4, [3, 3]), 64),
         };
         let shape = Shape::new(1, descriptor.in_channels, 8, 8);
@@ -50,9 +51,9 @@ fn every_variant_fits_the_pipeline_layout() {
             kernel: Some(kernel),
             input_format: activations,
             float_format: variant.float_format,
-            shift_format: variant.shift_format,
-            input_layout: match variant.form {
-                Form::WholeStepsNhwc => Layout::Nhwc,
+            scale_format: variant.scale_format,
+            input_layout: match variant.specialization {
+                Specialization::WholeStepsNhwc => Layout::Nhwc,
                 _ => Layout::Nchw,
             },
             ..LayerOptions::default()

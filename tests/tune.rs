@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Extras, gpu, random_weights};
-use dsconv::gpu::{ActivationFormat, LayerOptions, Problem, Tuner};
+use dsconv::gpu::{ActivationFormat, ConvProblem, LayerOptions, Tuner};
 use dsconv::{ConvDescriptor, Error, Partition, Shape};
 
 #[test]
@@ -22,7 +22,7 @@ fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
     let shape = Shape::new(1, 32, 6, 6);
     for input_format in [ActivationFormat::Float, ActivationFormat::Int8] {
         let choice = choose(&mut tuner, input_format, shape).unwrap();
-        let problem = Problem::new(&weights, input_format);
+        let problem = ConvProblem::new(&weights, input_format);
         choice.kernel.supports(&problem, pipelines.capabilities()).unwrap();
         assert!(!choice.time.is_zero());
         // The same class again, with another number of pixels below the same power of two.

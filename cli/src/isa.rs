@@ -1,6 +1,8 @@
 use crate::display::table;
 use crate::radv::{self, Shader};
-use dsconv::gpu::{ActivationFormat, Capabilities, Form, Kernel, Problem, Variant, WeightFormat};
+use dsconv::gpu::{
+    ActivationFormat, Capabilities, ConvProblem, Kernel, Specialization, Variant, WeightFormat,
+};
 use dsconv::{BlockFormat, ConvDescriptor};
 use std::process::ExitCode;
 
@@ -53,7 +55,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let blocks = |variant: Variant| {
         let blocks = match step(&variant) {
-            Some(_) if variant.form == Form::OneStep => vec![Some(BLOCKS[0])],
+            Some(_) if variant.specialization == Specialization::OneStep => vec![Some(BLOCKS[0])],
             Some(_) if variant.weights != WeightFormat::F32 => BLOCKS.map(Some).to_vec(),
             _ => vec![None],
         };
@@ -110,8 +112,8 @@ fn shader(variant: &Variant, block: Option<u32>) -> Shader {
         constants: variant.constants().into_iter().map(|(name, v)| (name.into(), v)).collect(),
         macs_per_iteration: step(variant).map(|(tile, channels)| tile * channels),
         // The loop over blocks is around that over steps, but where both are one.
-        trips: match variant.form {
-            Form::OneStep => None,
+        trips: match variant.specialization {
+            Specialization::OneStep => None,
             _ => step(variant).zip(block).map(|((_, channels), block)| block / channels),
         },
         // As the library compiles them, see `Pipelines`.
@@ -136,7 +138,7 @@ fn chosen(variant: &Variant) -> bool {
     };
     let activations = variant.activations;
     [dense, depthwise, narrow].iter().any(|&descriptor| {
-        let problem = Problem {
+        let problem = ConvProblem {
             descriptor,
             blocks,
             activations,

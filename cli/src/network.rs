@@ -67,7 +67,7 @@ impl Precision {
     pub(crate) fn options(&self) -> NetworkOptions {
         NetworkOptions {
             activations: if self.int8 { Activations::Int8 } else { Activations::F32 },
-            shift_format: if self.half_scales { FloatFormat::F16 } else { FloatFormat::F32 },
+            scale_format: if self.half_scales { FloatFormat::F16 } else { FloatFormat::F32 },
         }
     }
 }

@@ -2,7 +2,7 @@ use crate::device::{Device, DeviceChoice};
 use crate::display::{progress, table};
 use crate::golden::{self, Case};
 use anyhow::{Context, bail, ensure};
-use dsconv::gpu::{ActivationFormat, Kernel, Layer, LayerOptions, Problem};
+use dsconv::gpu::{ActivationFormat, ConvProblem, Kernel, Layer, LayerOptions};
 use dsconv::{ActivationScale, Int8Activations, Reference, WeightsRef, reference};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -125,7 +125,7 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
         .and_then(|x| reference::convolve_int8(&check.weights, &x));
         for weights in formats {
             for (kernel, input) in Kernel::convolutions() {
-                let problem = Problem::new(weights, input);
+                let problem = ConvProblem::new(weights, input);
                 if kernel.supports(&problem, device.pipelines.capabilities()).is_err() {
                     continue;
                 }

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use comfy_table::{CellAlignment, Table};
 use dsconv::Method;
 use dsconv_net::detect::{Detector, Head};
-use dsconv_net::yolov9::{Description, Form, Network, Part};
+use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part};
 use dsconv_net::{Graph, LayerReport, Model, QuantizeOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -133,7 +133,7 @@ fn summary(
     let (network, name) = network(yaml, classes)?;
     check_size(&network, size)?;
     let summary = network.summary([size; 2]);
-    let (deployed, deployed_flops) = network.cost(Form::Deployable, [size; 2]);
+    let (deployed, deployed_flops) = network.cost(GraphOutputs::Deployable, [size; 2]);
     if json {
         let module = |(index, layer): (usize, &dsconv_net::yolov9::Layer)| {
             serde_json::json!({
@@ -201,8 +201,8 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
             labels.len()
         );
     }
-    let form = if options.deploy { Form::Deployable } else { Form::Training };
-    let keep_float = kept(&network, form, options.dsconv)?;
+    let outputs = if options.deploy { GraphOutputs::Deployable } else { GraphOutputs::Training };
+    let keep_float = kept(&network, outputs, options.dsconv)?;
     let floats = match (&options.weights, options.random) {
         (Some(path), _) => {
             let file = path.display().to_string();
@@ -211,11 +211,11 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
                 "{file}: expected a state dict named *.safetensors; the README has the line that makes one of a .pt"
             );
             let bytes = std::fs::read(path).with_context(|| file.clone())?;
-            network.load(form, &file, &bytes)?
+            network.load(outputs, &file, &bytes)?
         }
         (None, seed) => with_bar("random", |report| {
             let seed = seed.unwrap_or_default();
-            Ok(network.random(form, seed, &mut dsconv_net::on_cpu, report)?)
+            Ok(network.random(outputs, seed, &mut dsconv_net::on_cpu, report)?)
         })?,
     };
     let how = QuantizeOptions {
@@ -245,16 +245,16 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// The convolutions that stay floats.
-fn kept(network: &Network, form: Form, choice: Choice) -> anyhow::Result<Vec<String>> {
+fn kept(network: &Network, outputs: GraphOutputs, choice: Choice) -> anyhow::Result<Vec<String>> {
     if choice != Choice::Article {
         return Ok(Vec::new());
     }
-    let wanted = network.dsconv_layers(form);
+    let wanted = network.dsconv_layers(outputs);
     ensure!(
         !wanted.is_empty(),
         "--dsconv article: the description's DSConv2D layers are none, or in the auxiliary branch that --deploy leaves out"
     );
-    let others = network.convolutions(form).into_iter().filter(|name| !wanted.contains(name));
+    let others = network.convolutions(outputs).into_iter().filter(|name| !wanted.contains(name));
     Ok(others.map(String::from).collect())
 }
 
@@ -269,7 +269,7 @@ fn model(graph: Graph, size: u32, labels: Option<Vec<String>>) -> Model {
 pub(crate) fn random_model() -> anyhow::Result<Model> {
     let (network, _) = network(None, None)?;
     let floats = with_bar("random", |report| {
-        Ok(network.random(Form::Deployable, 1, &mut dsconv_net::on_cpu, report)?)
+        Ok(network.random(GraphOutputs::Deployable, 1, &mut dsconv_net::on_cpu, report)?)
     })?;
     // Which integers does not matter for time: the quickest method.
     let how = QuantizeOptions { method: Method::SignedExtreme, ..QuantizeOptions::default() };

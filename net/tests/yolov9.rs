@@ -2,7 +2,7 @@
 
 mod common;
 
-use dsconv_net::yolov9::{Description, Form, Network, Part};
+use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part};
 use dsconv_net::{Graph, QuantizeOptions, cpu, on_cpu};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -21,8 +21,8 @@ fn small() -> Network {
     Network::new(&Description::parse(SMALL).unwrap()).unwrap()
 }
 
-fn random(network: &Network, form: Form, seed: u64) -> Graph {
-    network.random(form, seed, &mut on_cpu, |_, _, _| ()).unwrap()
+fn random(network: &Network, outputs: GraphOutputs, seed: u64) -> Graph {
+    network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap()
 }
 
 fn seed() -> u64 {
@@ -97,10 +97,10 @@ fn modules_have_the_parameters_that_a_rebuild_in_pytorch_has() {
 #[test]
 fn deployment_leaves_the_auxiliary_branch_out() {
     let network = network(80);
-    let (parameters, flops) = network.cost(Form::Deployable, [640, 640]);
+    let (parameters, flops) = network.cost(GraphOutputs::Deployable, [640, 640]);
     assert_eq!((parameters / 100_000, flops / 100_000_000), (252, 1021));
-    assert_eq!(network.dsconv_layers(Form::Training), ["model.26", "model.27"]);
-    assert!(network.dsconv_layers(Form::Deployable).is_empty());
+    assert_eq!(network.dsconv_layers(GraphOutputs::Training), ["model.26", "model.27"]);
+    assert!(network.dsconv_layers(GraphOutputs::Deployable).is_empty());
     for (name, part) in [
         ("model.9.cv4", Part::Backbone),
         ("model.10.cv1", Part::Neck),
@@ -114,8 +114,10 @@ fn deployment_leaves_the_auxiliary_branch_out() {
     assert_eq!(network.part("model.9"), None);
     // A graph has what was counted.
     let small = small();
-    let (graph, (parameters, _)) =
-        (random(&small, Form::Deployable, 1), small.cost(Form::Deployable, [64, 64]));
+    let (graph, (parameters, _)) = (
+        random(&small, GraphOutputs::Deployable, 1),
+        small.cost(GraphOutputs::Deployable, [64, 64]),
+    );
     let layers = dsconv_net::report(&graph, &graph);
     let of = |layer: &dsconv_net::LayerReport| {
         layer.descriptor.weight_count() + layer.descriptor.out_channels as usize
@@ -127,7 +129,7 @@ fn deployment_leaves_the_auxiliary_branch_out() {
 fn predictions_have_an_anchor_for_every_cell() {
     let seed = seed();
     let network = small();
-    let graph = random(&network, Form::Training, seed);
+    let graph = random(&network, GraphOutputs::Training, seed);
     for [batch, height, width] in [[1, 32, 32], [2, 64, 96]] {
         let program = graph.specialise(&[&[batch, 3, height, width]]).unwrap();
         common::check(&program);
@@ -152,8 +154,12 @@ fn predictions_have_an_anchor_for_every_cell() {
 fn random_weights_keep_activations_near_one() {
     let seed = seed();
     let network = small();
-    let graph = random(&network, Form::Layers, seed);
-    assert_eq!(graph, random(&network, Form::Layers, seed), "the same seed, the same weights");
+    let graph = random(&network, GraphOutputs::Layers, seed);
+    assert_eq!(
+        graph,
+        random(&network, GraphOutputs::Layers, seed),
+        "the same seed, the same weights"
+    );
     let mut rng = fastrand::Rng::with_seed(seed);
     // The larger picture has a smaller share of padding than what the weights were scaled on.
     for side in [64, 256] {
@@ -200,7 +206,7 @@ fn modules_compute_what_pytorch_computes() {
         [summary.parameters, summary.gradients]
     );
 
-    let graph = network.load(Form::Layers, "state", &state).unwrap();
+    let graph = network.load(GraphOutputs::Layers, "state", &state).unwrap();
     let expected = tensors(&folder.join("outputs.safetensors"));
     let (dims, picture) = &expected["images"];
     let program = graph.specialise(&[dims]).unwrap();
@@ -217,7 +223,7 @@ fn modules_compute_what_pytorch_computes() {
     }
 
     // The deployed form takes the same file, and gives the same predictions.
-    let graph = network.load(Form::Deployable, "state", &state).unwrap();
+    let graph = network.load(GraphOutputs::Deployable, "state", &state).unwrap();
     let program = graph.specialise(&[dims]).unwrap();
     let outputs = cpu::run(&program, &[picture]).unwrap();
     assert_eq!(outputs.len(), 1);
@@ -231,9 +237,9 @@ fn modules_compute_what_pytorch_computes() {
     assert!(error < 1e-5, "{error:e}");
 
     // Layers that the description calls DSConv2D hold a float weight in a checkpoint, and are quantised.
-    let graph = network.load(Form::Training, "state", &state).unwrap();
-    let wanted = network.dsconv_layers(Form::Training);
-    let keep_float = network.convolutions(Form::Training).into_iter();
+    let graph = network.load(GraphOutputs::Training, "state", &state).unwrap();
+    let wanted = network.dsconv_layers(GraphOutputs::Training);
+    let keep_float = network.convolutions(GraphOutputs::Training).into_iter();
     let keep_float = keep_float.filter(|name| !wanted.contains(name)).map(String::from).collect();
     let options = QuantizeOptions { bits: 8, keep_float, ..QuantizeOptions::default() };
     let quantized = dsconv_net::quantize(&graph, &options, |_, _, _| ()).unwrap();
@@ -279,9 +285,9 @@ fn state(
 fn a_state_dict_that_is_not_the_networks_is_refused_with_all_that_is_wrong() {
     let network = small();
     let same = state(true, |name, shape| Some((name.into(), shape)));
-    network.load(Form::Training, "same", &same).unwrap();
+    network.load(GraphOutputs::Training, "same", &same).unwrap();
     let message =
-        |bytes: &[u8]| network.load(Form::Training, "file", bytes).unwrap_err().to_string();
+        |bytes: &[u8]| network.load(GraphOutputs::Training, "file", bytes).unwrap_err().to_string();
     let changed = state(true, |name, mut shape| match name {
         "model.1.conv.weight" => None,
         "model.2.bn.bias" => {
@@ -301,7 +307,7 @@ fn a_state_dict_that_is_not_the_networks_is_refused_with_all_that_is_wrong() {
         state(true, |name, shape| (!name.starts_with("model.28.")).then(|| (name.into(), shape)));
     assert!(message(&trimmed).contains("missing: model.28.cv1.bn.bias, "), "{}", message(&trimmed));
     assert!(message(&trimmed).ends_with(" more"), "{}", message(&trimmed));
-    network.load(Form::Deployable, "trimmed", &trimmed).unwrap();
+    network.load(GraphOutputs::Deployable, "trimmed", &trimmed).unwrap();
     let frozen = message(&state(false, |name, shape| Some((name.into(), shape))));
     assert!(frozen.starts_with("model.38.dfl.conv.weight: expected 0 to 15"), "{frozen}");
     let mut infinite = same;

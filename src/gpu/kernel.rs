@@ -1,6 +1,6 @@
 use super::device::Capabilities;
 use super::layer::LayerOptions;
-use super::variant::{Form, WeightFormat};
+use super::variant::{Specialization, WeightFormat};
 use crate::{
     ActivationScale, BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef,
 };
@@ -22,7 +22,7 @@ pub enum Kernel {
     ConvDepthwise,
     /// `conv_gemm_int8`: the matrix product with integer activations, on the packed dot product.
     ConvGemmInt8,
-    /// `conv_subgroup_int8`: the subgroup form with integer activations, in exact float arithmetic.
+    /// `conv_subgroup_int8`: the subgroup specialization with integer activations, in exact float arithmetic.
     ConvSubgroupInt8,
     /// `quantize_activations`: floats to integer activations. Not a convolution.
     QuantizeActivations,
@@ -40,7 +40,7 @@ impl Kernel {
         Self::ConvSubgroupInt8,
     ];
 
-    /// The name: that of its file, and of its form where a file has two.
+    /// The name: that of its file, and of its specialization where a file has two.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ConvDirect => "conv_direct",
@@ -51,6 +51,25 @@ impl Kernel {
             Self::ConvGemmInt8 => "conv_gemm_int8",
             Self::ConvSubgroupInt8 => "conv_subgroup_int8",
             Self::QuantizeActivations => "quantize_activations",
+        }
+    }
+
+    /// The text of its file.
+    pub(super) const fn source(self) -> &'static str {
+        match self {
+            Self::ConvDirect => include_str!("../../shaders/kernels/conv_direct.wgsl"),
+            Self::ConvGemm | Self::ConvGemmWide => {
+                include_str!("../../shaders/kernels/conv_gemm.wgsl")
+            }
+            Self::ConvSubgroup => include_str!("../../shaders/kernels/conv_subgroup.wgsl"),
+            Self::ConvDepthwise => include_str!("../../shaders/kernels/conv_depthwise.wgsl"),
+            Self::ConvGemmInt8 => include_str!("../../shaders/kernels/conv_gemm_int8.wgsl"),
+            Self::ConvSubgroupInt8 => {
+                include_str!("../../shaders/kernels/conv_subgroup_int8.wgsl")
+            }
+            Self::QuantizeActivations => {
+                include_str!("../../shaders/kernels/quantize_activations.wgsl")
+            }
         }
     }
 
@@ -75,7 +94,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the reason.
-    pub fn supports(self, problem: &Problem, capabilities: &Capabilities) -> Result<()> {
+    pub fn supports(self, problem: &ConvProblem, capabilities: &Capabilities) -> Result<()> {
         let refuse = |what: String, remedy: &str| {
             let what = format!("{} {what}", self.name());
             Err(Error::Unsupported { what, remedy: remedy.into() })
@@ -118,7 +137,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn takes(self, problem: &Problem) -> bool {
+    fn takes(self, problem: &ConvProblem) -> bool {
         // Sums over a block must stay exact: in i32 with weights at the top of a byte, or in f32.
         let largest = 128 * u64::from(problem.largest_block());
         match self {
@@ -138,7 +157,7 @@ impl Kernel {
     }
 
     /// Whether this kernel can put out such blocks: a workgroup must hold whole ones.
-    fn emits(self, problem: &Problem, int8: &Int8Output) -> bool {
+    fn emits(self, problem: &ConvProblem, int8: &Int8Output) -> bool {
         let (tile, blocks) = (self.tile_outputs(), int8.blocks);
         if tile == 0 || int8.check(&problem.descriptor).is_err() {
             return false;
@@ -157,7 +176,7 @@ impl Kernel {
             }
     }
 
-    /// Channels of a step of the main loop, for kernels that have a form without tails.
+    /// Channels of a step of the main loop, for kernels that have a specialization without tails.
     pub(super) const fn step(self) -> Option<u32> {
         match self {
             Self::ConvGemm | Self::ConvGemmWide => Some(16),
@@ -167,16 +186,27 @@ impl Kernel {
         }
     }
 
-    /// The forms that the kernel has for such an input. The channels of integer activations are always neighbours.
-    pub(super) const fn forms(self, activations: ActivationFormat) -> &'static [Form] {
+    /// The specializations that the kernel has for such an input. The channels of integer activations are always neighbours.
+    pub(super) const fn specializations(
+        self,
+        activations: ActivationFormat,
+    ) -> &'static [Specialization] {
         match self {
             Self::ConvGemm | Self::ConvGemmWide => match activations {
-                ActivationFormat::Float => &[Form::WholeStepsNhwc, Form::WholeSteps, Form::General],
-                ActivationFormat::Int8 => &[Form::WholeStepsNhwc, Form::General],
+                ActivationFormat::Float => &[
+                    Specialization::WholeStepsNhwc,
+                    Specialization::WholeSteps,
+                    Specialization::General,
+                ],
+                ActivationFormat::Int8 => {
+                    &[Specialization::WholeStepsNhwc, Specialization::General]
+                }
             },
-            Self::ConvSubgroup => &[Form::WholeSteps, Form::General],
-            Self::ConvGemmInt8 => &[Form::OneStep, Form::WholeSteps, Form::General],
-            _ => &[Form::General],
+            Self::ConvSubgroup => &[Specialization::WholeSteps, Specialization::General],
+            Self::ConvGemmInt8 => {
+                &[Specialization::OneStep, Specialization::WholeSteps, Specialization::General]
+            }
+            _ => &[Specialization::General],
         }
     }
 
@@ -190,7 +220,7 @@ impl Kernel {
     }
 
     /// The kernel for a layer on a device, where the caller names none. Measures nothing.
-    pub fn choose(problem: &Problem, capabilities: &Capabilities) -> Self {
+    pub fn choose(problem: &ConvProblem, capabilities: &Capabilities) -> Self {
         let fits = |kernel: Self| kernel.supports(problem, capabilities).is_ok();
         let outputs = problem.descriptor.outputs_per_group();
         match problem.activations {
@@ -215,7 +245,7 @@ impl Kernel {
         }
     }
 
-    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs so many pixels
+    /// The kernel for one output shape, where this one was chosen for the layer. The wide specialization needs so many pixels
     /// that a device is still full: 512 workgroups, four for each unit of a large GPU.
     pub(crate) fn for_output(
         self,
@@ -279,7 +309,7 @@ impl Kernel {
 
 /// What decides whether a kernel can compute a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Problem {
+pub struct ConvProblem {
     /// The geometry.
     pub descriptor: ConvDescriptor,
     /// The format of packed weights; `None` for floats.
@@ -292,7 +322,7 @@ pub struct Problem {
     pub float_format: FloatFormat,
 }
 
-impl Problem {
+impl ConvProblem {
     /// The problem of a layer with such weights and input.
     pub fn new<'a>(weights: impl Into<WeightsRef<'a>>, activations: ActivationFormat) -> Self {
         let weights = weights.into();
@@ -332,7 +362,7 @@ impl Problem {
     }
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for ConvProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let channels = self.descriptor.channels_per_group();
         let (weights, activations, block) =

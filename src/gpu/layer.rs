@@ -1,9 +1,9 @@
-use super::kernel::{ActivationFormat, FloatFormat, Int8Output, Kernel, Problem};
+use super::kernel::{ActivationFormat, ConvProblem, FloatFormat, Int8Output, Kernel};
 use super::memory::{MemoryUse, check_buffer, row_blocks};
-use super::pack::{pack_halves, pack_planes, transpose_floats, transpose_shifts};
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
+use super::planes::{pack_halves, pack_planes, transpose_floats, transpose_scales};
 use super::transfer::{Scratch, read_floats, upload};
 use super::variant::WeightFormat;
 use crate::error::check_length;
@@ -32,7 +32,7 @@ pub struct LayerOptions {
     pub float_format: FloatFormat,
     /// What alpha and KDS bias are stored as. Halves, scaled by a power of two, cost up to 0.05% of a weight and take
     /// half of the memory, on every device.
-    pub shift_format: FloatFormat,
+    pub scale_format: FloatFormat,
     /// A kernel of the caller's choice; by default [`Kernel::choose`] picks one.
     pub kernel: Option<Kernel>,
 }
@@ -57,7 +57,7 @@ pub struct Layer {
     pub(super) options: LayerOptions,
     pub(super) kernel: Kernel,
     pub(super) weights: wgpu::Buffer,
-    pub(super) shifts: Option<wgpu::Buffer>,
+    pub(super) scales: Option<wgpu::Buffer>,
 }
 
 impl Layer {
@@ -77,7 +77,7 @@ impl Layer {
     ) -> Result<Self> {
         let weights = weights.into();
         let descriptor = *weights.descriptor();
-        let problem = Problem::of_layer(weights, &options);
+        let problem = ConvProblem::of_layer(weights, &options);
         if let Some(int8) = &options.int8_output {
             int8.check(&descriptor)?;
         }
@@ -88,19 +88,19 @@ impl Layer {
         kernel.supports(&problem, capabilities)?;
         let memory = MemoryUse::of_layer(weights, &options);
         check_buffer(pipelines.limits(), "weights", memory.weights)?;
-        check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.shifts)?;
+        check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.scales)?;
 
         // Words: what comes per block, then the bias.
-        let mut shifts = Vec::new();
-        let (mut kds_bias_at, mut bias_at, mut shift_scale) = (NONE, NONE, 1.0);
+        let mut scales = Vec::new();
+        let (mut kds_bias_at, mut bias_at, mut scale_factor) = (NONE, NONE, 1.0);
         let (words, bias) = match weights {
             WeightsRef::Float(weights) => {
                 let words = transpose_floats(weights).into_iter().map(f32::to_bits).collect();
                 (words, weights.bias().map(<[f32]>::to_vec))
             }
             WeightsRef::DsConv(weights) => {
-                let transpose = |shifts: &[f32]| {
-                    transpose_shifts(shifts, descriptor.out_channels, descriptor.taps())
+                let transpose = |scales: &[f32]| {
+                    transpose_scales(scales, descriptor.out_channels, descriptor.taps())
                 };
                 let folded = weights.folded_shifts()?;
                 let mut per_block = transpose(&folded.alpha);
@@ -108,7 +108,7 @@ impl Layer {
                     kds_bias_at = per_block.len() as u32;
                     per_block.extend(transpose(kds_bias));
                 }
-                (shifts, shift_scale) = match options.shift_format {
+                (scales, scale_factor) = match options.scale_format {
                     FloatFormat::F32 => (bits(&per_block), 1.0),
                     FloatFormat::F16 => pack_halves(&per_block),
                 };
@@ -116,15 +116,15 @@ impl Layer {
             }
         };
         if let Some(bias) = bias {
-            bias_at = shifts.len() as u32;
-            shifts.extend(bits(&bias));
+            bias_at = scales.len() as u32;
+            scales.extend(bits(&bias));
         }
         let device = pipelines.device();
         let storage = wgpu::BufferUsages::STORAGE;
         let weights = upload(device, "dsconv weights", storage, &words)?;
-        let shifts = match shifts.is_empty() {
+        let scales = match scales.is_empty() {
             true => None,
-            false => Some(upload(device, "dsconv shifts", storage, &shifts)?),
+            false => Some(upload(device, "dsconv scales", storage, &scales)?),
         };
         Ok(Self {
             pipelines: pipelines.clone(),
@@ -135,12 +135,12 @@ impl Layer {
                 blocks: row_blocks(&problem),
                 kds_bias_at,
                 bias_at,
-                shift_scale,
+                scale_factor,
             },
             options,
             kernel,
             weights,
-            shifts,
+            scales,
         })
     }
 
@@ -158,7 +158,7 @@ impl Layer {
     pub fn memory_use(&self) -> MemoryUse {
         MemoryUse {
             weights: self.weights.size(),
-            shifts: self.shifts.as_ref().map_or(0, wgpu::Buffer::size),
+            scales: self.scales.as_ref().map_or(0, wgpu::Buffer::size),
             ..MemoryUse::default()
         }
     }
@@ -167,8 +167,8 @@ impl Layer {
     /// browser frees it otherwise when it collects garbage, so maybe never.
     pub fn destroy(self) {
         self.weights.destroy();
-        if let Some(shifts) = self.shifts {
-            shifts.destroy();
+        if let Some(scales) = self.scales {
+            scales.destroy();
         }
     }
 

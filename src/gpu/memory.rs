@@ -1,7 +1,7 @@
-use super::kernel::{ActivationFormat, Problem};
+use super::kernel::{ActivationFormat, ConvProblem};
 use super::layer::LayerOptions;
-use super::pack::row_words;
 use super::params::{Params, integer_bytes};
+use super::planes::row_words;
 use crate::{Blocks, ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
 
 /// Bytes of device memory, by purpose. What a layer or a plan will take can be asked before it is made.
@@ -10,7 +10,7 @@ pub struct MemoryUse {
     /// Packed integers, or float weights. Belongs to the layer.
     pub weights: u64,
     /// Alpha, KDS bias and bias. Belongs to the layer.
-    pub shifts: u64,
+    pub scales: u64,
     /// The geometry. Belongs to the plan.
     pub uniform: u64,
     /// The input tensor, which the host brings.
@@ -26,7 +26,7 @@ impl MemoryUse {
     pub fn of_layer<'a>(weights: impl Into<WeightsRef<'a>>, options: &LayerOptions) -> Self {
         let weights = weights.into();
         let descriptor = weights.descriptor();
-        let (words, shifts) = match weights {
+        let (words, scales) = match weights {
             WeightsRef::Float(weights) => {
                 (weights.values().len(), weights.bias().map_or(0, <[f32]>::len) as u64)
             }
@@ -34,11 +34,11 @@ impl MemoryUse {
                 let row = row_words(weights.blocks().quads(), weights.format().bits());
                 let rows = descriptor.out_channels as usize * descriptor.taps() as usize;
                 let [per_block, per_channel] = weights.folded_shift_counts().map(|n| n as u64);
-                let words = (options.shift_format.bytes() * per_block).div_ceil(4);
+                let words = (options.scale_format.bytes() * per_block).div_ceil(4);
                 (row as usize * rows, words + per_channel)
             }
         };
-        Self { weights: 4 * words as u64, shifts: 4 * shifts, ..Self::default() }
+        Self { weights: 4 * words as u64, scales: 4 * scales, ..Self::default() }
     }
 
     /// What a plan for an input of that shape takes, and the tensors that the host brings to it.
@@ -51,7 +51,7 @@ impl MemoryUse {
         input: Shape,
         options: &LayerOptions,
     ) -> Result<Self> {
-        let problem = Problem::new(weights, options.input_format);
+        let problem = ConvProblem::new(weights, options.input_format);
         let output = problem.descriptor.output_shape(input)?;
         Self::plan(&problem.descriptor, &row_blocks(&problem), input, output, options)
     }
@@ -88,7 +88,7 @@ impl MemoryUse {
 
     /// The sum.
     pub const fn total(&self) -> u64 {
-        self.weights + self.shifts + self.uniform + self.input + self.residual + self.output
+        self.weights + self.scales + self.uniform + self.input + self.residual + self.output
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn float_bytes(shape: Shape, options: &LayerOptions) -> u64 {
 }
 
 /// The blocks of a row of channels; one for floats.
-pub(crate) fn row_blocks(problem: &Problem) -> Blocks {
+pub(crate) fn row_blocks(problem: &ConvProblem) -> Blocks {
     let channels = problem.descriptor.channels_per_group();
     let whole = Blocks { channels, size: channels, count: 1 };
     problem.blocks.map_or(whole, |format| format.blocks(&problem.descriptor))

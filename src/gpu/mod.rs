@@ -9,10 +9,10 @@ mod device;
 mod kernel;
 mod layer;
 mod memory;
-mod pack;
 mod params;
 mod pipelines;
 mod plan;
+mod planes;
 mod profile;
 mod scope;
 mod shader;
@@ -23,7 +23,7 @@ mod tune;
 mod variant;
 
 pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
-pub use kernel::{ActivationFormat, FloatFormat, Int8Output, Kernel, Problem};
+pub use kernel::{ActivationFormat, ConvProblem, FloatFormat, Int8Output, Kernel};
 pub use layer::{Layer, LayerOptions};
 pub use memory::{MemoryUse, check_buffer};
 pub use pipelines::Pipelines;
@@ -33,4 +33,4 @@ pub use scope::checked;
 pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Choice, Tuner};
-pub use variant::{Form, Variant, WeightFormat};
+pub use variant::{Specialization, Variant, WeightFormat};

@@ -1,5 +1,5 @@
 use super::kernel::{Int8Output, Kernel};
-use super::pack::row_words;
+use super::planes::row_words;
 use crate::{Activation, ActivationScale, Blocks, ConvDescriptor, Layout, Residual, Shape};
 
 /// "There is none", for offsets.
@@ -12,10 +12,10 @@ pub(crate) struct WeightLayout {
     pub(crate) blocks: Blocks,
     pub(crate) kds_bias_at: u32,
     pub(crate) bias_at: u32,
-    pub(crate) shift_scale: f32,
+    pub(crate) scale_factor: f32,
 }
 
-/// The uniform of a plan: the twin of `Params` in shaders/shared.wgsl (a test compares them).
+/// The uniform of a plan: the twin of `Params` in shaders/shared/conv.wgsl (a test compares them).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
@@ -63,7 +63,7 @@ pub(crate) struct Params {
     output_blocks: u32,
     output_eights: u32,
     output_scales_at: u32,
-    shift_scale: f32,
+    scale_factor: f32,
 }
 
 /// Words of the mantissas of integer activations; their scales follow.
@@ -122,7 +122,7 @@ impl Params {
         let blocks = weights.blocks;
         // WGSL leaves infinities undefined: the ends of the range stand for them.
         let finite = |v: f32| v.clamp(f32::MIN, f32::MAX);
-        // The numbers are those of `activate` in shaders/shared.wgsl.
+        // The numbers are those of `activate` in shaders/shared/conv.wgsl.
         let (activation, activation_a, activation_b) = match activation {
             Activation::Identity => (0, 0.0, 0.0),
             Activation::Relu => (1, 0.0, f32::MAX),
@@ -182,7 +182,7 @@ impl Params {
             output_blocks: 0,
             output_eights: 1,
             output_scales_at: NONE,
-            shift_scale: weights.shift_scale,
+            scale_factor: weights.scale_factor,
         }
     }
 

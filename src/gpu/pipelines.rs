@@ -24,7 +24,7 @@ struct Inner {
     limits: wgpu::Limits,
     bind_group_layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
-    /// Bound where a layer has no shifts or no residual.
+    /// Bound where a layer has no scales or no residual.
     nothing: wgpu::Buffer,
     modules: Mutex<HashMap<Source, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Variant, wgpu::ComputePipeline>>,

@@ -46,7 +46,7 @@ impl Plan {
         let limits = pipelines.limits();
         let bindings = Bindings {
             weights: &layer.weights,
-            shifts: layer.shifts.as_ref().unwrap_or(pipelines.nothing()),
+            scales: layer.scales.as_ref().unwrap_or(pipelines.nothing()),
             input: bind(limits, "input", tensors.input, memory.input)?,
             residual: match (options.residual, tensors.residual) {
                 (Residual::None, None) => pipelines.nothing().as_entire_buffer_binding(),
@@ -117,7 +117,7 @@ impl Plan {
         let nothing = pipelines.nothing();
         let bindings = Bindings {
             weights: nothing,
-            shifts: nothing,
+            scales: nothing,
             input: bind(limits, "float input", floats, memory.input)?,
             residual: nothing.as_entire_buffer_binding(),
             output: bind(limits, "integer output", integers, memory.output)?,
@@ -160,7 +160,7 @@ impl Plan {
             let resources = [
                 uniform.as_entire_binding(),
                 bindings.weights.as_entire_binding(),
-                bindings.shifts.as_entire_binding(),
+                bindings.scales.as_entire_binding(),
                 wgpu::BindingResource::Buffer(bindings.input),
                 wgpu::BindingResource::Buffer(bindings.residual),
                 wgpu::BindingResource::Buffer(bindings.output),
@@ -221,7 +221,7 @@ impl Plan {
 /// What a plan binds besides its uniform, in the order of the shaders' bindings.
 struct Bindings<'a> {
     weights: &'a wgpu::Buffer,
-    shifts: &'a wgpu::Buffer,
+    scales: &'a wgpu::Buffer,
     input: wgpu::BufferBinding<'a>,
     residual: wgpu::BufferBinding<'a>,
     output: wgpu::BufferBinding<'a>,

@@ -1,21 +1,41 @@
-//! The only place that reads shader files.
+//! The only place that reads shader files: a kernel's file, then the shared files that it imports.
+//!
+//! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what the
+//! variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`.
 
 use super::kernel::{ActivationFormat, FloatFormat, Kernel};
 use super::variant::Variant;
 
-const SHARED: &str = include_str!("../../shaders/shared.wgsl");
-const INPUT_F32: &str = include_str!("../../shaders/input_f32.wgsl");
-const INPUT_F16: &str = include_str!("../../shaders/input_f16.wgsl");
-const OUTPUT_F32: &str = include_str!("../../shaders/output_f32.wgsl");
-const OUTPUT_F16: &str = include_str!("../../shaders/output_f16.wgsl");
-const INTEGERS: &str = include_str!("../../shaders/integers.wgsl");
-const QUANTIZE: &str = include_str!("../../shaders/quantize.wgsl");
-const TILES: &str = include_str!("../../shaders/tiles.wgsl");
-const GEMM: &str = include_str!("../../shaders/gemm.wgsl");
-const GEMM_FLOATS: &str = include_str!("../../shaders/gemm_floats.wgsl");
-const GEMM_INTEGERS: &str = include_str!("../../shaders/gemm_integers.wgsl");
-const SUBGROUP: &str = include_str!("../../shaders/subgroup.wgsl");
-const PACKED_DOT: &str = include_str!("../../shaders/packed_dot.wgsl");
+/// A file of `shaders/shared`, with its name.
+macro_rules! shared {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../shaders/shared/", $name, ".wgsl")))),*]
+    };
+}
+
+/// Every file of `shaders/shared`.
+const SHARED: [(&str, &str); 14] = shared![
+    "conv",
+    "gemm",
+    "gemm_input_float",
+    "gemm_input_int8",
+    "input_f16",
+    "input_f32",
+    "input_int8",
+    "input_quad",
+    "output_f16",
+    "output_f32",
+    "packed_dot",
+    "quantize",
+    "subgroup",
+    "tiles",
+];
+
+/// The text of a shared file. Names come from our own shaders, and a test puts every variant together.
+fn shared(name: &str) -> &'static str {
+    let file = SHARED.iter().find(|(file, _)| *file == name);
+    file.unwrap_or_else(|| panic!("shaders/shared/{name}.wgsl is imported and not in SHARED")).1
+}
 
 /// Which text a pipeline is compiled from: variants that differ in overrides alone share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,38 +66,42 @@ impl Variant {
 
 impl Source {
     pub(crate) fn wgsl(self) -> String {
-        let file = match self.kernel {
-            Kernel::ConvDirect => include_str!("../../shaders/conv_direct.wgsl"),
-            Kernel::ConvGemm | Kernel::ConvGemmWide => include_str!("../../shaders/conv_gemm.wgsl"),
-            Kernel::ConvSubgroup => include_str!("../../shaders/conv_subgroup.wgsl"),
-            Kernel::ConvDepthwise => include_str!("../../shaders/conv_depthwise.wgsl"),
-            Kernel::ConvGemmInt8 => include_str!("../../shaders/conv_gemm_int8.wgsl"),
-            Kernel::ConvSubgroupInt8 => include_str!("../../shaders/conv_subgroup_int8.wgsl"),
-            Kernel::QuantizeActivations => include_str!("../../shaders/quantize_activations.wgsl"),
-        };
-        let parts: &[&str] = match self.kernel {
-            Kernel::ConvDirect | Kernel::ConvDepthwise => &[],
-            Kernel::QuantizeActivations => &[QUANTIZE],
-            Kernel::ConvGemm | Kernel::ConvGemmWide => match self.activations {
-                ActivationFormat::Float => &[GEMM_FLOATS, GEMM, TILES, QUANTIZE],
-                ActivationFormat::Int8 => &[GEMM_INTEGERS, GEMM, TILES, QUANTIZE, INTEGERS],
-            },
-            Kernel::ConvGemmInt8 => &[GEMM, TILES, QUANTIZE, INTEGERS],
-            Kernel::ConvSubgroup => &[SUBGROUP, TILES, QUANTIZE],
-            Kernel::ConvSubgroupInt8 => &[SUBGROUP, TILES, QUANTIZE, INTEGERS],
-        };
-        let halves = self.float_format == FloatFormat::F16;
-        // Integer activations are words, in and out.
-        let integers = self.activations == ActivationFormat::Int8;
-        let input = if halves && !integers { INPUT_F16 } else { INPUT_F32 };
-        let quantizes = self.kernel == Kernel::QuantizeActivations;
-        let output = if halves && !quantizes { OUTPUT_F16 } else { OUTPUT_F32 };
-        let mut wgsl = [&[file], parts, &[SHARED, input, output]].concat().join("\n");
-        if halves {
+        let mut names: Vec<String> = self.imports(self.kernel.source());
+        let mut wgsl = self.kernel.source().to_string();
+        let mut next = 0;
+        while let Some(name) = names.get(next) {
+            let text = shared(name);
+            wgsl.push('\n');
+            wgsl.push_str(text);
+            for import in self.imports(text) {
+                if !names.contains(&import) {
+                    names.push(import);
+                }
+            }
+            next += 1;
+        }
+        if names.iter().any(|name| name.ends_with("_f16")) {
             // On the first line, so that line numbers stay.
             wgsl.insert_str(0, "enable f16; ");
         }
         wgsl
+    }
+
+    /// The names that a file imports, with what is in braces filled in.
+    fn imports(self, text: &str) -> Vec<String> {
+        let floats = match self.float_format {
+            FloatFormat::F32 => "f32",
+            FloatFormat::F16 => "f16",
+        };
+        let activations = match self.activations {
+            ActivationFormat::Float => "float",
+            ActivationFormat::Int8 => "int8",
+        };
+        let lines = text.lines().map_while(|line| line.strip_prefix("// #import "));
+        let names = lines.flat_map(|line| line.split(','));
+        let filled = names
+            .map(|n| n.trim().replace("{floats}", floats).replace("{activations}", activations));
+        filled.collect()
     }
 
     pub(crate) fn browser_wgsl(self, packed_dot_product: bool) -> String {
@@ -87,7 +111,7 @@ impl Source {
             wgsl.insert_str(0, "enable subgroups; ");
         }
         if !packed_dot_product && wgsl.contains("dot4I8Packed(") {
-            wgsl = format!("{wgsl}\n{PACKED_DOT}");
+            wgsl = format!("{wgsl}\n{}", shared("packed_dot"));
         }
         wgsl
     }

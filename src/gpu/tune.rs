@@ -1,7 +1,7 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
-use super::kernel::{ActivationFormat, Kernel, Problem};
+use super::kernel::{ActivationFormat, ConvProblem, Kernel};
 use super::layer::{Layer, LayerOptions};
 use super::memory::MemoryUse;
 use super::pipelines::Pipelines;
@@ -133,7 +133,7 @@ impl Tuner {
         if let Some(choice) = self.choices.get(&class) {
             return Ok(*choice);
         }
-        let problem = Problem::of_layer(weights, &options);
+        let problem = ConvProblem::of_layer(weights, &options);
         let capabilities = pipelines.capabilities();
         // An error of the layer's own, and not one per kernel.
         Layer::new(pipelines, weights, options)?.destroy();
@@ -193,13 +193,13 @@ impl Tuner {
 
 /// The class of a layer, in words.
 fn class(weights: WeightsRef<'_>, input: Shape, options: &LayerOptions) -> Result<String> {
-    let problem = Problem::new(weights, options.input_format);
+    let problem = ConvProblem::new(weights, options.input_format);
     let output = problem.descriptor.output_shape(input)?;
     let pixels = (output.pixels() as u64).next_power_of_two();
-    let LayerOptions { input_layout, output_layout, float_format, shift_format, .. } = options;
+    let LayerOptions { input_layout, output_layout, float_format, scale_format, .. } = options;
     let int8_output = options.int8_output.map(|int8| int8.blocks);
     Ok(format!(
-        "{problem}, {:?}, {pixels} pixels, {input_layout:?} to {output_layout:?}, {float_format:?}, {shift_format:?}, {int8_output:?}",
+        "{problem}, {:?}, {pixels} pixels, {input_layout:?} to {output_layout:?}, {float_format:?}, {scale_format:?}, {int8_output:?}",
         problem.descriptor
     ))
 }

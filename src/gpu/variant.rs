@@ -51,18 +51,18 @@ pub struct Variant {
     /// The weight format.
     pub weights: WeightFormat,
     /// What the code may take for granted.
-    pub form: Form,
+    pub specialization: Specialization,
     /// What the input is.
     pub activations: ActivationFormat,
     /// What float tensors are made of.
     pub float_format: FloatFormat,
     /// What alpha and KDS bias are stored as.
-    pub shift_format: FloatFormat,
+    pub scale_format: FloatFormat,
 }
 
 /// What a pipeline may take for granted of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+pub enum Specialization {
     /// Nothing.
     General,
     /// Every block is a whole number of the kernel's steps: nothing is cut off at a block's end.
@@ -87,22 +87,22 @@ impl Variant {
             .flat_map(|(kernel, input)| WeightFormat::ALL.map(|weights| (kernel, input, weights)))
             .filter(move |&(kernel, input, weights)| takes(kernel, input, weights))
             .flat_map(|(kernel, activations, weights)| {
-                kernel.forms(activations).iter().map(move |&form| Self {
+                kernel.specializations(activations).iter().map(move |&specialization| Self {
                     kernel,
                     weights,
-                    form,
+                    specialization,
                     activations,
                     float_format: FloatFormat::F32,
-                    shift_format: FloatFormat::F32,
+                    scale_format: FloatFormat::F32,
                 })
             })
             .flat_map(|variant| {
                 let halves = matches!(variant.weights, WeightFormat::F32 | WeightFormat::Packed(4));
                 let tensors = Self { float_format: FloatFormat::F16, ..variant };
-                let shifts = Self { shift_format: FloatFormat::F16, ..variant };
+                let scales = Self { scale_format: FloatFormat::F16, ..variant };
                 let tensors = halves.then_some(tensors);
-                let shifts = (variant.weights == WeightFormat::Packed(4)).then_some(shifts);
-                [Some(variant), tensors, shifts].into_iter().flatten()
+                let scales = (variant.weights == WeightFormat::Packed(4)).then_some(scales);
+                [Some(variant), tensors, scales].into_iter().flatten()
             })
     }
 
@@ -122,31 +122,32 @@ impl Variant {
             Kernel::QuantizeActivations => ActivationFormat::Float,
             _ => options.input_format,
         };
-        let has = |form| kernel.forms(activations).contains(&form);
-        let form = match kernel.step() {
+        let has = |specialization| kernel.specializations(activations).contains(&specialization);
+        let specialization = match kernel.step() {
             Some(step) if whole(step) => {
-                if has(Form::WholeStepsNhwc) && options.layout_of_input() == Layout::Nhwc {
-                    Form::WholeStepsNhwc
-                } else if has(Form::OneStep) && blocks.channels == blocks.count * step {
-                    Form::OneStep
+                if has(Specialization::WholeStepsNhwc) && options.layout_of_input() == Layout::Nhwc
+                {
+                    Specialization::WholeStepsNhwc
+                } else if has(Specialization::OneStep) && blocks.channels == blocks.count * step {
+                    Specialization::OneStep
                 } else {
-                    Form::WholeSteps
+                    Specialization::WholeSteps
                 }
             }
-            _ => Form::General,
+            _ => Specialization::General,
         };
         // What has none is one variant with the others.
-        let shift_format = match weights {
+        let scale_format = match weights {
             WeightFormat::F32 => FloatFormat::F32,
-            WeightFormat::Packed(_) => options.shift_format,
+            WeightFormat::Packed(_) => options.scale_format,
         };
         let float_format = options.float_format;
-        Self { kernel, weights, form, activations, float_format, shift_format }
+        Self { kernel, weights, specialization, activations, float_format, scale_format }
     }
 
     /// Whether every block is a whole number of steps, so that loads of the input bring four elements.
     pub(crate) fn whole_steps(self) -> bool {
-        self.form != Form::General
+        self.specialization != Specialization::General
     }
 
     /// Whether loads of the weights bring four words. Narrower integers come by the word: all of a layer's may be one.
@@ -159,17 +160,22 @@ impl Variant {
         let flag = |value: bool| f64::from(u8::from(value));
         let mut constants = vec![
             ("BITS", f64::from(self.weights.bits())),
-            ("HALF_SHIFTS", flag(self.shift_format == FloatFormat::F16)),
+            ("HALF_SCALES", flag(self.scale_format == FloatFormat::F16)),
         ];
         if self.kernel.step().is_some() {
             constants.push(("WHOLE_STEPS", flag(self.whole_steps())));
         }
         match self.kernel {
             Kernel::ConvGemm | Kernel::ConvGemmWide => {
-                constants.push(("CHANNELS_LAST", flag(self.form == Form::WholeStepsNhwc)));
+                constants.push((
+                    "CHANNELS_LAST",
+                    flag(self.specialization == Specialization::WholeStepsNhwc),
+                ));
                 constants.push(("TILE_PIXELS", self.kernel.tile_pixels().into()));
             }
-            Kernel::ConvGemmInt8 => constants.push(("ONE_STEP", flag(self.form == Form::OneStep))),
+            Kernel::ConvGemmInt8 => {
+                constants.push(("ONE_STEP", flag(self.specialization == Specialization::OneStep)))
+            }
             _ => {}
         }
         constants
@@ -178,11 +184,11 @@ impl Variant {
 
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let form = match self.form {
-            Form::General if self.kernel.step().is_some() => " ragged",
-            Form::General | Form::WholeSteps => "",
-            Form::WholeStepsNhwc => " nhwc",
-            Form::OneStep => " one step",
+        let specialization = match self.specialization {
+            Specialization::General if self.kernel.step().is_some() => " ragged",
+            Specialization::General | Specialization::WholeSteps => "",
+            Specialization::WholeStepsNhwc => " nhwc",
+            Specialization::OneStep => " one step",
         };
         // Kernels that take nothing else need not say so.
         let input = match self.activations {
@@ -190,7 +196,7 @@ impl std::fmt::Display for Variant {
             _ => "",
         };
         let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
-        let shifts = if self.shift_format == FloatFormat::F16 { " f16 shifts" } else { "" };
-        write!(f, "{} {}{form}{input}{tensors}{shifts}", self.kernel.name(), self.weights)
+        let scales = if self.scale_format == FloatFormat::F16 { " f16 scales" } else { "" };
+        write!(f, "{} {}{specialization}{input}{tensors}{scales}", self.kernel.name(), self.weights)
     }
 }

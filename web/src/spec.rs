@@ -148,7 +148,7 @@ pub(crate) struct Options {
     #[serde(default)]
     float_format: FloatName,
     #[serde(default)]
-    shift_format: FloatName,
+    scale_format: FloatName,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -309,7 +309,7 @@ impl Options {
                 ActivationName::Clamp(low, high) => Activation::Clamp { low, high },
             },
             float_format: self.float_format.into(),
-            shift_format: self.shift_format.into(),
+            scale_format: self.scale_format.into(),
             residual: match self.residual {
                 None => Residual::None,
                 Some(ResidualName::BeforeActivation) => Residual::BeforeActivation,

@@ -67,7 +67,7 @@ export interface LayerOptions {
    */
   floatFormat?: "f32" | "f16";
   /** What the weights' scales are on the device; by default `f32`. `f16` works everywhere and costs up to 0.05% of a weight. */
-  shiftFormat?: "f32" | "f16";
+  scaleFormat?: "f32" | "f16";
 }
 
 /** How input channels are cut into blocks: a shorter last block, or equal ones with the rest in the last. */

@@ -25,7 +25,7 @@ pub(crate) struct Row {
     pub(crate) quantize_ms: f64,
     /// Weights in device memory.
     pub(crate) f32_bytes: u64,
-    /// Weights with their shifts in device memory.
+    /// Weights with their scales in device memory.
     pub(crate) dsconv_bytes: u64,
 }
 
@@ -103,7 +103,7 @@ impl Path {
         let of_plan = MemoryUse::of_plan(weights, input, &options)?;
         let layer = Layer::new(&device.pipelines, weights, options)?;
         let of_layer = layer.memory_use();
-        let memory = MemoryUse { weights: of_layer.weights, shifts: of_layer.shifts, ..of_plan };
+        let memory = MemoryUse { weights: of_layer.weights, scales: of_layer.scales, ..of_plan };
         Ok(Self { layer, memory, integers: input_format == ActivationFormat::Int8 })
     }
 
@@ -115,8 +115,8 @@ impl Path {
         roofline: &Roofline,
     ) -> Measured {
         let (ms, operations) = (ms(time), 2.0 * multiply_adds as f64);
-        let MemoryUse { weights, shifts, input, output, .. } = self.memory;
-        let moved_bytes = weights + shifts + input + output;
+        let MemoryUse { weights, scales, input, output, .. } = self.memory;
+        let moved_bytes = weights + scales + input + output;
         let (gops, intensity) = (1e-6 * operations / ms, operations / moved_bytes as f64);
         let roofline_share = gops / roofline.at(intensity, self.integers);
         Measured { kernel, ms, gops, moved_bytes, intensity, roofline_share }

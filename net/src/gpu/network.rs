@@ -24,7 +24,7 @@ pub struct NetworkOptions {
     /// What convolutions with DSConv weights take as input.
     pub activations: Activations,
     /// What alpha and KDS bias are stored as: halves take half of the memory, for up to 0.05% of a weight.
-    pub shift_format: FloatFormat,
+    pub scale_format: FloatFormat,
 }
 
 /// Weights, and a layer of them for each set of options.

@@ -6,7 +6,7 @@ use super::network::{Activations, NetworkOptions};
 use crate::program::{Program, Source, Step, StepOp, TensorId};
 use crate::{Result, cpu};
 use dsconv::gpu::{
-    ActivationFormat, Capabilities, Int8Output, Kernel, LayerOptions, MemoryUse, Problem,
+    ActivationFormat, Capabilities, ConvProblem, Int8Output, Kernel, LayerOptions, MemoryUse,
 };
 use dsconv::{ActivationScale, Blocks, Residual, Shape, Weights};
 use std::collections::HashMap;
@@ -145,7 +145,7 @@ impl Schedule {
             options: LayerOptions {
                 activation: *activation,
                 residual: *residual,
-                shift_format: options.shift_format,
+                scale_format: options.scale_format,
                 ..LayerOptions::default()
             },
             input: cpu::shape(&program.value(step.inputs[0]).dims)?,
@@ -156,8 +156,8 @@ impl Schedule {
         let mut write = slot(step.output);
         if let Some(key) = successor(program, index, quantized) {
             let int8_output = Some(Int8Output { blocks: key.blocks, scale: SCALE });
-            let floats = Problem::new(&*conv.weights, conv.options.input_format);
-            let problem = Problem { int8_output, ..floats };
+            let floats = ConvProblem::new(&*conv.weights, conv.options.input_format);
+            let problem = ConvProblem { int8_output, ..floats };
             let kernel = Kernel::choose(&problem, capabilities);
             // Not at the price of a slower kernel.
             if kernel == Kernel::choose(&floats, capabilities)

@@ -19,4 +19,4 @@ mod trace;
 mod weights;
 
 pub use description::Description;
-pub use network::{Form, Layer, Network, Part, Summary};
+pub use network::{GraphOutputs, Layer, Network, Part, Summary};

@@ -40,7 +40,7 @@ pub struct Layer {
 
 /// What a network's graph puts out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum GraphOutputs {
     /// `output0`: the decoded predictions of the main branch, `(N, 4 + classes, anchors)`. What only the auxiliary
     /// branch needs is left out.
     Deployable,
@@ -136,9 +136,9 @@ impl Network {
         }
     }
 
-    /// Weights and biases of the graph of that form, and floating-point operations of its convolutions, two a multiply-add,
+    /// Weights and biases of the graph with those outputs, and floating-point operations of its convolutions, two a multiply-add,
     /// for a picture of that height and width. Batch norms are folded, and so are the two convolutions of RepConvN.
-    pub fn cost(&self, form: Form, [height, width]: [u32; 2]) -> (u64, u64) {
+    pub fn cost(&self, which: GraphOutputs, [height, width]: [u32; 2]) -> (u64, u64) {
         let pixels = u64::from(height) * u64::from(width);
         let cost = |conv: &Merged| {
             let weights = conv.descriptor().weight_count() as u64;
@@ -146,23 +146,23 @@ impl Network {
             (weights + u64::from(conv.descriptor().out_channels), flops)
         };
         let add = |sum: (u64, u64), one: (u64, u64)| (sum.0 + one.0, sum.1 + one.1);
-        self.needed_convolutions(form).map(cost).fold((0, 0), add)
+        self.needed_convolutions(which).map(cost).fold((0, 0), add)
     }
 
-    /// Names of the convolutions of the graph of that form, in its order.
-    pub fn convolutions(&self, form: Form) -> Vec<&str> {
-        self.needed_convolutions(form).map(|conv| conv.name.as_str()).collect()
+    /// Names of the convolutions of the graph with those outputs, in its order.
+    pub fn convolutions(&self, which: GraphOutputs) -> Vec<&str> {
+        self.needed_convolutions(which).map(|conv| conv.name.as_str()).collect()
     }
 
     /// Names of those that the description wants as DSConv.
-    pub fn dsconv_layers(&self, form: Form) -> Vec<&str> {
-        let wanted = self.needed_convolutions(form).filter(|conv| conv.dsconv);
+    pub fn dsconv_layers(&self, which: GraphOutputs) -> Vec<&str> {
+        let wanted = self.needed_convolutions(which).filter(|conv| conv.dsconv);
         wanted.map(|conv| conv.name.as_str()).collect()
     }
 
-    /// The convolutions of the graph of that form.
-    pub(super) fn needed_convolutions(&self, form: Form) -> impl Iterator<Item = &Merged> {
-        let needed = self.needed(form);
+    /// The convolutions of the graph with those outputs.
+    pub(super) fn needed_convolutions(&self, which: GraphOutputs) -> impl Iterator<Item = &Merged> {
+        let needed = self.needed(which);
         let convolutions = self.trace.convolutions.iter().enumerate();
         convolutions.filter(move |(index, _)| needed.contains(index)).map(|(_, conv)| conv)
     }
@@ -171,7 +171,7 @@ impl Network {
     pub fn part(&self, convolution: &str) -> Option<Part> {
         let index = self.trace.convolutions.iter().position(|conv| conv.name == convolution)?;
         let layer = self.layers.iter().rposition(|layer| layer.first <= index)?;
-        Some(if !self.needed(Form::Deployable).contains(&index) {
+        Some(if !self.needed(GraphOutputs::Deployable).contains(&index) {
             Part::Auxiliary
         } else if layer + 1 == self.layers.len() {
             Part::Detection
@@ -182,14 +182,14 @@ impl Network {
         })
     }
 
-    fn outputs(&self, form: Form) -> Vec<Output> {
+    fn outputs(&self, which: GraphOutputs) -> Vec<Output> {
         let output = |name: String, value| Output { name, dims: None, value };
         let mut outputs = vec![output("output0".into(), self.predictions.main)];
-        if form != Form::Deployable {
+        if which != GraphOutputs::Deployable {
             let auxiliary = self.predictions.auxiliary;
             outputs.extend(auxiliary.map(|value| output("auxiliary".into(), value)));
         }
-        if form == Form::Layers {
+        if which == GraphOutputs::Layers {
             for (index, layer) in self.layers.iter().enumerate() {
                 if let [map] = layer.outputs[..] {
                     outputs.push(output(format!("model.{index}"), map.value));
@@ -199,9 +199,9 @@ impl Network {
         outputs
     }
 
-    /// Indices of the convolutions that a form needs.
-    fn needed(&self, form: Form) -> HashSet<usize> {
-        let outputs = self.outputs(form);
+    /// Indices of the convolutions that those outputs need.
+    fn needed(&self, which: GraphOutputs) -> HashSet<usize> {
+        let outputs = self.outputs(which);
         let (nodes, _) = fold::needed(&self.trace.graph.nodes, &outputs);
         let index = |op: &Op| match op {
             Op::Conv { weights, .. } => Some(weights.0),
@@ -210,14 +210,14 @@ impl Network {
         nodes.iter().filter_map(|node| index(&node.op)).collect()
     }
 
-    /// The graph of that form, each convolution's weights from `weights`.
+    /// The graph with those outputs, each convolution's weights from `weights`.
     pub(super) fn graph(
         &self,
-        form: Form,
+        which: GraphOutputs,
         mut weights: impl FnMut(&Merged) -> Result<Weights>,
     ) -> Result<Graph> {
         let Graph { values, inputs, constants, .. } = &self.trace.graph;
-        let outputs = self.outputs(form);
+        let outputs = self.outputs(which);
         let (mut nodes, needed) = fold::needed(&self.trace.graph.nodes, &outputs);
         let mut made = Vec::new();
         for node in &mut nodes {

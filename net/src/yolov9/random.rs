@@ -1,6 +1,6 @@
 //! Random weights for benchmarks and tests, of a scale that keeps activations near 1 through the network.
 
-use super::network::{Form, Network};
+use super::network::{GraphOutputs, Network};
 use crate::calibrate::{Convolve, Walk, shifted};
 use crate::graph::Graph;
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ use dsconv::{ConvDescriptor, FloatWeights, Shape};
 const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
 
 impl Network {
-    /// The graph of that form with random weights: normally distributed, then scaled, with biases added, so that each
+    /// The graph with those outputs with random weights: normally distributed, then scaled, with biases added, so that each
     /// convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a trained
     /// network; without it activations vanish or overflow. The same seed gives the same weights.
     ///
@@ -21,13 +21,13 @@ impl Network {
     /// What `convolve` says.
     pub fn random(
         &self,
-        form: Form,
+        which: GraphOutputs,
         seed: u64,
         convolve: &mut Convolve<'_>,
         mut progress: impl FnMut(usize, usize, &str),
     ) -> Result<Graph> {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut graph = self.graph(form, |conv| {
+        let mut graph = self.graph(which, |conv| {
             let descriptor = conv.descriptor();
             let inputs = descriptor.channels_per_group() * descriptor.taps();
             let deviation = f64::from(inputs).sqrt().recip();

@@ -1,6 +1,6 @@
 //! Weights from a state dict of PyTorch's, in a safetensors file.
 
-use super::network::{Form, Network};
+use super::network::{GraphOutputs, Network};
 use super::trace::{Convolution, Merged};
 use crate::graph::Graph;
 use crate::{Error, Result};
@@ -25,17 +25,17 @@ impl Network {
         parts.flat_map(Convolution::tensors).chain(ramps).collect()
     }
 
-    /// The graph of that form with the weights of a state dict, in safetensors: tensors `model.N.…` as the public
-    /// YOLOv9 programs call them, in f32, f16 or bf16. A form may leave out tensors that it does not need.
+    /// The graph with those outputs with the weights of a state dict, in safetensors: tensors `model.N.…` as the public
+    /// YOLOv9 programs call them, in f32, f16 or bf16. A choice of outputs may leave out tensors that it does not need.
     ///
     /// # Errors
     /// [`Error::Format`] for what is no safetensors, and listing all tensors that are missing, unknown, of another shape
     /// or type; an error that names the convolution for weights that are not finite.
-    pub fn load(&self, form: Form, file: &str, bytes: &[u8]) -> Result<Graph> {
+    pub fn load(&self, which: GraphOutputs, file: &str, bytes: &[u8]) -> Result<Graph> {
         let state = SafeTensors::deserialize(bytes).map_err(|e| Error::format(file, e))?;
         let state = State { tensors: &state, file };
-        state.check(self, form)?;
-        self.graph(form, |conv| {
+        state.check(self, which)?;
+        self.graph(which, |conv| {
             state.merged(conv).map_err(|e| e.in_node(&conv.name, "convolution"))
         })
     }
@@ -47,11 +47,11 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    /// Whether the file has what a form needs, and nothing unknown.
-    fn check(&self, network: &Network, form: Form) -> Result<()> {
+    /// Whether the file has what those outputs need, and nothing unknown.
+    fn check(&self, network: &Network, which: GraphOutputs) -> Result<()> {
         let known: HashMap<_, _> = network.state_dict().into_iter().collect();
         let parts = |conv: &Merged| conv.parts.clone();
-        let needed: Vec<_> = network.needed_convolutions(form).flat_map(parts).collect();
+        let needed: Vec<_> = network.needed_convolutions(which).flat_map(parts).collect();
         let names = needed.iter().flat_map(Convolution::tensors).map(|(name, _)| name);
         let counter = |name: &str| {
             let norm = name.strip_suffix(".num_batches_tracked");

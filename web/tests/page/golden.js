@@ -138,11 +138,11 @@ async function runCase(device, name) {
 
 /** The chosen kernel with halves in memory: inputs, scales and outputs are rounded. Tensors of them may be refused. */
 async function runHalves(device, what, geometry, weights, [x, shape], y, magnitude, result) {
-  for (const [floatFormat, shiftFormat] of [["f16", "f32"], ["f32", "f16"], ["f16", "f16"]]) {
-    const named = `${what}, ${floatFormat} tensors, ${shiftFormat} scales`;
+  for (const [floatFormat, scaleFormat] of [["f16", "f32"], ["f32", "f16"], ["f16", "f16"]]) {
+    const named = `${what}, ${floatFormat} tensors, ${scaleFormat} scales`;
     const wanted = floatFormat === "f32" || device.shaderF16;
     try {
-      const layer = await Layer.fromIntegers(device, geometry, weights, { floatFormat, shiftFormat });
+      const layer = await Layer.fromIntegers(device, geometry, weights, { floatFormat, scaleFormat });
       const output = await layer.run(x, shape);
       layer.dispose();
       const error = worst(output.data, y, magnitude);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 const INT8: NetworkOptions =
-    NetworkOptions { activations: Activations::Int8, shift_format: FloatFormat::F32 };
+    NetworkOptions { activations: Activations::Int8, scale_format: FloatFormat::F32 };
 
 fn float_weights(rng: &mut Rng, descriptor: ConvDescriptor) -> Arc<Weights> {
     let values = random(rng, descriptor.weight_count());
@@ -201,7 +201,7 @@ fn scales_as_halves_change_little_and_take_less() {
     let program = classifier(&mut rng)(2);
     let inputs = random_inputs(&mut rng, &program);
     let on_cpu = run_on_cpu(&program, &inputs);
-    let halves = NetworkOptions { shift_format: FloatFormat::F16, ..NetworkOptions::default() };
+    let halves = NetworkOptions { scale_format: FloatFormat::F16, ..NetworkOptions::default() };
     let on_gpu = run_on_gpu(gpu, &program, &inputs, halves);
     let error = worst(&on_gpu[0], &on_cpu[0]);
     // Each weight may be off by 2^-11 of itself, through some layers.
@@ -221,7 +221,7 @@ fn memory_is_told_beforehand() {
     let Some((gpu, pipelines)) = open() else { return };
     let mut rng = Rng::new();
     let program = classifier(&mut rng);
-    let halves = NetworkOptions { shift_format: FloatFormat::F16, ..INT8 };
+    let halves = NetworkOptions { scale_format: FloatFormat::F16, ..INT8 };
     for options in [NetworkOptions::default(), INT8, halves] {
         // Pipelines first, and what drivers keep for themselves.
         let mut network = Network::new(&pipelines, options).unwrap();

@@ -3,7 +3,7 @@
 use super::{open, random_inputs, run_on_cpu, run_poisoned};
 use crate::calibrate::on_cpu;
 use crate::gpu::{Activations, Network, NetworkOptions};
-use crate::yolov9::{self, Description, Form};
+use crate::yolov9::{self, Description, GraphOutputs};
 use crate::{Graph, QuantizeOptions, quantize};
 use dsconv::gpu::{Gpu, Pipelines};
 use dsconv::signal_to_noise_db;
@@ -14,12 +14,12 @@ const SMALL: &str = include_str!("../../../tests/data/yolov9-small.yaml");
 /// A whole network may take this many pipelines: each takes time to compile.
 const MOST_PIPELINES: usize = 40;
 
-fn random(yaml: &str, form: Form) -> (Graph, fastrand::Rng) {
+fn random(yaml: &str, outputs: GraphOutputs) -> (Graph, fastrand::Rng) {
     let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("DSCONV_SEED={seed}");
     let network = yolov9::Network::new(&Description::parse(yaml).unwrap()).unwrap();
-    let graph = network.random(form, seed, &mut on_cpu, |_, _, _| ()).unwrap();
+    let graph = network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap();
     (graph, fastrand::Rng::with_seed(seed))
 }
 
@@ -64,7 +64,7 @@ fn errors(
 fn small_networks_agree_with_the_reference() {
     // A device of its own, whose pipelines are this test's.
     let Some(gpu) = open() else { return };
-    let (floats, mut rng) = random(SMALL, Form::Training);
+    let (floats, mut rng) = random(SMALL, GraphOutputs::Training);
     let int8 = NetworkOptions { activations: Activations::Int8, ..NetworkOptions::default() };
     for dims in [[1, 3, 64, 64], [3, 3, 32, 96]] {
         for graph in [floats.clone(), packed(&floats, 4, 8), packed(&floats, 7, 32)] {
@@ -84,13 +84,13 @@ fn small_networks_agree_with_the_reference() {
 #[test]
 fn the_articles_network_agrees_with_the_reference() {
     let Some(gpu) = open() else { return };
-    for form in [Form::Training, Form::Deployable] {
-        let (floats, mut rng) = random(FULL, form);
+    for outputs in [GraphOutputs::Training, GraphOutputs::Deployable] {
+        let (floats, mut rng) = random(FULL, outputs);
         for graph in [floats.clone(), packed(&floats, 4, 32)] {
             for (error, _) in
                 errors(&gpu, &graph, [1, 3, 64, 64], NetworkOptions::default(), &mut rng)
             {
-                println!("{form:?}: {error:.1e}");
+                println!("{outputs:?}: {error:.1e}");
                 assert!(error < 1e-5, "{error:e}");
             }
         }

@@ -1,3 +1,5 @@
+// #import tiles, quantize, conv, output_{floats}
+
 // What the kernels for subgroups of eight lanes share. Appended after them.
 
 const LANES = 8u;

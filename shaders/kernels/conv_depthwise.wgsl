@@ -1,3 +1,5 @@
+// #import conv, input_{floats}, output_{floats}
+
 // Convolution with one input channel per group and float weights: one thread per output, no blocks.
 
 @compute @workgroup_size(64)

@@ -1,3 +1,5 @@
+// #import subgroup, input_int8
+
 // The subgroup form of conv_subgroup with integer activations: lanes are output channels, a workgroup
 // computes 32 pixels x 32 output channels. A load brings four channels of eight quads, so it serves 32
 // channels. Software devices multiply floats faster than bytes: integers become floats, whose sum over

@@ -1,4 +1,9 @@
-// Reading integer activations. Appended to the kernels that take them.
+// The input as integer activations: quads, [pixel][group][quad], four mantissas a word; then [pixel][group][block], a
+// scale and the scaled sum of the block's mantissas.
+
+@group(0) @binding(3) var<storage, read> input: array<u32>;
+// The same in fours.
+@group(0) @binding(6) var<storage, read> input_vectors: array<vec4<u32>>;
 
 // Which row of integer activations a pixel and tap meet, over all images and groups; NONE in the padding
 // and past the last pixel.

@@ -96,7 +96,7 @@ fn fours<T: Copy>(values: &[T], row: usize, outputs: usize) -> Vec<T> {
 }
 
 /// `[output channel][block][tap]` to the GPU's `[tap][block][output channel]`.
-pub(crate) fn transpose_shifts(shifts: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
+pub(crate) fn transpose_scales(shifts: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
     let (outputs, taps) = (outputs as usize, taps as usize);
     let row = shifts.len() / outputs;
     let mut transposed = Vec::with_capacity(shifts.len());

@@ -1,9 +1,11 @@
+// #import gemm, gemm_input_{activations}
+
 // Convolution as an implicit matrix product: pixels x output channels, summed over taps and channels.
 // A workgroup computes TILE_PIXELS pixels x 64 output channels of one group, each of its 64 threads 4 or 8
 // pixels x 8 outputs. Up to sixteen channels of a block at a time go through workgroup memory; weights are
 // unpacked and scaled on the way in, once for all pixels, and a thread unpacks for one output channel, so it
-// loads a block's shifts once. The input is floats, or integers that become floats on their way in: see gemm_floats.wgsl and
-// gemm_integers.wgsl.
+// loads a block's shifts once. The input is floats, or integers that become floats on their way in: see gemm_input_float.wgsl and
+// gemm_input_int8.wgsl.
 
 // Pixels of a workgroup: 32, or 64, which takes fewer instructions, where there is work for a whole device.
 override TILE_PIXELS: u32 = 32;

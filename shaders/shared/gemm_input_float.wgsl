@@ -1,4 +1,6 @@
-// What conv_gemm reads: floats. Appended to it; gemm_integers.wgsl takes its place for integer activations.
+// #import input_quad
+
+// What conv_gemm reads: floats. Appended to it; gemm_input_int8.wgsl takes its place for integer activations.
 
 // Where a pixel's channels start in the input at a tap; NONE in the padding and past the last pixel.
 fn input_row(pixel: Pixel, group: u32, tap: u32) -> u32 {

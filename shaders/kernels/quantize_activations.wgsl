@@ -1,3 +1,5 @@
+// #import quantize, conv, input_quad, output_f32
+
 // Floats to integer activations: int8 mantissas in blocks of channels with a scale each. One thread
 // per pixel, group and block.
 

@@ -1,3 +1,5 @@
+// #import gemm, input_int8
+
 // The implicit matrix product of conv_gemm with integer activations: a workgroup computes 32 pixels x
 // 64 output channels of one group, each thread 4 x 8. Integer products are summed exactly over a block,
 // four channels an instruction, then meet alpha and the activation's scale once. Weights are unpacked

@@ -1,3 +1,5 @@
+// #import tiles, quantize, conv, output_{floats}
+
 // What the matrix products share. Appended after them; each says how to `stage` four floats in 256 places of
 // workgroup memory.
 

@@ -1,3 +1,5 @@
+// #import subgroup, input_{floats}
+
 // Convolution for software devices with subgroups of eight lanes. There a load costs as much as some
 // fifty multiply-adds, whether from memory or from workgroup memory, so nothing is loaded twice: a
 // workgroup is one subgroup and computes 32 pixels x 32 output channels. Lanes are output channels,

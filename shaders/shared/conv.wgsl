@@ -52,7 +52,7 @@ struct Params {
     output_blocks: u32,
     output_eights: u32,
     output_scales_at: u32,
-    shift_scale: f32, // what alpha and KDS bias in memory are to be multiplied by, where they are halves
+    scale_factor: f32, // what alpha and KDS bias in memory are to be multiplied by, where they are halves
 }
 
 const NONE = 0xffffffffu;
@@ -60,7 +60,7 @@ const NONE = 0xffffffffu;
 // Bits of a weight: 2 to 8 for packed integers, 32 for floats.
 override BITS: u32 = 32;
 // Whether alpha and KDS bias are halves, two a word.
-override HALF_SHIFTS: bool = false;
+override HALF_SCALES: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // Packed integers: planes of words, [tap][word][output channel]; 8-bit integers, a quad a word: [tap][quad / 4]
@@ -134,9 +134,9 @@ fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
 
 // An element of alpha or KDS bias.
 fn shift_at(index: u32) -> f32 {
-    if HALF_SHIFTS {
+    if HALF_SCALES {
         let pair = unpack2x16float(bitcast<u32>(shifts[index / 2u]));
-        return params.shift_scale * select(pair.x, pair.y, index % 2u == 1u);
+        return params.scale_factor * select(pair.x, pair.y, index % 2u == 1u);
     }
     return shifts[index];
 }
@@ -165,14 +165,6 @@ fn quad_place(quad: u32, block: u32) -> QuadPlace {
     let last = block + 1u == params.block_count;
     let size = select(params.block_size, params.channels - first, last);
     return QuadPlace(first + inside, min(size - inside, 4u));
-}
-
-// Up to four channels of a pixel, from an index into the input; missing ones are 0.
-fn input_quad(at: u32, count: u32) -> vec4<f32> {
-    let index = vec4<u32>(0u, 1u, 2u, 3u);
-    let places = at + min(index, vec4<u32>(count - 1u)) * params.input_c;
-    let values = vec4<f32>(input_float(places.x), input_float(places.y), input_float(places.z), input_float(places.w));
-    return select(vec4<f32>(), values, index < vec4<u32>(count));
 }
 
 // Where the receptive field of an output pixel starts in the input; may be in the padding.

@@ -1,5 +1,7 @@
+// #import input_int8
+
 // What conv_gemm reads: integer activations, which become floats on the way into workgroup memory. For devices without a
-// packed dot product. Takes the place of gemm_floats.wgsl, whose comments hold.
+// packed dot product. Takes the place of gemm_input_float.wgsl, whose comments hold.
 
 fn input_row(pixel: Pixel, group: u32, tap: u32) -> u32 {
     return integer_row(pixel, group, tap);

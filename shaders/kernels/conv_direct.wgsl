@@ -1,3 +1,5 @@
+// #import conv, input_quad, output_{floats}
+
 // Convolution, one thread per output: any geometry, any weight format. The paper's formula as it
 // stands: the products of a block are summed first and meet their shifts once.
 
