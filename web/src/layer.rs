@@ -1,6 +1,6 @@
-use crate::device::Shared;
 use crate::error::to_js;
 use crate::resident::Resident;
+use crate::shared::Shared;
 use crate::spec::{CdsReading, Format, LayerSpec, parse, shape};
 use dsconv::gpu::Layer as GpuLayer;
 use dsconv::{BlockFormat, Cds, DsConvWeights, Error, FloatWeights, Quantizer, Result, Weights};

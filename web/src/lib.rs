@@ -11,6 +11,7 @@ mod layer;
 mod network;
 mod quantize;
 mod resident;
+mod shared;
 mod spec;
 
 pub use device::Device;

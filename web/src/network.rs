@@ -1,6 +1,6 @@
-use crate::device::{Shared, begun};
 use crate::error::to_js;
 use crate::resident::Resident;
+use crate::shared::{Shared, begun};
 use crate::spec::extents;
 use dsconv::gpu::finished;
 use dsconv_net::gpu::{Activations, Clock, NetworkMemory, NetworkOptions, NetworkPlan};
