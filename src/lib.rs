@@ -76,4 +76,5 @@ pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
 #[cfg(all(doctest, feature = "gpu", feature = "storage"))]
 #[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/library.md")]
 struct Readme;

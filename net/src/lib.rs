@@ -59,3 +59,7 @@ pub use model::Model;
 pub use placement::Placement;
 pub use program::Program;
 pub use quantize::{LayerReport, QuantizeOptions, Target, allocate, quantize, report};
+
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

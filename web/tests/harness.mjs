@@ -11,6 +11,8 @@ import { TYPES, enable, features, launch, withoutWebGpu } from "./launch.mjs";
 export const web = fileURLToPath(new URL("..", import.meta.url));
 export const root = join(web, "..");
 export { enable, features };
+/** The folder of the kernels' golden cases. */
+export const golden = join(root, "cli/tests/golden");
 
 let browser;
 let server;
@@ -20,7 +22,7 @@ let address;
 const FOLDERS = {
   dist: join(web, "dist"),
   page: join(web, "tests/page"),
-  golden: join(root, "cli/tests/golden"),
+  golden,
   models: join(root, "cli/models"),
   pictures: join(root, "cli/pictures"),
   data: join(root, "net/tests/data"),

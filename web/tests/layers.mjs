@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { test } from "node:test";
-import { enable, features, launchWithout, noPackedDot, openPage, pagesOf, root, withoutFeature } from "./harness.mjs";
+import { enable, features, golden, launchWithout, noPackedDot, openPage, pagesOf, root, withoutFeature } from "./harness.mjs";
 
 const inPage = pagesOf("/page/golden.js");
-const golden = join(root, "cli/tests/golden");
 
 async function goldenNames() {
   const names = (await readdir(golden)).filter((file) => extname(file) === ".safetensors").sort();
@@ -47,7 +46,8 @@ test("golden cases without packed_4x8_integer_dot_product", async (t) => {
   checkGolden(result, names.length, t);
 });
 
-for (const feature of ["subgroups", "shader-f16"]) {
+// Those that the browser has: without the others, the cases above ran.
+for (const feature of features) {
   test(`golden cases without ${feature}`, async (t) => {
     const names = await fewNames();
     const result = await inPage("runGolden", { argument: names, script: `(${withoutFeature})("${feature}")` });

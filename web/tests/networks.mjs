@@ -264,14 +264,21 @@ for (const [clock, script] of [
   });
 }
 
-test("the README's examples run", async (t) => {
-  const text = await readFile(join(root, "README.md"), "utf8");
-  const examples = [...text.matchAll(/^```js\n(.*?)^```/gms)].map(([, code]) => code);
-  assert.ok(examples.length >= 2, `${examples.length} examples`);
+/** The JavaScript in a text in Markdown. */
+async function examplesIn(path) {
+  const text = await readFile(join(root, path), "utf8");
+  const blocks = [...text.matchAll(/^```js\n(.*?)^```/gms)];
+  return blocks.map(([, code], i) => ({ name: `${path}, example ${i + 1}`, code }));
+}
+
+test("the examples of README and documentation run", async (t) => {
+  const texts = ["README.md", "docs/browser.md", "web/README.md"];
+  const examples = (await Promise.all(texts.map(examplesIn))).flat();
+  assert.ok(examples.length >= 5, `${examples.length} examples`);
   routes.set("/model.safetensors", await readFile(MODEL));
   routes.set("/network.onnx", await readFile(SMALL));
   routes.set("/cat.jpg", await readFile(join(root, "cli/pictures/chelsea.jpg")));
-  for (const [i, code] of examples.entries()) {
+  for (const [i, { name, code }] of examples.entries()) {
     const path = `/example${i}.js`;
     routes.set(path, code);
     const page = await openPage();
@@ -280,8 +287,8 @@ test("the README's examples run", async (t) => {
     page.on("console", (message) => (message.type() === "log" ? said : problems).push(message.text()));
     page.on("pageerror", (error) => problems.push(String(error)));
     await page.evaluate(`import("${path}").then(() => {})`);
-    t.diagnostic(`${i}: ${said.join("; ")}`);
-    assert.deepEqual(problems, []);
+    t.diagnostic(`${name}: ${said.join("; ")}`);
+    assert.deepEqual(problems, [], name);
     await page.close();
   }
 });

@@ -37,7 +37,7 @@ export type Activation =
   /** Low and high end. */
   | { clamp: readonly [number, number] };
 
-/** A kernel's name. */
+/** A kernel's name. A test (web/tests/kernel_names.rs) holds this to the library's table. */
 export type KernelName =
   | "conv_direct"
   | "conv_gemm"
