@@ -66,7 +66,7 @@ impl Layer {
                 let transpose = |scales: &[f32]| {
                     transpose_scales(scales, descriptor.out_channels, descriptor.taps())
                 };
-                let folded = weights.folded_shifts()?;
+                let folded = weights.folded_scales()?;
                 let mut per_block = transpose(&folded.alpha);
                 if let Some(kds_bias) = &folded.kds_bias {
                     kds_bias_at = per_block.len() as u32;

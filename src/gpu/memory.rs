@@ -36,7 +36,7 @@ impl MemoryUse {
             WeightsRef::DsConv(weights) => {
                 let row = row_words(weights.blocks().quads(), weights.format().bits());
                 let rows = descriptor.out_channels as usize * descriptor.taps() as usize;
-                let [per_block, per_channel] = weights.folded_shift_counts().map(|n| n as u64);
+                let [per_block, per_channel] = weights.folded_scale_counts().map(|n| n as u64);
                 let words = (options.scale_format.bytes() * per_block).div_ceil(4);
                 (row as usize * rows, words + per_channel)
             }

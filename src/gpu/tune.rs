@@ -180,7 +180,7 @@ impl Tuner {
         let descriptor = ConvDescriptor::new(64, 64, [3, 3]).with_padding([1; 4]);
         let format = BlockFormat::new(8, 32)?;
         let q: Vec<i32> = (0..descriptor.weight_count() as i32).map(|i| i % 255 - 127).collect();
-        let alpha = vec![1.0; crate::blocks::shift_count(&descriptor, &format)];
+        let alpha = vec![1.0; crate::blocks::scale_count(&descriptor, &format)];
         let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
         let options = LayerOptions {
             input_format: ActivationFormat::Int8,
