@@ -145,10 +145,9 @@ fn weight(weights: &WeightsRef<'_>, output: u32, channel: u32, tap: u32) -> f64 
         WeightsRef::Float(weights) => f64::from(weights.values()[index]),
         WeightsRef::DsConv(weights) => {
             let blocks = weights.blocks();
-            let shift = ((output * blocks.count + blocks.of(channel)) * taps + tap) as usize;
-            let kds_bias = weights.kds_bias().map_or(0.0, |kds| f64::from(kds[shift]));
-            let value =
-                f64::from(weights.alpha()[shift]) * f64::from(weights.q()[index]) + kds_bias;
+            let at = ((output * blocks.count + blocks.of(channel)) * taps + tap) as usize;
+            let kds_bias = weights.kds_bias().map_or(0.0, |kds| f64::from(kds[at]));
+            let value = f64::from(weights.alpha()[at]) * f64::from(weights.q()[index]) + kds_bias;
             match weights.cds() {
                 Some(Cds::Kernel { scale, shift }) => {
                     f64::from(scale[output as usize]) * value + f64::from(shift[output as usize])

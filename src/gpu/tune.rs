@@ -1,9 +1,12 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
-use super::kernel::{ActivationFormat, ConvProblem, Kernel};
-use super::layer::{Layer, LayerOptions};
-use super::memory::MemoryUse;
+use super::choose::ConvProblem;
+use super::format::ActivationFormat;
+use super::kernel::Kernel;
+use super::layer::Layer;
+use super::memory::{MemoryUse, check_buffer};
+use super::options::LayerOptions;
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
 use super::scope::checked;
@@ -105,7 +108,7 @@ impl Tuner {
             let mut fields = line.splitn(3, '\t');
             let time = Duration::from_nanos(fields.next()?.parse().ok()?);
             let name = fields.next()?;
-            let kernel = Kernel::CONVOLUTIONS.into_iter().find(|k| k.name() == name)?;
+            let kernel = Kernel::from_name(name)?;
             Some((fields.next()?.to_owned(), Choice { kernel, time }))
         };
         let choices = lines.lines().map(choice).collect::<Option<_>>()?;
@@ -177,7 +180,7 @@ impl Tuner {
         let descriptor = ConvDescriptor::new(64, 64, [3, 3]).with_padding([1; 4]);
         let format = BlockFormat::new(8, 32)?;
         let q: Vec<i32> = (0..descriptor.weight_count() as i32).map(|i| i % 255 - 127).collect();
-        let alpha = vec![1.0; crate::blocks::shift_count(&descriptor, &format)];
+        let alpha = vec![1.0; crate::blocks::scale_count(&descriptor, &format)];
         let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
         let options = LayerOptions {
             input_format: ActivationFormat::Int8,
@@ -268,7 +271,7 @@ impl Bench {
         let memory = MemoryUse::of_plan(weights, input, &options)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let tensor = |label: &str, bytes: u64, values: fn(u32) -> u32| {
-            super::memory::check_buffer(pipelines.limits(), label, bytes)?;
+            check_buffer(pipelines.limits(), label, bytes)?;
             let words: Vec<u32> = (0..bytes.div_ceil(4) as u32).map(values).collect();
             upload(device, label, usage, &words).map(Scratch)
         };
