@@ -328,8 +328,7 @@ impl Options {
 }
 
 fn kernel(name: &str) -> Result<Kernel> {
-    let found = Kernel::CONVOLUTIONS.into_iter().find(|kernel| kernel.name() == name);
-    found.ok_or_else(|| Error::Invalid {
+    Kernel::from_name(name).ok_or_else(|| Error::Invalid {
         field: "options.kernel".into(),
         expected: format!("one of {}", Kernel::CONVOLUTIONS.map(Kernel::name).join(", ")),
         got: format!("{name:?}"),

@@ -20,7 +20,8 @@ fn names() -> Vec<&'static str> {
 #[test]
 fn the_type_has_every_kernel() {
     let text = read("ts/layer.ts");
-    let (_, union) = text.split_once("export type KernelName =").expect("the type of kernels' names");
+    let (_, union) =
+        text.split_once("export type KernelName =").expect("the type of kernels' names");
     let (union, _) = union.split_once(';').expect("its end");
     assert_eq!(quoted(union), names(), "KernelName in web/ts/layer.ts");
 }
