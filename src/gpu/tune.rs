@@ -144,7 +144,15 @@ impl Tuner {
         let mut candidates: Vec<Kernel> = Kernel::CONVOLUTIONS.into_iter().filter(fits).collect();
         // One thread per output is the check of the others, and too slow to measure where they can run.
         let narrow = problem.descriptor.outputs_per_group() <= 8;
-        let check = check(pipelines, queue, weights, input, &options, &candidates).await?;
+        let small = small_picture(&problem.descriptor, input);
+        let mut outputs = Vec::new();
+        for &kernel in &candidates {
+            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let bench = Bench::new(pipelines, weights, small, options)?;
+            outputs.push((kernel, bench.output(pipelines, queue, &options).await?));
+            bench.destroy();
+        }
+        let check = agreeing(&outputs);
         candidates.retain(|kernel| {
             check.contains(kernel) && (*kernel != Kernel::ConvDirect || narrow || check.len() == 1)
         });
@@ -207,47 +215,36 @@ fn class(weights: WeightsRef<'_>, input: Shape, options: &LayerOptions) -> Resul
     ))
 }
 
-/// The kernels that agree with most others, on a small picture. The first in the list is the judge of two.
-async fn check(
-    pipelines: &Pipelines,
-    queue: &wgpu::Queue,
-    weights: WeightsRef<'_>,
-    input: Shape,
-    options: &LayerOptions,
-    kernels: &[Kernel],
-) -> Result<Vec<Kernel>> {
-    let descriptor = weights.descriptor();
+/// The input's shape, cut to a few pixels more than the kernel reaches.
+fn small_picture(descriptor: &ConvDescriptor, input: Shape) -> Shape {
     let reach = |axis: usize| descriptor.dilation[axis] * (descriptor.kernel[axis] - 1) + 8;
-    let small = Shape {
+    Shape {
         batch: 1,
         height: input.height.min(reach(0)),
         width: input.width.min(reach(1)),
         ..input
-    };
-    let mut outputs = Vec::new();
-    for &kernel in kernels {
-        let options = LayerOptions { kernel: Some(kernel), ..*options };
-        let bench = Bench::new(pipelines, weights, small, options)?;
-        outputs.push(bench.output(pipelines, queue, &options).await?);
-        bench.destroy();
     }
+}
+
+/// The kernels whose outputs agree with most others. The first in the list is the judge of two.
+fn agreeing(outputs: &[(Kernel, Vec<f32>)]) -> Vec<Kernel> {
     let agree = |a: &[f32], b: &[f32]| {
         let largest = a.iter().chain(b).fold(0.0f32, |m, v| m.max(v.abs()));
         a.iter().zip(b).all(|(a, b)| (a - b).abs() <= AGREE * largest)
     };
-    let votes = |a: &Vec<f32>| outputs.iter().filter(|b| agree(a, b)).count();
-    let most = outputs.iter().map(votes).max().unwrap_or(0);
-    let Some(judge) = outputs.iter().find(|output| votes(output) == most) else {
-        return Ok(Vec::new());
+    let votes = |a: &[f32]| outputs.iter().filter(|(_, b)| agree(a, b)).count();
+    let most = outputs.iter().map(|(_, output)| votes(output)).max().unwrap_or(0);
+    let Some((_, judge)) = outputs.iter().find(|(_, output)| votes(output) == most) else {
+        return Vec::new();
     };
-    let trusted = |(&kernel, output): (&Kernel, &Vec<f32>)| {
+    let trusted = |(kernel, output): &(Kernel, Vec<f32>)| {
         let trusted = agree(judge, output);
         if !trusted {
             log::warn!("{} computes something else on this device; left out", kernel.name());
         }
-        trusted.then_some(kernel)
+        trusted.then_some(*kernel)
     };
-    Ok(kernels.iter().zip(&outputs).filter_map(trusted).collect())
+    outputs.iter().filter_map(trusted).collect()
 }
 
 /// A layer with tensors of its own. Freed by `destroy`.
@@ -379,6 +376,16 @@ mod tests {
         }
         assert_eq!(Tuner::parse(&text.replace("conv_direct", "conv_magic")), None);
         assert_eq!(Tuner::parse(&text.replace("12000", "a while")), None);
+    }
+
+    #[test]
+    fn kernels_that_differ_from_most_others_are_left_out() {
+        let [a, b, c] = [Kernel::ConvDirect, Kernel::ConvGemm, Kernel::ConvSubgroup];
+        let (right, wrong) = (vec![1.0, -2.0], vec![1.0, -2.1]);
+        let outputs = [(a, wrong.clone()), (b, right.clone()), (c, vec![1.0, -2.0001])];
+        assert_eq!(agreeing(&outputs), [b, c]);
+        assert_eq!(agreeing(&[(a, right), (b, wrong)]), [a], "the first is the judge of two");
+        assert_eq!(agreeing(&[]), []);
     }
 
     #[test]
