@@ -1,13 +1,54 @@
+//! The device that a command runs on: how it is chosen, opened and described, and what is kept for it between runs.
+
 use anyhow::Context;
 use dsconv::gpu::{self, Gpu, Pipelines, Selection, Tuner};
 use dsconv_net::gpu::Activations;
 use std::path::{Path, PathBuf};
 
+/// The option `--device`, for the commands that run on a device.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct OnDevice {
+    /// Run on `cpu` (the reference), or on the GPU of that number or name (or a part of it) in `dsconv devices`.
+    #[arg(long, value_name = "cpu|NAME|INDEX")]
+    device: Option<DeviceChoice>,
+}
+
+impl OnDevice {
+    /// The user's choice, or the best GPU.
+    fn choice(&self) -> &DeviceChoice {
+        self.device.as_ref().unwrap_or(&DeviceChoice::Best)
+    }
+
+    /// The chosen GPU; `None` is the CPU reference.
+    pub(crate) fn selection(&self) -> Option<Selection> {
+        match self.choice() {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Best => Some(Selection::Best),
+            DeviceChoice::Gpu(selection) => Some(selection.clone()),
+        }
+    }
+
+    /// Opens the chosen device; `None` is the CPU reference.
+    pub(crate) fn open(&self) -> dsconv::Result<Option<Device>> {
+        self.selection().map(|selection| Device::open(&selection)).transpose()
+    }
+
+    /// Opens the chosen device. Without a choice and without a GPU it says so, and goes on with the CPU reference.
+    pub(crate) fn open_or_cpu(&self) -> anyhow::Result<Option<Device>> {
+        match self.open() {
+            Err(error @ dsconv::Error::NoAdapter(_)) if *self.choice() == DeviceChoice::Best => {
+                eprintln!("{error}. Running on the CPU reference instead.");
+                Ok(None)
+            }
+            opened => Ok(opened?),
+        }
+    }
+}
+
 /// What `--device` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceChoice {
     /// The best GPU.
-    #[default]
     Best,
     /// The CPU reference.
     Cpu,
@@ -35,25 +76,14 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens what was chosen; `None` is the CPU reference.
-    pub(crate) fn open(choice: &DeviceChoice) -> Result<Option<Self>, dsconv::Error> {
-        let selection = match choice {
-            DeviceChoice::Cpu => return Ok(None),
-            DeviceChoice::Best => &Selection::Best,
-            DeviceChoice::Gpu(selection) => selection,
-        };
+    fn open(selection: &Selection) -> dsconv::Result<Self> {
         let gpu = pollster::block_on(gpu::open(selection))?;
         let cache = cache_file(&gpu);
         let pipelines = match &cache {
             Some(path) => Pipelines::with_cache_file(&gpu.device, path)?,
             None => Pipelines::new(&gpu.device)?,
         };
-        Ok(Some(Self { gpu, pipelines, cache }))
-    }
-
-    /// Name and backend.
-    pub(crate) fn describe(&self) -> String {
-        describe(&self.gpu)
+        Ok(Self { gpu, pipelines, cache })
     }
 
     /// Keeps the compiled pipelines for the next run.
@@ -94,20 +124,20 @@ pub(crate) fn tuner(gpu: &Gpu) -> Tuner {
     }
 }
 
-/// Keeps them for the next one.
+/// Keeps the measured kernels for the next run.
 pub(crate) fn save_tuner(gpu: &Gpu, tuner: &Tuner) -> anyhow::Result<()> {
     let Some(path) = tuner_file(gpu) else { return Ok(()) };
     create_folder_of(&path)?;
     Ok(tuner.save(&path)?)
 }
 
-/// Beside the compiled pipelines.
+/// Where the measured kernels are kept: beside the compiled pipelines.
 fn tuner_file(gpu: &Gpu) -> Option<PathBuf> {
     Some(cache_file(gpu)?.with_extension("kernels"))
 }
 
-/// Whether such activations are computed faster in floats, because packed dot products are slow there: measured once
-/// for a GPU and driver, and kept for the next runs.
+/// Says whether such activations are computed faster in floats, because packed dot products are slow there. It is
+/// measured once for a GPU and driver, and kept for the next runs.
 pub(crate) fn needs_floats(gpu: &Gpu, activations: Activations) -> anyhow::Result<bool> {
     if activations != Activations::Int8 {
         return Ok(false);
@@ -128,9 +158,16 @@ fn create_folder_of(path: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())
 }
 
-/// Name and backend of a GPU.
-pub(crate) fn describe(gpu: &Gpu) -> String {
-    let info = gpu.adapter.get_info();
+/// The device in words, where the CPU reference is one too.
+pub(crate) fn describe(device: Option<&Device>) -> String {
+    match device {
+        Some(device) => describe_gpu(&device.gpu.adapter.get_info()),
+        None => "the CPU reference (f64, plain loops)".into(),
+    }
+}
+
+/// Name, backend and kind of a GPU.
+pub(crate) fn describe_gpu(info: &wgpu::AdapterInfo) -> String {
     format!("{} ({:?}, {})", info.name, info.backend, kind(info.device_type))
 }
 

@@ -1,7 +1,7 @@
-//! What commands show: tables, sizes, progress.
+//! Tables and sizes, as commands print them.
 
+use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use indicatif::{ProgressBar, ProgressStyle};
 
 /// A table with a header: the first column to the left, the others to the right.
 pub(crate) fn table(header: &[&str]) -> Table {
@@ -14,6 +14,12 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
+/// The same table in markdown.
+pub(crate) fn markdown(mut table: Table) -> Table {
+    table.load_style(ASCII_MARKDOWN);
+    table
+}
+
 /// Bytes in the unit that suits them.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
@@ -22,10 +28,4 @@ pub(crate) fn bytes(bytes: u64) -> String {
         0x10_0000..0x4000_0000 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
-}
-
-/// A progress bar with room for the name of what is being done.
-pub(crate) fn progress(steps: usize) -> anyhow::Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?;
-    Ok(ProgressBar::new(steps as u64).with_style(style))
 }

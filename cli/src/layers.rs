@@ -4,9 +4,9 @@ use anyhow::{Context, ensure};
 use dsconv::{ConvDescriptor, Shape};
 
 /// The distinct dense convolutions of yolov9-c, for a picture of 320x320.
-const YOLOV9_C: &str = include_str!("../../benches/yolov9-c.txt");
+const YOLOV9_C: &str = include_str!("../layers/yolov9-c.txt");
 /// The distinct dense convolutions of EfficientNet-Lite0, for a picture of 224x224.
-const EFFICIENTNET_LITE0: &str = include_str!("../../benches/efficientnet-lite0.txt");
+const EFFICIENTNET_LITE0: &str = include_str!("../layers/efficientnet-lite0.txt");
 
 /// A named convolution and the shape of its input.
 #[derive(Clone, Debug, PartialEq)]

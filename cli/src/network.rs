@@ -1,7 +1,7 @@
 //! Networks as commands use them: read from files, run on a device.
 
-use crate::device::{Device, DeviceChoice};
-use anyhow::{Context, bail, ensure};
+use crate::device::Device;
+use anyhow::{Context, bail};
 use dsconv::Weights;
 use dsconv::gpu::FloatFormat;
 use dsconv_net::gpu::{
@@ -11,7 +11,7 @@ use dsconv_net::model::Preprocessing;
 use dsconv_net::picture::{self, Class};
 use dsconv_net::{Graph, Model, Program, cpu, onnx};
 use image::RgbImage;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Reads a model file, or an ONNX file as a model without labels and preprocessing.
@@ -35,30 +35,19 @@ pub(crate) fn floats_of(graph: &Graph) -> anyhow::Result<Graph> {
     Ok(floats)
 }
 
-/// The pictures of a folder, in the order of their names.
-pub(crate) fn pictures_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .with_context(|| folder.display().to_string())?;
-    let named = |path: &PathBuf| {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
-        matches!(extension.as_str(), "png" | "jpg" | "jpeg")
-    };
-    paths.retain(named);
-    paths.sort();
-    ensure!(!paths.is_empty(), "{}: no *.png, *.jpg or *.jpeg in it", folder.display());
-    Ok(paths)
+/// The names of classes in a file, one a line.
+pub(crate) fn read_labels(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.lines().map(String::from).collect())
 }
 
-/// What a network is computed in.
+/// The options that say what a network is computed in.
 #[derive(clap::Args)]
 pub(crate) struct Precision {
-    /// Integer activations too, where weights are integers.
+    /// Compute with integer activations too, where weights are integers.
     #[arg(long)]
     int8: bool,
-    /// Scales of blocks as 16-bit floats: less memory, for up to 0.05% of a weight.
+    /// Keep the scales of blocks as 16-bit floats: less memory, for up to 0.05% of a weight.
     #[arg(long)]
     half_scales: bool,
 }
@@ -137,30 +126,14 @@ impl Runner {
     }
 }
 
-/// Opens the device, or says that there is none and goes on with the CPU if the user named none.
-pub(crate) fn open(choice: &DeviceChoice) -> anyhow::Result<Option<Device>> {
-    match Device::open(choice) {
-        Err(error @ dsconv::Error::NoAdapter(_)) if *choice == DeviceChoice::Best => {
-            eprintln!("{error}. Running on the CPU reference instead.");
-            Ok(None)
-        }
-        opened => Ok(opened?),
-    }
-}
-
-/// A device in words.
-pub(crate) fn describe(device: Option<&Device>) -> String {
-    device.map_or("the CPU reference (f64, plain loops)".into(), Device::describe)
-}
-
-/// The five likeliest classes of a picture.
+/// The five likeliest classes of a picture, and how long the network took.
 pub(crate) fn classify(
     runner: &Runner,
     model: &Model,
-    how: &Preprocessing,
+    preprocessing: &Preprocessing,
     picture: &RgbImage,
 ) -> anyhow::Result<(Vec<Class>, Duration)> {
-    let input = picture::input(picture, how)?;
+    let input = picture::input(picture, preprocessing)?;
     let (outputs, time) = runner.run(&[&input])?;
     let [scores] = &outputs[..] else {
         bail!("expected a network with one output, got {}", outputs.len());

@@ -84,38 +84,38 @@ impl PictureOptions {
             || self.mean.is_some()
             || self.std.is_some()
             || self.bgr;
-        let mut how = match model.picture_input() {
+        let mut preprocessing = match model.picture_input() {
             Err(_) if !said => return Ok(()),
-            how => how?,
+            preprocessing => preprocessing?,
         };
-        how.size = self.size.unwrap_or(how.size);
+        preprocessing.size = self.size.unwrap_or(preprocessing.size);
         if let Some(preset) = self.preset {
-            how = preset.preprocessing(how.size);
+            preprocessing = preset.preprocessing(preprocessing.size);
             model.detection = preset.head().map(Detector::new);
         }
-        how.fit = match self.fit {
-            None => how.fit,
+        preprocessing.fit = match self.fit {
+            None => preprocessing.fit,
             Some(FitName::Stretch) => Fit::Stretch,
-            Some(FitName::Crop) => Preprocessing::imagenet(how.size).fit,
-            Some(FitName::Pad) => Head::Yolov9.preprocessing(how.size).fit,
-            Some(FitName::PadBottomRight) => Head::Yolox.preprocessing(how.size).fit,
+            Some(FitName::Crop) => Preprocessing::imagenet(preprocessing.size).fit,
+            Some(FitName::Pad) => Head::Yolov9.preprocessing(preprocessing.size).fit,
+            Some(FitName::PadBottomRight) => Head::Yolox.preprocessing(preprocessing.size).fit,
         };
         if self.bgr {
-            how.channels = ChannelOrder::Bgr;
+            preprocessing.channels = ChannelOrder::Bgr;
         }
         if let Some(mean) = &self.mean {
-            how.mean.clone_from(mean);
+            preprocessing.mean.clone_from(mean);
         }
         if let Some(std) = &self.std {
-            how.std.clone_from(std);
+            preprocessing.std.clone_from(std);
         }
-        how.validate()?;
+        preprocessing.validate()?;
         if self.size.is_some() {
             // The network must take it.
-            model.graph.specialise(&[&how.dims()])?;
+            model.graph.specialise(&[&preprocessing.dims()])?;
         }
-        model.detection = model.detector(how.size);
-        model.preprocessing = Some(how);
+        model.detection = model.detector(preprocessing.size);
+        model.preprocessing = Some(preprocessing);
         Ok(())
     }
 }

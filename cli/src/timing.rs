@@ -1,9 +1,11 @@
+//! Times of work on a GPU, measured in turn and repeated.
+
 use crate::device::Device;
 use dsconv::gpu::{Plan, Timestamps};
 use std::time::{Duration, Instant};
 
-/// Records one run of a piece of work.
-pub(crate) type Record<'a> = &'a dyn Fn(&mut wgpu::ComputePass<'_>);
+/// Work that can be recorded into a pass: one run of it.
+pub(crate) type Work<'a> = &'a dyn Fn(&mut wgpu::ComputePass<'_>);
 
 /// The median times of one run of each plan, measured in turn, so that a slow moment of the machine
 /// meets them all.
@@ -12,19 +14,19 @@ pub(crate) fn medians(
     plans: &[&Plan],
     rounds: usize,
 ) -> anyhow::Result<Vec<Duration>> {
-    let records: Vec<_> = plans
+    let works: Vec<_> = plans
         .iter()
         .map(|plan| move |pass: &mut wgpu::ComputePass<'_>| plan.record(pass))
         .collect();
-    let records: Vec<Record<'_>> = records.iter().map(|record| record as Record<'_>).collect();
-    let times = times(device, &records, rounds)?;
+    let works: Vec<Work<'_>> = works.iter().map(|work| work as Work<'_>).collect();
+    let times = times(device, &works, rounds)?;
     Ok(times.into_iter().map(|times| times[times.len() / 2]).collect())
 }
 
 /// The times of one run of each piece of work, from the fastest to the slowest of its rounds (one at least).
 pub(crate) fn times(
     device: &Device,
-    works: &[Record<'_>],
+    works: &[Work<'_>],
     rounds: usize,
 ) -> anyhow::Result<Vec<Vec<Duration>>> {
     // The first run of each warms up.
@@ -44,7 +46,7 @@ pub(crate) fn times(
     Ok(times)
 }
 
-/// Whether times are of the GPU's own clock, without what submitting and waiting cost. Software devices
+/// Says whether times are of the GPU's own clock, without what submitting and waiting cost. Software devices
 /// have one too, but lavapipe's gives half of the time that passes.
 pub(crate) fn has_timestamps(device: &Device) -> bool {
     let software = device.gpu.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
@@ -52,7 +54,7 @@ pub(crate) fn has_timestamps(device: &Device) -> bool {
 }
 
 /// The time of one run, over a submission of several.
-fn time(device: &Device, work: Record<'_>, repeats: u32) -> anyhow::Result<Duration> {
+fn time(device: &Device, work: Work<'_>, repeats: u32) -> anyhow::Result<Duration> {
     let gpu = &device.gpu;
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let record = |pass: &mut wgpu::ComputePass<'_>| (0..repeats).for_each(|_| work(pass));
@@ -73,7 +75,7 @@ fn time(device: &Device, work: Record<'_>, repeats: u32) -> anyhow::Result<Durat
     Ok(started.elapsed() / repeats)
 }
 
-/// Milliseconds.
+/// The time in milliseconds.
 pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

@@ -1,3 +1,5 @@
+//! `dsconv devices`: the GPU adapters, and what they can do.
+
 use crate::device::kind;
 use crate::display::{bytes, table};
 use dsconv::gpu;

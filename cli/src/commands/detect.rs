@@ -1,10 +1,11 @@
 //! `dsconv detect`: objects on pictures, as boxes.
 
-use crate::device::DeviceChoice;
-use crate::display::{progress, table};
+use crate::device::{self, OnDevice};
+use crate::display::table;
 use crate::network::{self, Precision, Runner};
+use crate::progress::progress;
 use crate::timing::ms;
-use crate::{draw, picture, quantize};
+use crate::{carried, draw, picture};
 use anyhow::{Context, bail, ensure};
 use comfy_table::{CellAlignment, Table};
 use dsconv_net::detect::{Detection, Detector, Head};
@@ -16,9 +17,6 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// The classes of COCO.
-const COCO: &str = include_str!("../models/coco.txt");
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -48,6 +46,8 @@ pub(crate) struct Options {
     /// Where to write the picture with its boxes: a PNG, or for several pictures a folder.
     #[arg(long, value_name = "OUT.png|FOLDER")]
     draw: Option<PathBuf>,
+    #[command(flatten)]
+    device: OnDevice,
     #[command(flatten)]
     precision: Precision,
     /// Print JSON.
@@ -80,7 +80,7 @@ struct Found {
     bbox: [f32; 4],
 }
 
-pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let drawings = drawings(options.draw.as_deref(), &options.pictures)?;
     let mut model = network::read(&options.model)?;
     let name = || options.model.display().to_string();
@@ -89,11 +89,15 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         model.detection =
             Some(model.detection.map_or(usual, |d| Detector { head: head.into(), ..d }));
     }
-    let how = model.picture_input().with_context(name)?;
-    let detector = detector(&model, &how, options).with_context(name)?;
-    let device = network::open(choice)?;
-    let runner =
-        Runner::new(&model.graph, &[&how.dims()], device.as_ref(), options.precision.options())?;
+    let preprocessing = model.picture_input().with_context(name)?;
+    let detector = detector(&model, &preprocessing, options).with_context(name)?;
+    let device = options.device.open_or_cpu()?;
+    let runner = Runner::new(
+        &model.graph,
+        &[&preprocessing.dims()],
+        device.as_ref(),
+        options.precision.options(),
+    )?;
     let program = runner.program();
     let [output] = program.outputs() else {
         bail!("{}: expected a network with one output, got {}", name(), program.outputs().len());
@@ -107,11 +111,11 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         let name = path.display().to_string();
         bar.set_message(name.clone());
         let mut picture = picture::read(path)?;
-        let input = dsconv_net::picture::input(&picture, &how)?;
+        let input = dsconv_net::picture::input(&picture, &preprocessing)?;
         let (outputs, time) = runner.run(&[&input])?;
         total += time;
-        let placement = Placement::new(picture.dimensions().into(), &how);
-        let detections = detector.detect(&outputs[0], dims, how.size)?.remove(0);
+        let placement = Placement::new(picture.dimensions().into(), &preprocessing);
+        let detections = detector.detect(&outputs[0], dims, preprocessing.size)?.remove(0);
         let detections: Vec<Found> = detections
             .into_iter()
             .filter_map(|detection| detection.on_picture(&placement))
@@ -144,7 +148,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         println!("{}", serde_json::to_string(&answers)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("on {}", network::describe(device.as_ref()));
+    println!("on {}", device::describe(device.as_ref()));
     println!("{}", in_rows(&answers));
     println!("{:.0} ms a picture", ms(total) / answers.len() as f64);
     for drawing in &drawings {
@@ -154,8 +158,12 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
 }
 
 /// The model's detector, with what the user wants otherwise.
-fn detector(model: &Model, how: &Preprocessing, options: &Options) -> anyhow::Result<Detector> {
-    let own = model.detector(how.size).context(
+fn detector(
+    model: &Model,
+    preprocessing: &Preprocessing,
+    options: &Options,
+) -> anyhow::Result<Detector> {
+    let own = model.detector(preprocessing.size).context(
         "its output tells no detection head, expected (N, 4 + classes, anchors) or (N, anchors, 5 + classes) with an \
          anchor for each cell of 8, 16 and 32 pixels; --head names another's",
     )?;
@@ -173,12 +181,12 @@ fn detector(model: &Model, how: &Preprocessing, options: &Options) -> anyhow::Re
 /// A name for each class: those of the file, of the model, or COCO's where the number of classes fits.
 fn labels(model: &Model, file: Option<&Path>, classes: usize) -> anyhow::Result<Vec<String>> {
     if let Some(path) = file {
-        let labels = quantize::labels(path)?;
+        let labels = network::read_labels(path)?;
         let (path, got) = (path.display(), labels.len());
         ensure!(got == classes, "{path}: expected the names of {classes} classes, got {got}");
         return Ok(labels);
     }
-    let coco: Vec<String> = COCO.lines().map(String::from).collect();
+    let coco: Vec<String> = carried::COCO.lines().map(String::from).collect();
     let known = model.labels.as_ref().unwrap_or(&coco);
     let usable = known.len() == classes;
     let label = |class: usize| if usable { known[class].clone() } else { format!("class {class}") };

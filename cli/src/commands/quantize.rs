@@ -1,15 +1,17 @@
 //! `dsconv quantize`: an ONNX file becomes a model file with DSConv weights.
 
-use crate::device::{Device, DeviceChoice};
-use crate::display::{bytes, progress};
+use crate::device::{Device, OnDevice};
+use crate::display::bytes;
+use crate::layer_table::{layer_table, rows};
 use crate::preset::PictureOptions;
-use crate::{inspect, network, picture};
-use anyhow::{Context, ensure};
+use crate::progress::with_progress;
+use crate::weight_options::WeightOptions;
+use crate::{network, picture};
+use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
-use dsconv::{Method, Shape, Weights};
+use dsconv::{Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, Target};
-use indicatif::ProgressBar;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -18,15 +20,8 @@ pub(crate) struct Options {
     input: PathBuf,
     /// The model file to write, *.safetensors.
     output: PathBuf,
-    /// Bits of a weight, 2 to 8.
-    #[arg(long, default_value_t = 4)]
-    bits: u8,
-    /// Input channels that share a scale.
-    #[arg(long, default_value_t = 32)]
-    block: u32,
-    /// How integers and scales are found.
-    #[arg(long, default_value = "min-mse")]
-    method: MethodName,
+    #[command(flatten)]
+    weights: WeightOptions,
     /// Layers that stay floats, with * and ?; can be repeated.
     #[arg(long, value_name = "PATTERN")]
     keep_float: Vec<String>,
@@ -47,27 +42,11 @@ pub(crate) struct Options {
     labels: Option<PathBuf>,
     #[command(flatten)]
     pictures: PictureOptions,
+    #[command(flatten)]
+    device: OnDevice,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// How integers and scales are found.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub(crate) enum MethodName {
-    SignedExtreme,
-    AbsMax,
-    MinMse,
-}
-
-impl From<MethodName> for Method {
-    fn from(name: MethodName) -> Self {
-        match name {
-            MethodName::SignedExtreme => Self::SignedExtreme,
-            MethodName::AbsMax => Self::AbsMax,
-            MethodName::MinMse => Self::MinMse,
-        }
-    }
 }
 
 fn layer_bits(text: &str) -> Result<(String, u8), String> {
@@ -93,7 +72,7 @@ fn size(text: &str) -> Result<u64, String> {
     Ok((number * unit) as u64)
 }
 
-pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     ensure!(
         options.output.extension().is_some_and(|e| e == "safetensors"),
         "{}: expected a name that ends in .safetensors",
@@ -101,30 +80,30 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     );
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
-        model.labels = Some(labels(path)?);
+        model.labels = Some(network::read_labels(path)?);
     }
     let mut how = QuantizeOptions {
-        bits: options.bits,
-        block: options.block,
-        method: options.method.into(),
+        bits: options.weights.bits,
+        block: options.weights.block,
+        method: options.weights.method(),
         keep_float: options.keep_float.clone(),
         overrides: options.layer.clone(),
     };
     options.pictures.apply(&mut model)?;
     let quantized = match &options.calibrate {
-        None => {
-            with_bar("quantising", |report| Ok(dsconv_net::quantize(&model.graph, &how, report)?))?
-        }
+        None => with_progress("quantising", |report| {
+            Ok(dsconv_net::quantize(&model.graph, &how, report)?)
+        })?,
         Some(folder) => {
             let input = model.picture_input()?;
             let read = |path: PathBuf| {
                 Ok(vec![dsconv_net::picture::input(&picture::read(&path)?, &input)?])
             };
-            let paths = network::pictures_in(folder)?;
+            let paths = picture::of_folder(folder)?;
             let samples: Vec<_> = paths.into_iter().map(read).collect::<anyhow::Result<_>>()?;
             let dims = input.dims();
             let dims = [dims.as_slice()];
-            let device = network::open(choice)?;
+            let device = options.device.open_or_cpu()?;
             let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match &device {
                 None => dsconv_net::on_cpu(weights, shape, x),
                 Some(device) => on_gpu(device, weights, shape, x),
@@ -137,7 +116,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
             if let Some(target) = target {
                 // A few pictures tell the widths' errors apart.
                 let few = &samples[..samples.len().min(2)];
-                let widths = with_bar("choosing bits", |report| {
+                let widths = with_progress("choosing bits", |report| {
                     let graph = &model.graph;
                     Ok(dsconv_net::allocate(
                         graph,
@@ -153,7 +132,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
                 how.overrides.extend(widths);
             }
             let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
-            let calibrated = with_bar("calibrating", |report| {
+            let calibrated = with_progress("calibrating", |report| {
                 let (floats, samples) = (&model.graph, &samples);
                 Ok(dsconv_net::calibrate(floats, &plain, samples, &dims, &mut convolve, report)?)
             })?;
@@ -168,9 +147,9 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     written.write(&options.output)?;
     let size = std::fs::metadata(&options.output).map_or(0, |file| file.len());
     match options.json {
-        true => println!("{}", serde_json::to_string(&inspect::rows(&layers))?),
+        true => println!("{}", serde_json::to_string(&rows(&layers))?),
         false => {
-            println!("{}", inspect::layer_table(&layers));
+            println!("{}", layer_table(&layers));
             println!("Wrote {}, {}.", options.output.display(), bytes(size));
         }
     }
@@ -185,27 +164,6 @@ fn on_gpu(
 ) -> dsconv_net::Result<Vec<f32>> {
     let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
     Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
-}
-
-/// The lines of a file.
-pub(crate) fn labels(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok(text.lines().map(String::from).collect())
-}
-
-/// Shows what a long work reports.
-pub(crate) fn with_bar<T>(
-    what: &str,
-    work: impl FnOnce(&mut dyn FnMut(usize, usize, &str)) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let bar: ProgressBar = progress(1)?;
-    let result = work(&mut |number, count, name| {
-        bar.set_length(count as u64);
-        bar.set_position(number as u64);
-        bar.set_message(format!("{what} {name}"));
-    });
-    bar.finish_and_clear();
-    result
 }
 
 #[cfg(test)]

@@ -1,75 +1,69 @@
-//! `dsconv yolov9`: the network of a yaml, counted as YOLO programs count it, and as a model file.
+//! `dsconv yolov9`: the network of a description in yaml, counted as YOLO programs count it, and as a model file.
 
 use crate::display::{bytes, table};
-use crate::quantize::{MethodName, labels, with_bar};
+use crate::network::read_labels;
+use crate::progress::with_progress;
+use crate::weight_options::WeightOptions;
+use crate::yolov9_model::{describe, model};
 use anyhow::{Context, ensure};
 use comfy_table::{CellAlignment, Table};
-use dsconv::Method;
-use dsconv_net::detect::{Detector, Head};
-use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part};
-use dsconv_net::{Graph, LayerReport, Model, QuantizeOptions};
-use std::path::{Path, PathBuf};
+use dsconv_net::yolov9::{GraphOutputs, Network, Part};
+use dsconv_net::{LayerReport, QuantizeOptions};
+use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// The article's network; see the README beside it.
-const YAML: &str = include_str!("../models/yolov9-c-dsconv.yaml");
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Print the modules of a network with their parameters, and the sums.
-    Summary {
-        /// The network's description; without one, yolov9-c with two DSConv layers.
-        yaml: Option<PathBuf>,
-        /// Number of classes, instead of the description's.
-        #[arg(long)]
-        nc: Option<usize>,
-        /// Side of the picture that operations are counted for.
-        #[arg(long, default_value_t = 640)]
-        size: u32,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Summary(SummaryOptions),
     /// Make a model file of a network and its weights, with DSConv convolutions.
-    Build(Box<Options>),
+    Build(Box<BuildOptions>),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SummaryOptions {
+    /// Count the network of this description; without one, yolov9-c with two DSConv layers.
+    yaml: Option<PathBuf>,
+    /// Count so many classes, instead of the description's.
+    #[arg(long)]
+    nc: Option<usize>,
+    /// Count the operations for a picture with sides of so many pixels.
+    #[arg(long, default_value_t = 640)]
+    size: u32,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
-pub(crate) struct Options {
-    /// The model file to write, *.safetensors.
+pub(crate) struct BuildOptions {
+    /// Write this model file, *.safetensors.
     output: PathBuf,
-    /// The network's description; without one, yolov9-c with two DSConv layers.
+    /// Build the network of this description; without one, yolov9-c with two DSConv layers.
     #[arg(long, value_name = "FILE")]
     yaml: Option<PathBuf>,
-    /// Number of classes, instead of the description's.
+    /// Build it for so many classes, instead of the description's.
     #[arg(long)]
     nc: Option<usize>,
-    /// Weights: a PyTorch state dict in safetensors, with tensors as model.1.conv.weight.
+    /// Take the weights of this file: a PyTorch state dict in safetensors, with tensors as model.1.conv.weight.
     #[arg(long, value_name = "FILE", group = "source")]
     weights: Option<PathBuf>,
-    /// Random weights by this seed, scaled as training would leave them: for benchmarks.
+    /// Take random weights by this seed, scaled as training would leave them: for benchmarks.
     #[arg(long, value_name = "SEED", group = "source")]
     random: Option<u64>,
-    /// Which convolutions become DSConv.
+    /// Make these convolutions DSConv.
     #[arg(long, default_value = "all")]
-    dsconv: Choice,
-    /// Bits of a weight, 2 to 8.
-    #[arg(long, default_value_t = 4)]
-    bits: u8,
-    /// Input channels that share a scale.
-    #[arg(long, default_value_t = 32)]
-    block: u32,
-    /// How integers and scales are found.
-    #[arg(long, default_value = "min-mse")]
-    method: MethodName,
+    dsconv: DsconvLayers,
+    #[command(flatten)]
+    quantization: WeightOptions,
     /// Leave out the auxiliary branch, which only training needs.
     #[arg(long)]
     deploy: bool,
-    /// Side of the square that pictures are fitted into, in pixels.
+    /// Fit pictures into a square with sides of so many pixels.
     #[arg(long, default_value_t = 640)]
     size: u32,
-    /// Names of the classes, one a line, to keep in the model file.
+    /// Keep the names of the classes of this file, one a line, in the model file.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Print JSON.
@@ -78,41 +72,20 @@ pub(crate) struct Options {
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
-enum Choice {
-    /// Those that the description names DSConv2D.
+enum DsconvLayers {
+    /// The layers that the description names DSConv2D, as in the article.
     Article,
-    /// All dense ones.
+    /// All dense convolutions.
     All,
-    /// None.
+    /// No convolution.
     None,
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Summary { yaml, nc, size, json } => summary(yaml.as_deref(), *nc, *size, *json),
+        Command::Summary(options) => summary(options),
         Command::Build(options) => build(options),
     }
-}
-
-/// The network of a description, and its name.
-fn network(yaml: Option<&Path>, classes: Option<usize>) -> anyhow::Result<(Network, String)> {
-    let (text, place, name) = match yaml {
-        None => (YAML.to_owned(), "yolov9-c-dsconv.yaml".into(), "yolov9-c-DSConv".into()),
-        Some(path) => {
-            let place = path.display().to_string();
-            let text = std::fs::read_to_string(path).with_context(|| place.clone())?;
-            let name = path.file_stem().map_or(place.clone(), |stem| stem.display().to_string());
-            (text, place, name)
-        }
-    };
-    let network = || {
-        let mut description = Description::parse(&text)?;
-        if let Some(classes) = classes {
-            description = description.with_classes(classes)?;
-        }
-        Network::new(&description)
-    };
-    Ok((network().with_context(|| place)?, name))
 }
 
 fn check_size(network: &Network, size: u32) -> anyhow::Result<()> {
@@ -124,17 +97,13 @@ fn check_size(network: &Network, size: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn summary(
-    yaml: Option<&Path>,
-    classes: Option<usize>,
-    size: u32,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
-    let (network, name) = network(yaml, classes)?;
+fn summary(options: &SummaryOptions) -> anyhow::Result<ExitCode> {
+    let size = options.size;
+    let (network, name) = describe(options.yaml.as_deref(), options.nc)?;
     check_size(&network, size)?;
     let summary = network.summary([size; 2]);
     let (deployed, deployed_flops) = network.cost(GraphOutputs::Deployable, [size; 2]);
-    if json {
+    if options.json {
         let module = |(index, layer): (usize, &dsconv_net::yolov9::Layer)| {
             serde_json::json!({
                 "index": index, "from": layer.from, "n": layer.copies, "params": layer.parameters,
@@ -184,15 +153,15 @@ fn summary(
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(options: &Options) -> anyhow::Result<ExitCode> {
+fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
     ensure!(
         options.output.extension().is_some_and(|e| e == "safetensors"),
         "{}: expected a name that ends in .safetensors",
         options.output.display()
     );
-    let (network, _) = network(options.yaml.as_deref(), options.nc)?;
+    let (network, _) = describe(options.yaml.as_deref(), options.nc)?;
     check_size(&network, options.size)?;
-    let labels = options.labels.as_deref().map(labels).transpose()?;
+    let labels = options.labels.as_deref().map(read_labels).transpose()?;
     if let Some(labels) = &labels {
         ensure!(
             labels.len() == network.classes(),
@@ -213,21 +182,23 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
             let bytes = std::fs::read(path).with_context(|| file.clone())?;
             network.load(outputs, &file, &bytes)?
         }
-        (None, seed) => with_bar("random", |report| {
+        (None, seed) => with_progress("random", |report| {
             let seed = seed.unwrap_or_default();
             Ok(network.random(outputs, seed, &mut dsconv_net::on_cpu, report)?)
         })?,
     };
     let how = QuantizeOptions {
-        bits: options.bits,
-        block: options.block,
-        method: options.method.into(),
+        bits: options.quantization.bits,
+        block: options.quantization.block,
+        method: options.quantization.method(),
         keep_float,
         overrides: Vec::new(),
     };
     let graph = match options.dsconv {
-        Choice::None => floats.clone(),
-        _ => with_bar("quantising", |report| Ok(dsconv_net::quantize(&floats, &how, report)?))?,
+        DsconvLayers::None => floats.clone(),
+        _ => {
+            with_progress("quantising", |report| Ok(dsconv_net::quantize(&floats, &how, report)?))?
+        }
     };
     let layers = dsconv_net::report(&floats, &graph);
     drop(floats);
@@ -245,8 +216,12 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// The convolutions that stay floats.
-fn kept(network: &Network, outputs: GraphOutputs, choice: Choice) -> anyhow::Result<Vec<String>> {
-    if choice != Choice::Article {
+fn kept(
+    network: &Network,
+    outputs: GraphOutputs,
+    choice: DsconvLayers,
+) -> anyhow::Result<Vec<String>> {
+    if choice != DsconvLayers::Article {
         return Ok(Vec::new());
     }
     let wanted = network.dsconv_layers(outputs);
@@ -256,25 +231,6 @@ fn kept(network: &Network, outputs: GraphOutputs, choice: Choice) -> anyhow::Res
     );
     let others = network.convolutions(outputs).into_iter().filter(|name| !wanted.contains(name));
     Ok(others.map(String::from).collect())
-}
-
-/// A model of the graph, with what its pictures become and how its boxes are read.
-fn model(graph: Graph, size: u32, labels: Option<Vec<String>>) -> Model {
-    let head = Head::Yolov9;
-    let preprocessing = Some(head.preprocessing([size; 2]));
-    Model { graph, preprocessing, labels, detection: Some(Detector::new(head)) }
-}
-
-/// yolov9-c as it is deployed, with random weights of 4 bits in blocks of 32: for benchmarks.
-pub(crate) fn random_model() -> anyhow::Result<Model> {
-    let (network, _) = network(None, None)?;
-    let floats = with_bar("random", |report| {
-        Ok(network.random(GraphOutputs::Deployable, 1, &mut dsconv_net::on_cpu, report)?)
-    })?;
-    // Which integers does not matter for time: the quickest method.
-    let how = QuantizeOptions { method: Method::SignedExtreme, ..QuantizeOptions::default() };
-    let graph = with_bar("quantising", |report| Ok(dsconv_net::quantize(&floats, &how, report)?))?;
-    Ok(model(graph, 640, None))
 }
 
 /// The convolutions of a part of the network.
@@ -287,7 +243,7 @@ struct Row {
     bytes: u64,
 }
 
-/// What the parts' weights take, and their sum.
+/// The memory that the parts' weights take, and their sum.
 fn parts(network: &Network, layers: &[LayerReport]) -> Vec<Row> {
     let of: Vec<Option<Part>> = layers.iter().map(|layer| network.part(&layer.name)).collect();
     let row = |name, part: Option<Part>| {

@@ -1,6 +1,6 @@
 //! `dsconv run`: a network on tensors or on a picture.
 
-use crate::device::DeviceChoice;
+use crate::device::{self, OnDevice};
 use crate::display::{bytes, table};
 use crate::network::{self, Precision, Runner};
 use crate::picture;
@@ -25,6 +25,8 @@ pub(crate) struct Options {
     #[arg(long)]
     output: Option<PathBuf>,
     #[command(flatten)]
+    device: OnDevice,
+    #[command(flatten)]
     precision: Precision,
     /// Show how long each step takes. Needs a GPU.
     #[arg(long)]
@@ -34,7 +36,7 @@ pub(crate) struct Options {
 /// Dims and elements.
 type Tensor = (Vec<usize>, Vec<f32>);
 
-pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let model = network::read(&options.model)?;
     let of_tensors = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
     let inputs = match &options.input[..] {
@@ -52,7 +54,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
             vec![picture::batch(paths, &model.picture_input()?)?]
         }
     };
-    let device = network::open(choice)?;
+    let device = options.device.open_or_cpu()?;
     let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
     let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
     let runner = Runner::new(&model.graph, &dims, device.as_ref(), options.precision.options())?;
@@ -83,7 +85,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
         ]);
         file.tensors.insert(output.name.clone(), FloatTensor { shape: dims.clone(), values });
     }
-    println!("on {}", network::describe(device.as_ref()));
+    println!("on {}", device::describe(device.as_ref()));
     println!("{out}");
     print!("{:.1} ms, the first run {:.1} ms", ms(time), ms(first));
     match runner.memory() {

@@ -1,18 +1,17 @@
 //! What `dsconv bench --plot` draws: ratios by layer, and all layers below the device's roofline.
 
-use super::Report;
-use super::measure::{Measured, Row};
+use super::layers_report::{LayersReport, Measured, Row};
 use crate::plot::{BLUE, Chart, Drawn, FONT, GREY, Label, Mark, ORANGE};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 const WIDTH: u32 = 1400;
-/// Of the left part, with the ratios.
+/// The width of the left part, with the ratios.
 const RATIOS_WIDTH: u32 = 640;
 const TITLE_HEIGHT: u32 = 48;
-/// A layer's row.
+/// The height of a layer's row.
 const ROW_HEIGHT: u32 = 18;
-/// Axis, its labels and margins.
+/// The height of an axis, its labels and margins.
 const AXES_HEIGHT: u32 = 110;
 const ROOFLINE_HEIGHT: u32 = 640;
 
@@ -30,7 +29,7 @@ impl Series {
     }
 }
 
-impl Chart for Report {
+impl Chart for LayersReport {
     fn size(&self) -> (u32, u32) {
         let rows = self.names().len() as u32;
         (WIDTH, TITLE_HEIGHT + ROOFLINE_HEIGHT.max(ROW_HEIGHT * rows + AXES_HEIGHT))
@@ -49,14 +48,14 @@ impl Chart for Report {
     }
 }
 
-impl Report {
+impl LayersReport {
     /// The layers, each once.
     fn names(&self) -> Vec<&str> {
         let rows = self.rows().filter(|(_, repeated)| !repeated);
         rows.map(|(row, _)| row.layer.as_str()).collect()
     }
 
-    /// What is drawn: narrower weights are lighter.
+    /// The series that are drawn: narrower weights are lighter.
     fn series(&self) -> Vec<Series> {
         let count = self.widths.len();
         let path = |base: RGBColor, name: &'static str, integers| {

@@ -1,9 +1,10 @@
 //! `dsconv evaluate`: how many labelled pictures a classifier gets right.
 
-use crate::device::{Device, DeviceChoice};
-use crate::display::{progress, table};
+use crate::device::{self, Device, OnDevice};
+use crate::display::table;
 use crate::network::{self, Precision, Runner};
 use crate::picture;
+use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
 use dsconv_net::Model;
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     /// The network it was quantised from, to count on how many pictures the two agree.
     #[arg(long, value_name = "FILE")]
     floats: Option<PathBuf>,
+    #[command(flatten)]
+    device: OnDevice,
     #[command(flatten)]
     precision: Precision,
     /// Print JSON.
@@ -67,17 +70,18 @@ struct Answer {
     time: Duration,
 }
 
-pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut model = network::read(&options.model)?;
-    let how = model.picture_input().with_context(|| options.model.display().to_string())?;
+    let preprocessing =
+        model.picture_input().with_context(|| options.model.display().to_string())?;
     // Both networks see the same pictures.
-    model.preprocessing = Some(how.clone());
+    model.preprocessing = Some(preprocessing.clone());
     let floats = match &options.floats {
         None => None,
-        Some(path) => Some(Model { preprocessing: Some(how), ..network::read(path)? }),
+        Some(path) => Some(Model { preprocessing: Some(preprocessing), ..network::read(path)? }),
     };
     let pictures = labelled(&options.folder)?;
-    let device = network::open(choice)?;
+    let device = options.device.open_or_cpu()?;
     let evaluate = |model: &Model, what: &str| {
         evaluate(model, what, &pictures, device.as_ref(), options.precision.options())
     };
@@ -94,7 +98,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
             .count()
     });
     let report = Report {
-        device: network::describe(device.as_ref()),
+        device: device::describe(device.as_ref()),
         pictures: answers.len(),
         counts: Counts::of(&answers),
         floats: floats.as_deref().map(Counts::of),
@@ -116,8 +120,8 @@ fn evaluate(
     device: Option<&Device>,
     options: dsconv_net::gpu::NetworkOptions,
 ) -> anyhow::Result<Vec<Answer>> {
-    let how = model.picture_input()?;
-    let runner = Runner::new(&model.graph, &[&how.dims()], device, options)?;
+    let preprocessing = model.picture_input()?;
+    let runner = Runner::new(&model.graph, &[&preprocessing.dims()], device, options)?;
     let program = runner.program();
     let classes: usize = program.outputs().iter().map(|&id| program.value(id).elements()).sum();
     let bar = progress(pictures.len())?;
@@ -131,7 +135,7 @@ fn evaluate(
             path.display()
         );
         let picture = picture::read(path)?;
-        let (top, time) = network::classify(&runner, model, &how, &picture)
+        let (top, time) = network::classify(&runner, model, &preprocessing, &picture)
             .with_context(|| path.display().to_string())?;
         let top = top.iter().map(|class| class.index).collect();
         answers.push(Answer { picture: name, class: *class, top, time });
@@ -143,7 +147,7 @@ fn evaluate(
 
 /// The pictures of a folder with their classes.
 fn labelled(folder: &Path) -> anyhow::Result<Vec<(PathBuf, usize)>> {
-    let pictures = network::pictures_in(folder)?;
+    let pictures = picture::of_folder(folder)?;
     let list = folder.join("labels.csv");
     let known = match std::fs::read_to_string(&list) {
         Ok(text) => Some(classes(&text).with_context(|| list.display().to_string())?),

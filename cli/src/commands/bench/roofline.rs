@@ -1,13 +1,14 @@
 //! What a device gives at best, measured by kernels that do nothing else: copies, and arithmetic in registers.
 
+use super::numbers::positive;
 use crate::device::Device;
-use crate::timing::{Record, times};
+use crate::timing::{Work, times};
 use anyhow::ensure;
 use dsconv::gpu::{checked, download, upload};
 use std::time::Duration;
 
-const COPY: &str = include_str!("../../shaders/copy.wgsl");
-const ARITHMETIC: &str = include_str!("../../shaders/arithmetic.wgsl");
+const COPY: &str = include_str!("../../../shaders/copy.wgsl");
+const ARITHMETIC: &str = include_str!("../../../shaders/arithmetic.wgsl");
 
 /// Bytes of a copy: more than caches hold.
 const COPY_BYTES: u64 = 128 << 20;
@@ -20,56 +21,59 @@ const UNROLLED: u32 = 16;
 const STEPS: u32 = 8192;
 
 /// The device's bounds. An operation is a multiplication or an addition.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub(crate) struct Roofline {
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Roofline {
     /// Memory bandwidth, read and written, GB/s.
-    pub(crate) gb_per_s: f64,
+    #[serde(deserialize_with = "positive")]
+    pub(super) gb_per_s: f64,
     /// Multiply-adds of floats, GOP/s.
-    pub(crate) f32_gops: f64,
+    #[serde(deserialize_with = "positive")]
+    pub(super) f32_gops: f64,
     /// Products of int8 summed in i32 by `dot4I8Packed`, GOP/s.
-    pub(crate) int8_gops: f64,
+    #[serde(deserialize_with = "positive")]
+    pub(super) int8_gops: f64,
 }
 
-/// A form of the arithmetic probe. Which is the fastest is the device's affair: some want vectors, some more
-/// chains to hide latency, some fewer to keep them in registers.
+/// Chains of one operation in each thread, independent of each other. Which are the fastest is the device's affair:
+/// some want vectors, some more chains to hide latency, some fewer to keep them in registers.
 #[derive(Clone, Copy)]
-struct Form {
+struct Chains {
     int8: bool,
-    /// 1 or 4.
+    /// Lanes of a vector, 1 or 4.
     lanes: u32,
-    chains: u32,
+    count: u32,
 }
 
-const FORMS: [Form; 5] = [
-    Form { int8: false, lanes: 1, chains: 8 },
+const PROBED: [Chains; 5] = [
+    Chains { int8: false, lanes: 1, count: 8 },
     // The most that sixteen vector registers hold, which is what lavapipe has.
-    Form { int8: false, lanes: 1, chains: 12 },
-    Form { int8: false, lanes: 4, chains: 4 },
-    Form { int8: true, lanes: 1, chains: 4 },
-    Form { int8: true, lanes: 1, chains: 8 },
+    Chains { int8: false, lanes: 1, count: 12 },
+    Chains { int8: false, lanes: 4, count: 4 },
+    Chains { int8: true, lanes: 1, count: 4 },
+    Chains { int8: true, lanes: 1, count: 8 },
 ];
 
 impl Roofline {
     /// Measures; the fastest round counts.
-    pub(crate) fn measure(device: &Device, rounds: usize) -> anyhow::Result<Self> {
+    pub(super) fn measure(device: &Device, rounds: usize) -> anyhow::Result<Self> {
         let copy_bytes = copy_bytes(&device.gpu.device.limits());
         let copy = Probe::copy(device, copy_bytes)?;
         let software = device.gpu.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
         let groups = if software { SOFTWARE_GROUPS } else { GROUPS };
-        let arithmetic = FORMS
+        let arithmetic = PROBED
             .iter()
-            .map(|form| Probe::arithmetic(device, *form, groups))
+            .map(|chains| Probe::arithmetic(device, *chains, groups))
             .collect::<Result<Vec<_>, _>>()?;
         let probes: Vec<&Probe> = [&copy].into_iter().chain(&arithmetic).collect();
-        let records: Vec<_> = probes
+        let works: Vec<_> = probes
             .iter()
             .map(|probe| move |pass: &mut wgpu::ComputePass<'_>| probe.record(pass))
             .collect();
-        let records: Vec<Record<'_>> = records.iter().map(|record| record as Record<'_>).collect();
+        let works: Vec<Work<'_>> = works.iter().map(|work| work as Work<'_>).collect();
         let fastest: Vec<Duration> =
-            times(device, &records, rounds)?.into_iter().map(|times| times[0]).collect();
-        for (form, probe) in FORMS.iter().zip(&arithmetic) {
-            form.check(&pollster::block_on(download(
+            times(device, &works, rounds)?.into_iter().map(|times| times[0]).collect();
+        for (chains, probe) in PROBED.iter().zip(&arithmetic) {
+            chains.check(&pollster::block_on(download(
                 &device.gpu.device,
                 &device.gpu.queue,
                 probe.output.slice(..),
@@ -77,8 +81,8 @@ impl Roofline {
         }
         let per_ns = |count: u64, time: Duration| count as f64 / time.as_nanos().max(1) as f64;
         let best = |int8: bool| {
-            let of = FORMS.iter().zip(&fastest[1..]).filter(|(form, _)| form.int8 == int8);
-            of.map(|(form, &time)| per_ns(form.operations(groups), time)).fold(0.0, f64::max)
+            let of = PROBED.iter().zip(&fastest[1..]).filter(|(chains, _)| chains.int8 == int8);
+            of.map(|(chains, &time)| per_ns(chains.operations(groups), time)).fold(0.0, f64::max)
         };
         Ok(Self {
             gb_per_s: per_ns(2 * copy_bytes, fastest[0]),
@@ -88,31 +92,31 @@ impl Roofline {
     }
 
     /// The most arithmetic a kernel can do, GOP/s. One that sums integers may use either probe's instructions.
-    pub(crate) fn arithmetic(&self, integers: bool) -> f64 {
+    pub(super) fn arithmetic(&self, integers: bool) -> f64 {
         if integers { self.f32_gops.max(self.int8_gops) } else { self.f32_gops }
     }
 
     /// The most a kernel of that arithmetic intensity (operations a byte) can do, GOP/s.
-    pub(crate) fn at(&self, intensity: f64, integers: bool) -> f64 {
+    pub(super) fn at(&self, intensity: f64, integers: bool) -> f64 {
         (self.gb_per_s * intensity).min(self.arithmetic(integers))
     }
 }
 
-/// Less where a buffer can't be as large.
+/// Bytes of a copy on this device: less where a buffer can't be as large.
 fn copy_bytes(limits: &wgpu::Limits) -> u64 {
     let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     COPY_BYTES.min(most / 16 * 16)
 }
 
-impl Form {
+impl Chains {
     /// Operations of all its threads: a multiply-add is two, a product of four int8 eight.
     fn operations(self, groups: u32) -> u64 {
         let each = if self.int8 { 8 } else { 2 };
-        u64::from(each * self.steps() * self.chains * self.lanes) * u64::from(64 * groups)
+        u64::from(each * self.steps() * self.count * self.lanes) * u64::from(64 * groups)
     }
 
     fn iterations(self) -> u32 {
-        STEPS / (self.chains * self.lanes * UNROLLED)
+        STEPS / (self.count * self.lanes * UNROLLED)
     }
 
     /// Steps of a chain.
@@ -126,20 +130,20 @@ impl Form {
             (false, 1) => "f32",
             (false, _) => "vec4<f32>",
         };
-        let chains = || (0..self.chains).map(|chain| format!("x{chain}"));
+        let names = || (0..self.count).map(|chain| format!("x{chain}"));
         // They start apart, or a compiler would see that they are the same.
-        let declare = chains().enumerate().map(|(i, x)| format!("var {x} = start + {ty}({i});"));
+        let declare = names().enumerate().map(|(i, x)| format!("var {x} = start + {ty}({i});"));
         let operate = |x: String| match self.int8 {
             true => format!("{x} = {x} + bitcast<u32>(dot4I8Packed({x}, b));"),
             false => format!("{x} = fma({x}, a, b);"),
         };
-        let operate: String = chains().map(operate).collect();
+        let operate: String = names().map(operate).collect();
         ARITHMETIC
             .replace("TYPE", ty)
             .replace("ITERATIONS", &format!("{}u", self.iterations()))
             .replace("// DECLARE", &declare.collect::<String>())
             .replace("// OPERATE", &operate.repeat(UNROLLED as usize))
-            .replace("SUM", &chains().collect::<Vec<_>>().join(" + "))
+            .replace("SUM", &names().collect::<Vec<_>>().join(" + "))
     }
 
     /// Start and factors, as bits: each operation adds one. With integers that is by the top byte of the
@@ -152,10 +156,10 @@ impl Form {
         [start, a, b].into_iter().flat_map(|bits| vec![bits; self.lanes as usize]).collect()
     }
 
-    /// Whether everything was computed: sums of chains are whole numbers that floats hold.
+    /// Refuses an output where something was not computed: sums of chains are whole numbers that floats hold.
     fn check(self, output: &[f32]) -> anyhow::Result<()> {
-        let (chains, steps) = (self.chains, self.steps());
-        let sum = |start: u32| chains * (start + steps) + (0..chains).sum::<u32>();
+        let (count, steps) = (self.count, self.steps());
+        let sum = |start: u32| count * (start + steps) + (0..count).sum::<u32>();
         let expected = if self.int8 { sum(0x0100_0000) } else { (sum(1) as f32).to_bits() };
         let wrong = output.iter().find(|value| value.to_bits() != expected);
         ensure!(
@@ -189,12 +193,12 @@ impl Probe {
         Self::new(device, COPY, &input, bytes, dsconv::gpu::grid(groups, &gpu.limits())?)
     }
 
-    fn arithmetic(device: &Device, form: Form, groups: u32) -> anyhow::Result<Self> {
+    fn arithmetic(device: &Device, chains: Chains, groups: u32) -> anyhow::Result<Self> {
         let gpu = &device.gpu.device;
         let storage = wgpu::BufferUsages::STORAGE;
-        let input = upload(gpu, "multiply-add probe", storage, &form.input())?;
-        let bytes = 4 * u64::from(form.lanes * 64 * groups);
-        Self::new(device, &form.wgsl(), &input, bytes, [groups, 1])
+        let input = upload(gpu, "multiply-add probe", storage, &chains.input())?;
+        let bytes = 4 * u64::from(chains.lanes * 64 * groups);
+        Self::new(device, &chains.wgsl(), &input, bytes, [groups, 1])
     }
 
     fn new(

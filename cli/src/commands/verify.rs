@@ -1,6 +1,9 @@
-use crate::device::{Device, DeviceChoice};
-use crate::display::{progress, table};
+//! `dsconv verify`: every kernel against golden cases.
+
+use crate::device::{self, Device, OnDevice};
+use crate::display::table;
 use crate::golden::{self, Case};
+use crate::progress::progress;
 use anyhow::{Context, bail, ensure};
 use dsconv::gpu::{ActivationFormat, ConvProblem, Kernel, Layer, LayerOptions};
 use dsconv::{ActivationScale, Int8Activations, Reference, WeightsRef, reference};
@@ -8,9 +11,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The bound of the float path, as a share of the reference's magnitude.
-pub(crate) const FLOAT_BOUND: f64 = 4e-6;
+const FLOAT_BOUND: f64 = 4e-6;
 /// The bound of the f64 reference: only the order of its sums may differ.
 const REFERENCE_BOUND: f64 = 1e-12;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Check the cases of this folder: golden cases, one safetensors file each.
+    dir: PathBuf,
+    #[command(flatten)]
+    device: OnDevice,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
 
 #[derive(serde::Serialize)]
 struct Report {
@@ -36,11 +50,14 @@ struct Outcome {
 }
 
 /// Runs every case of a folder on every variant that applies.
-pub(crate) fn run(dir: &Path, choice: DeviceChoice, json: bool) -> anyhow::Result<ExitCode> {
-    let device = Device::open(&choice)?;
-    let files = case_files(dir)?;
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let device = options.device.open()?;
+    let files = case_files(&options.dir)?;
     let mut report = Report {
-        device: device.as_ref().map_or("CPU reference".into(), Device::describe),
+        device: match &device {
+            Some(device) => device::describe(Some(device)),
+            None => "CPU reference".into(),
+        },
         passed: 0,
         failed: 0,
         worst: 0.0,
@@ -68,7 +85,7 @@ pub(crate) fn run(dir: &Path, choice: DeviceChoice, json: bool) -> anyhow::Resul
     if let Some(device) = &device {
         device.save_cache()?;
     }
-    match json {
+    match options.json {
         true => println!("{}", serde_json::to_string(&report)?),
         false => report.print(),
     }
@@ -167,7 +184,7 @@ fn run_kernel(
 }
 
 /// The largest difference to an f64 output, as a share of the reference's magnitude.
-pub(crate) fn worst_error(
+fn worst_error(
     y: impl ExactSizeIterator<Item = f64>,
     golden: &[f64],
     reference: &Reference,

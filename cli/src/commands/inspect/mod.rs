@@ -1,25 +1,32 @@
-//! `dsconv inspect`: the layers of a network, their bits and bytes; and `dsconv export`.
+//! `dsconv inspect`: the layers of a network, their bits, bytes and errors.
 
+mod against;
 mod chart;
 
-use crate::display::{bytes, table};
+use crate::layer_table::{layer_table, rows};
 use crate::network;
 use crate::plot::PlotFile;
+use against::compare_outputs;
 use anyhow::ensure;
 use chart::LayerChart;
-use comfy_table::Table;
 use dsconv::{Weights, WeightsRef};
-use dsconv_net::{Graph, LayerReport, Model, onnx};
-use std::path::{Path, PathBuf};
+use dsconv_net::{Graph, Model};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A model file (*.safetensors), or an ONNX file.
+    /// Inspect this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// The network it was quantised from, for the error of its weights: ONNX or a model file.
+    /// Show the error of its weights against the network it was quantised from: ONNX or a model file.
     #[arg(long, value_name = "FILE")]
     floats: Option<PathBuf>,
+    /// Run it and this network of floats on --input, and show the error of each layer's output (on the CPU reference).
+    #[arg(long, value_name = "FLOATS", requires = "input", conflicts_with_all = ["floats", "plot"])]
+    against: Option<PathBuf>,
+    /// Run --against on these pictures, PNG or JPEG; the errors of several are those of all together.
+    #[arg(long, num_args = 1.., value_name = "PICTURE", requires = "against")]
+    input: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -28,19 +35,39 @@ pub(crate) struct Options {
     plot: Option<PlotFile>,
 }
 
-/// A layer, as `--json` has it.
-#[derive(serde::Serialize)]
-pub(crate) struct Row<'a> {
-    name: &'a str,
-    shape: [u32; 4],
-    groups: u32,
-    bits: Option<u8>,
-    float_bytes: u64,
-    bytes: u64,
-    weight_snr_db: Option<f64>,
+/// `dsconv compare`, an earlier spelling of `dsconv inspect --against`.
+#[derive(clap::Args)]
+pub(crate) struct CompareOptions {
+    /// Inspect this network: a model file (*.safetensors), or an ONNX file.
+    model: PathBuf,
+    /// Compare it with this network of floats.
+    floats: PathBuf,
+    /// Run both on these pictures, PNG or JPEG; the errors of several are those of all together.
+    #[arg(long, required = true, num_args = 1.., value_name = "PICTURE")]
+    input: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl From<CompareOptions> for Options {
+    fn from(CompareOptions { model, floats, input, json }: CompareOptions) -> Self {
+        Self { model, floats: None, against: Some(floats), input, json, plot: None }
+    }
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    match &options.against {
+        Some(floats) => {
+            compare_outputs(&options.model, floats, &options.input)?.print(options.json)?;
+        }
+        None => inspect(options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the layers.
+fn inspect(options: &Options) -> anyhow::Result<()> {
     let model = network::read(&options.model)?;
     let floats = options.floats.as_deref().map(network::read).transpose()?;
     if let (Some(floats), Some(path)) = (&floats, &options.floats) {
@@ -68,10 +95,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// What two networks have in common if one is the other quantised.
+/// Names and shapes of the convolutions, which two networks have in common if one is the other quantised.
 fn shapes(graph: &Graph) -> Vec<(&str, [u32; 4])> {
     let shape = |weights: &Weights| {
         let d = *WeightsRef::from(weights).descriptor();
@@ -80,14 +107,7 @@ fn shapes(graph: &Graph) -> Vec<(&str, [u32; 4])> {
     graph.convolutions().map(|(node, id)| (node.name.as_str(), shape(graph.weights(id)))).collect()
 }
 
-/// `dsconv export`.
-pub(crate) fn export(model: &Path, output: &Path) -> anyhow::Result<ExitCode> {
-    let model = network::read(model)?;
-    onnx::write(&model.graph, output)?;
-    println!("Wrote {}.", output.display());
-    Ok(ExitCode::SUCCESS)
-}
-
+/// The network in a line.
 fn summary(model: &Model) -> String {
     let dims = |dims: &[Option<usize>]| {
         let dims = dims.iter().map(|dim| dim.map_or("?".into(), |dim| dim.to_string()));
@@ -105,57 +125,4 @@ fn summary(model: &Model) -> String {
         model.labels.as_ref().map_or("no labels".into(), |l| format!("{} labels", l.len())),
         model.detection.map_or(String::new(), |d| format!("; detections of {:?}", d.head)),
     )
-}
-
-pub(crate) fn rows(layers: &[LayerReport]) -> Vec<Row<'_>> {
-    let row = |layer: &'_ LayerReport| {
-        let d = layer.descriptor;
-        ([d.out_channels, d.channels_per_group(), d.kernel[0], d.kernel[1]], d.groups)
-    };
-    layers
-        .iter()
-        .map(|layer| {
-            let (shape, groups) = row(layer);
-            Row {
-                name: &layer.name,
-                shape,
-                groups,
-                bits: layer.bits,
-                float_bytes: layer.float_bytes,
-                bytes: layer.bytes,
-                weight_snr_db: layer.weight_snr,
-            }
-        })
-        .collect()
-}
-
-/// The layers with their totals.
-pub(crate) fn layer_table(layers: &[LayerReport]) -> Table {
-    let mut out = table(&["layer", "weights", "bits", "f32", "now", "smaller", "SNR dB"]);
-    let smaller = |floats: u64, now: u64| format!("{:.2}x", floats as f64 / now.max(1) as f64);
-    for layer in layers {
-        let d = layer.descriptor;
-        let [height, width] = d.kernel;
-        out.add_row([
-            layer.name.clone(),
-            format!("{}x{}x{height}x{width}", d.out_channels, d.channels_per_group()),
-            layer.bits.map_or("f32".into(), |bits| bits.to_string()),
-            bytes(layer.float_bytes),
-            bytes(layer.bytes),
-            smaller(layer.float_bytes, layer.bytes),
-            layer.weight_snr.map_or(String::new(), |snr| format!("{snr:.1}")),
-        ]);
-    }
-    let floats = layers.iter().map(|layer| layer.float_bytes).sum();
-    let now = layers.iter().map(|layer| layer.bytes).sum();
-    out.add_row([
-        "total".into(),
-        String::new(),
-        String::new(),
-        bytes(floats),
-        bytes(now),
-        smaller(floats, now),
-        String::new(),
-    ]);
-    out
 }

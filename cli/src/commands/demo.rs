@@ -1,9 +1,11 @@
 //! The demo: four carried pictures through a carried 4-bit network, beside the same network in f32.
 
-use crate::device::{Device, DeviceChoice};
-use crate::display::{bytes, progress, table};
+use crate::carried;
+use crate::device::{self, Device, OnDevice};
+use crate::display::{bytes, table};
 use crate::network::{self, Runner};
 use crate::picture;
+use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
 use dsconv_net::gpu::NetworkOptions;
@@ -12,36 +14,31 @@ use image::RgbImage;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// EfficientNet-Lite0 with labels and preprocessing; see the README beside it.
-const MODEL: &[u8] = include_bytes!("../models/efficientnet-lite0-i4.safetensors");
+/// The GPU's scores may differ from the reference's by this share of the largest.
+const ERROR_BOUND: f64 = 1e-4;
 
-/// Free pictures; see the README beside them.
-const PICTURES: [(&str, &[u8]); 4] = [
-    ("astronaut", include_bytes!("../pictures/astronaut.jpg")),
-    ("chelsea", include_bytes!("../pictures/chelsea.jpg")),
-    ("coffee", include_bytes!("../pictures/coffee.jpg")),
-    ("rocket", include_bytes!("../pictures/rocket.jpg")),
-];
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    device: OnDevice,
+}
 
-/// What the GPU's scores may differ from the reference's, as a share of the largest.
-const BOUND: f64 = 1e-4;
-
-pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
-    let device = network::open(choice)?;
-    let model = Model::from_bytes(MODEL)?;
-    let how = model.picture_input()?;
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let device = options.device.open_or_cpu()?;
+    let model = Model::from_bytes(carried::EFFICIENTNET_LITE0)?;
+    let preprocessing = model.picture_input()?;
     println!(
         "EfficientNet-Lite0, 4-bit weights in blocks of 32, on {}",
-        network::describe(device.as_ref())
+        device::describe(device.as_ref())
     );
-    let pictures = PICTURES
+    let pictures = carried::PICTURES
         .iter()
         .map(|&(name, bytes)| Ok((name, picture::decode(bytes)?)))
         .collect::<anyhow::Result<Vec<(&str, RgbImage)>>>()?;
-    let dims = how.dims();
-    let options = NetworkOptions::default();
-    let runner =
-        |graph: &Graph, device: Option<&Device>| Runner::new(graph, &[&dims], device, options);
+    let dims = preprocessing.dims();
+    let runner = |graph: &Graph, device: Option<&Device>| {
+        Runner::new(graph, &[&dims], device, NetworkOptions::default())
+    };
     let packed = runner(&model.graph, device.as_ref())?;
     // The f32 network's time is worth knowing on a GPU; the reference is slow in either.
     let floats = match &device {
@@ -54,14 +51,14 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
     // Compiling belongs to nobody's time.
     bar.set_message("compiling");
     for runner in floats.iter().chain([&packed]).filter(|_| device.is_some()) {
-        network::classify(runner, &model, &how, &pictures[0].1)?;
+        network::classify(runner, &model, &preprocessing, &pictures[0].1)?;
     }
     for (name, picture) in &pictures {
         bar.set_message((*name).to_string());
         if let Some(floats) = &floats {
-            float_times.push(network::classify(floats, &model, &how, picture)?.1);
+            float_times.push(network::classify(floats, &model, &preprocessing, picture)?.1);
         }
-        let (top, time) = network::classify(&packed, &model, &how, picture)?;
+        let (top, time) = network::classify(&packed, &model, &preprocessing, picture)?;
         times.push(time);
         let mut cells = vec![(*name).to_string()];
         cells.extend(top.iter().take(3).map(|c| format!("{} {:.0}%", c.label, 100.0 * c.score)));
@@ -73,7 +70,7 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
         Some(device) => {
             device.save_cache()?;
             bar.set_message("checking against the CPU reference");
-            let input = dsconv_net::picture::input(&pictures[1].1, &how)?;
+            let input = dsconv_net::picture::input(&pictures[1].1, &preprocessing)?;
             let (expected, _) = runner(&model.graph, None)?.run(&[&input])?;
             let (got, _) = packed.run(&[&input])?;
             Some(relative_error(&got[0], &expected[0]).context("the network gave no scores")?)
@@ -106,8 +103,8 @@ pub(crate) fn run(choice: &DeviceChoice) -> anyhow::Result<ExitCode> {
     println!("{out}");
     if let Some(error) = error {
         ensure!(
-            error <= BOUND,
-            "the scores of chelsea are {error:.1e} off the CPU reference, relative to the largest; the bound is {BOUND:.0e}"
+            error <= ERROR_BOUND,
+            "the scores of chelsea are {error:.1e} off the CPU reference, relative to the largest; the bound is {ERROR_BOUND:.0e}"
         );
         println!(
             "Checked against the CPU reference (f64): scores within {error:.1e} of the largest."

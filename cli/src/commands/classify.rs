@@ -1,9 +1,10 @@
 //! `dsconv classify`: what is on a picture.
 
-use crate::device::DeviceChoice;
-use crate::display::{progress, table};
+use crate::device::{self, OnDevice};
+use crate::display::table;
 use crate::network::{self, Precision, Runner};
 use crate::picture;
+use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::Context;
 use dsconv_net::picture::Class;
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
+    device: OnDevice,
+    #[command(flatten)]
     precision: Precision,
     /// Print JSON.
     #[arg(long)]
@@ -30,11 +33,12 @@ struct Answer {
     top: Vec<Class>,
 }
 
-pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let model = network::read(&options.model)?;
-    let how = model.picture_input().with_context(|| options.model.display().to_string())?;
-    let device = network::open(choice)?;
-    let dims = how.dims();
+    let preprocessing =
+        model.picture_input().with_context(|| options.model.display().to_string())?;
+    let device = options.device.open_or_cpu()?;
+    let dims = preprocessing.dims();
     let runner = Runner::new(&model.graph, &[&dims], device.as_ref(), options.precision.options())?;
     let mut answers = Vec::new();
     let mut out = table(&["picture", "1", "2", "3", "4", "5", "ms"]);
@@ -42,7 +46,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     for path in &options.pictures {
         bar.set_message(path.display().to_string());
         let picture = picture::read(path)?;
-        let (top, time) = network::classify(&runner, &model, &how, &picture)
+        let (top, time) = network::classify(&runner, &model, &preprocessing, &picture)
             .with_context(|| path.display().to_string())?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let mut cells = vec![name];
@@ -59,7 +63,7 @@ pub(crate) fn run(choice: &DeviceChoice, options: &Options) -> anyhow::Result<Ex
     match options.json {
         true => println!("{}", serde_json::to_string(&answers)?),
         false => {
-            println!("on {}", network::describe(device.as_ref()));
+            println!("on {}", device::describe(device.as_ref()));
             println!("{out}");
         }
     }

@@ -1,0 +1,78 @@
+//! What `dsconv inspect --against` shows: a quantised network beside the floats that it came from, layer by layer.
+
+use crate::display::table;
+use crate::{network, picture};
+use anyhow::{Context, ensure};
+use dsconv_net::program::StepOp;
+use dsconv_net::{Graph, cpu};
+use std::path::{Path, PathBuf};
+
+/// From here on a layer's output says little about what it should be.
+const WRONG_DB: f64 = 3.0;
+
+/// The convolutions of two networks, compared by what they give.
+pub(super) struct Comparison(Vec<Row>);
+
+#[derive(serde::Serialize)]
+struct Row {
+    layer: String,
+    /// The signal to noise of the layer's output, with what is fused behind it.
+    snr_db: f64,
+}
+
+/// Runs both networks on the CPU reference, and compares what every convolution gives.
+pub(super) fn compare_outputs(
+    model_file: &Path,
+    floats_file: &Path,
+    pictures: &[PathBuf],
+) -> anyhow::Result<Comparison> {
+    let (model, floats) = (network::read(model_file)?, network::read(floats_file)?);
+    let preprocessing = model.picture_input().with_context(|| model_file.display().to_string())?;
+    let (dims, input) = picture::batch(pictures, &preprocessing)?;
+    let outputs = |graph: &Graph| -> anyhow::Result<Vec<(String, Vec<f32>)>> {
+        let program = graph.specialise(&[&dims])?;
+        let mut outputs = Vec::new();
+        cpu::run_with(&program, &[&input], |index, y| {
+            let step = &program.steps()[index];
+            if matches!(step.op, StepOp::Conv { .. }) {
+                outputs.push((step.name.clone(), y.to_vec()));
+            }
+        })?;
+        Ok(outputs)
+    };
+    let (got, wanted) = (outputs(&model.graph)?, outputs(&floats.graph)?);
+    let names = |layers: &[(String, Vec<f32>)]| {
+        layers.iter().map(|(name, y)| (name.clone(), y.len())).collect::<Vec<_>>()
+    };
+    ensure!(
+        names(&got) == names(&wanted),
+        "{} and {} are not one network: their convolutions differ",
+        model_file.display(),
+        floats_file.display()
+    );
+    let rows = got.into_iter().zip(wanted).map(|((layer, got), (_, wanted))| Row {
+        layer,
+        snr_db: dsconv::signal_to_noise_db(&wanted, &got),
+    });
+    Ok(Comparison(rows.collect()))
+}
+
+impl Comparison {
+    /// Prints a table, or JSON.
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            println!("{}", serde_json::to_string(&self.0)?);
+            return Ok(());
+        }
+        let mut out = table(&["layer", "output SNR dB"]);
+        for row in &self.0 {
+            out.add_row([row.layer.clone(), format!("{:.1}", row.snr_db)]);
+        }
+        println!("{out}");
+        match self.0.iter().find(|row| row.snr_db < WRONG_DB) {
+            Some(row) => println!("The first layer below {WRONG_DB} dB is {}.", row.layer),
+            None => println!("No layer falls below {WRONG_DB} dB."),
+        }
+        Ok(())
+    }
+}
