@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The article's network; see the README beside it.
-const YAML: &str = include_str!("../models/yolov9-c-dsconv.yaml");
+const YAML: &str = dsconv_net::yolov9::YOLOV9_C_DSCONV;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {

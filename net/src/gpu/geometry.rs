@@ -1,9 +1,9 @@
 //! From operations to kernels: the numbers of their `Params`.
 
 use super::kernels::{Dispatch, Kernel};
-use crate::op::{Binary, PadMode, PoolKind, Reduction, Unary};
-use crate::program::{ConvTranspose, Pool, StepOp, Taps};
-use crate::tensor::{MAX_RANK, broadcast_strides, strides};
+use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
+use crate::ir::tensor::{MAX_RANK, broadcast_strides, strides};
 use dsconv::{Activation, Error, Result};
 
 /// Invocations of a workgroup, in every kernel.

@@ -2,7 +2,7 @@ use super::arena::{Packing, Place, Request, pack};
 use super::kernels::Bound;
 use super::network::{Network, NetworkMemory};
 use super::schedule::{SCALE, Schedule, Slot, SlotId, Task, Work, has_residual};
-use crate::program::{Program, TensorId};
+use crate::ir::program::{Program, TensorId};
 use crate::{Error, Result};
 use dsconv::gpu::{Kernel, Plan, Tensors, check_buffer, checked, download};
 use std::ops::Range;

@@ -3,7 +3,7 @@
 use super::geometry;
 use super::kernels::Dispatch;
 use super::network::{Activations, NetworkOptions};
-use crate::program::{Program, Source, Step, StepOp, TensorId};
+use crate::ir::program::{Program, Source, Step, StepOp, TensorId};
 use crate::{Result, cpu};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, Int8Output, Kernel, LayerOptions, MemoryUse,

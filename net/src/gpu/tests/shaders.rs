@@ -2,8 +2,8 @@
 
 use super::super::geometry::dispatches;
 use super::super::kernels::{Dispatch, Kernel};
-use crate::op::{Binary, PoolKind, Reduction, Unary};
-use crate::program::{ConvTranspose, Pool, StepOp, Taps};
+use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
+use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 
 /// One dispatch of every kernel.
 fn every() -> Vec<Dispatch> {
