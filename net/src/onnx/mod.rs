@@ -1,6 +1,6 @@
 //! ONNX models, in and out.
 //!
-//! [`proto`] has the messages of ONNX's protobuf schema, [`import`] makes a graph of a model and [`export`] a model of
+//! `proto` has the messages of ONNX's protobuf schema, `import` makes a graph of a model and `export` a model of
 //! a graph.
 
 mod export;
