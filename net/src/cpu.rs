@@ -1,9 +1,9 @@
 //! Programs on the CPU: plain loops with sums in f64. The oracle that other executors are checked
 //! against, and the folding of constants.
 
-use crate::op::{Binary, PadMode, PoolKind, Reduction};
-use crate::program::{ConvTranspose, Pool, Program, Source, StepOp, Taps, TensorId};
-use crate::tensor::{broadcast_strides, strides};
+use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};
+use crate::ir::program::{ConvTranspose, Pool, Program, Source, StepOp, Taps, TensorId};
+use crate::ir::tensor::{broadcast_strides, strides};
 use crate::{Error, Result};
 use dsconv::{Residual, Shape, Weights, reference};
 use rayon::prelude::*;

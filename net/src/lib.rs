@@ -27,38 +27,29 @@
 //! # Ok(()) }
 //! ```
 
-mod arrange;
-mod calibrate;
 pub mod cpu;
-pub mod detect;
 mod error;
-mod fold;
-mod fuse;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-pub mod graph;
-mod known;
+mod ir;
 mod lower;
 pub mod model;
 pub mod onnx;
-pub mod op;
-pub mod picture;
-mod placement;
-pub mod program;
 mod quantize;
-mod resample;
-mod specialise;
-pub mod tensor;
-mod window;
+mod vision;
 pub mod yolov9;
 
-pub use calibrate::{Convolve, calibrate, on_cpu};
 pub use error::{Error, Result, Unsupported};
-pub use graph::Graph;
+pub use ir::graph::Graph;
+pub use ir::program::Program;
+pub use ir::{graph, op, program, tensor};
 pub use model::Model;
-pub use placement::Placement;
-pub use program::Program;
-pub use quantize::{LayerReport, QuantizeOptions, Target, allocate, quantize, report};
+pub use quantize::{
+    Convolve, LayerReport, QuantizeOptions, SampleRun, Target, allocate, calibrate, on_cpu,
+    quantize, report,
+};
+pub use vision::placement::Placement;
+pub use vision::{detect, picture};
 
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../README.md")]

@@ -115,3 +115,25 @@ fn damaged_files_end_in_errors() {
         }
     }
 }
+
+#[test]
+fn a_network_of_one_picture_needs_no_preprocessing_of_its_own() {
+    let model = Model::from(graph());
+    let message = model.picture_input().unwrap_err().to_string();
+    assert!(message.contains("a picture (N, 3, H, W)"), "{message}");
+    let preprocessing = Preprocessing {
+        size: [4, 8],
+        fit: Fit::Stretch,
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
+        channels: ChannelOrder::Bgr,
+        channels_last: true,
+    };
+    let model = Model { preprocessing: Some(preprocessing.clone()), ..model };
+    assert_eq!(model.picture_input().unwrap(), preprocessing);
+    assert_eq!(preprocessing.dims(), [1, 4, 8, 3]);
+    assert_eq!(Preprocessing::imagenet([4, 8]).dims(), [1, 3, 4, 8]);
+    let none = image::RgbImage::new(0, 4);
+    let message = dsconv_net::picture::input(&none, &preprocessing).unwrap_err().to_string();
+    assert!(message.contains("0x4"), "{message}");
+}

@@ -2,18 +2,17 @@
 
 mod common;
 
-use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part};
+use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part, YOLOV9_C_DSCONV};
 use dsconv_net::{Graph, QuantizeOptions, cpu, on_cpu};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const YAML: &str = include_str!("../../cli/models/yolov9-c-dsconv.yaml");
 const SMALL: &str = include_str!("data/yolov9-small.yaml");
 
 fn network(classes: usize) -> Network {
-    let description = Description::parse(YAML).unwrap().with_classes(classes).unwrap();
+    let description = Description::parse(YOLOV9_C_DSCONV).unwrap().with_classes(classes).unwrap();
     Network::new(&description).unwrap()
 }
 

@@ -1,3 +1,5 @@
+//! How long the steps of a plan take.
+
 use super::plan::NetworkPlan;
 use crate::Result;
 use dsconv::gpu::{Capabilities, Timestamps, checked, finished};

@@ -1,15 +1,11 @@
 //! ONNX models, in and out.
+//!
+//! `proto` has the messages of ONNX's protobuf schema, `import` makes a graph of a model and `export` a model of
+//! a graph.
 
-mod composed;
-mod convert;
-mod data;
 mod export;
 mod import;
-mod node;
 mod proto;
-mod quantized;
-mod spatial;
-mod write_op;
 
 pub use export::to_bytes;
 #[cfg(not(target_arch = "wasm32"))]

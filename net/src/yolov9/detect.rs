@@ -1,9 +1,9 @@
 //! The detection heads, and the decoding of their boxes.
 
 use super::trace::{Geometry, Map, Trace, Work};
-use crate::graph::{Kind, Op, Parts, ValueId};
-use crate::op::{Binary, Reduction, Unary};
-use crate::tensor::Tensor;
+use crate::ir::graph::{Kind, Op, Parts, ValueId};
+use crate::ir::op::{Binary, Reduction, Unary};
+use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
 use dsconv::Activation;
 

@@ -19,4 +19,7 @@ mod trace;
 mod weights;
 
 pub use description::Description;
+/// The description of YOLOv9's network c with two DSConv convolutions in its auxiliary branch (layers 26 and 27), in yaml.
+pub const YOLOV9_C_DSCONV: &str = include_str!("../../models/yolov9-c-dsconv.yaml");
+
 pub use network::{GraphOutputs, Layer, Network, Part, Summary};

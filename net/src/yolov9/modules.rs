@@ -1,8 +1,8 @@
 //! The modules, from their mathematics. Names of parts are those of the public state dicts.
 
 use super::trace::{Geometry, Map, Trace, Work};
-use crate::op::{Binary, PoolKind};
-use crate::tensor::Tensor;
+use crate::ir::op::{Binary, PoolKind};
+use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
 
 const AVERAGE: PoolKind = PoolKind::Average { count_padding: true };

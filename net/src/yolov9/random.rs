@@ -1,8 +1,8 @@
 //! Random weights for benchmarks and tests, of a scale that keeps activations near 1 through the network.
 
 use super::network::{GraphOutputs, Network};
-use crate::calibrate::{Convolve, Walk, shifted};
-use crate::graph::Graph;
+use crate::ir::graph::Graph;
+use crate::quantize::{Convolve, Walk, shifted};
 use crate::{Error, Result};
 use dsconv::{ConvDescriptor, FloatWeights, Shape};
 
@@ -45,7 +45,7 @@ impl Network {
             progress(done, count, &step.name);
             done += 1;
             let name = step.name.clone();
-            let (descriptor, input) = (crate::graph::descriptor(step.weights), step.input);
+            let (descriptor, input) = (crate::ir::graph::descriptor(step.weights), step.input);
             let values = || step.runs.iter().flat_map(|(_, y)| y.iter().map(|&y| f64::from(y)));
             let squares = values().map(|y| y * y).sum::<f64>() / values().count() as f64;
             // In larger pictures fewer windows reach into the padding.

@@ -1,12 +1,12 @@
 //! What the modules are made of: one walk through a network gives its graph, its convolutions with the names of
 //! their tensors, and how many modules and parameters PyTorch counts.
 
-use crate::graph::{
+use crate::ir::graph::{
     AutoPad, Channels, Coordinates, Graph, Input, Interpolation, Node, Op, Rounding, ValueId,
     WeightsId,
 };
-use crate::op::{Binary, PoolKind, Unary};
-use crate::tensor::Tensor;
+use crate::ir::op::{Binary, PoolKind, Unary};
+use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
 use dsconv::{Activation, ConvDescriptor};
 
@@ -244,7 +244,7 @@ impl Trace {
 
     /// Channels from `start` on.
     pub(super) fn part(&mut self, name: &str, x: Map, start: usize, length: usize) -> Map {
-        let part = crate::graph::Parts::Range { start, length, whole: x.channels };
+        let part = crate::ir::graph::Parts::Range { start, length, whole: x.channels };
         let value = self.push(name, Op::Part { axis: 1, part }, [x.value]);
         Map { value, channels: length, ..x }
     }

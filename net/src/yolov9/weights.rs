@@ -2,7 +2,7 @@
 
 use super::network::{GraphOutputs, Network};
 use super::trace::{Convolution, Merged};
-use crate::graph::Graph;
+use crate::ir::graph::Graph;
 use crate::{Error, Result};
 use dsconv::{FloatWeights, Weights};
 use half::{bf16, f16};

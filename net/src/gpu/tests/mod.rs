@@ -7,7 +7,7 @@ mod yolov9;
 
 use super::{Network, NetworkOptions, NetworkPlan};
 use crate::cpu;
-use crate::program::{Program, Source, Step, StepOp, TensorId, Value};
+use crate::ir::program::{Program, Source, Step, StepOp, TensorId, Value};
 use dsconv::gpu::{self, Gpu, Pipelines};
 use std::sync::{Arc, OnceLock};
 

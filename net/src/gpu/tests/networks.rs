@@ -5,8 +5,8 @@ use super::{
 };
 use crate::cpu;
 use crate::gpu::{Activations, Clock, Network, NetworkOptions};
-use crate::op::{Binary, PoolKind, Reduction, Unary};
-use crate::program::{Pool, Program, StepOp, TensorId};
+use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
+use crate::ir::program::{Pool, Program, StepOp, TensorId};
 use dsconv::gpu::{FloatFormat, Gpu};
 use dsconv::{
     Activation, ActivationScale, ConvDescriptor, FloatWeights, Int8Activations, Quantizer,
@@ -44,7 +44,7 @@ impl Builder {
         second: Option<TensorId>,
     ) -> TensorId {
         let input = cpu::shape(&self.dims(x)).unwrap();
-        let y = crate::graph::descriptor(weights).output_shape(input).unwrap();
+        let y = crate::ir::graph::descriptor(weights).output_shape(input).unwrap();
         let dims = [y.batch, y.channels, y.height, y.width].map(|dim| dim as usize);
         let residual = if second.is_some() { Residual::AfterActivation } else { Residual::None };
         let op = StepOp::Conv { weights: weights.clone(), activation, residual };
@@ -58,7 +58,7 @@ impl Builder {
     }
 
     fn binary(&mut self, function: Binary, a: TensorId, b: TensorId) -> TensorId {
-        let dims = crate::tensor::broadcast(&self.dims(a), &self.dims(b)).unwrap();
+        let dims = crate::ir::tensor::broadcast(&self.dims(a), &self.dims(b)).unwrap();
         self.step(StepOp::Binary(function), &[a, b], &dims)
     }
 }
@@ -155,7 +155,7 @@ fn classifier(rng: &mut Rng) -> impl Fn(usize) -> Program + use<> {
         let mean = StepOp::Reduce { reduction: Reduction::Mean, axes: vec![2, 3] };
         let y = builder.step(mean, &[y], &[batch, 16, 1, 1]);
         let y = builder.view(y, &[batch, 16]);
-        let head = builder.value(&[16, 10], crate::program::Source::Constant(head.clone()));
+        let head = builder.value(&[16, 10], crate::ir::program::Source::Constant(head.clone()));
         let y = builder.step(StepOp::MatMul, &[y, head], &[batch, 10]);
         let y = builder.step(StepOp::Softmax { axis: 1 }, &[y], &[batch, 10]);
         builder.output(&[y])

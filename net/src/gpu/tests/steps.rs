@@ -2,8 +2,8 @@
 
 use super::{Builder, gpu, random, run_on_cpu, run_on_gpu, worst};
 use crate::gpu::NetworkOptions;
-use crate::op::{Binary, PadMode, PoolKind, Reduction, Unary};
-use crate::program::{ConvTranspose, Pool, Program, StepOp, Taps};
+use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use crate::ir::program::{ConvTranspose, Pool, Program, StepOp, Taps};
 use crate::tensor;
 use dsconv::Activation;
 use fastrand::Rng;

@@ -1,14 +1,13 @@
 //! YOLOv9 on the GPU against the CPU reference.
 
 use super::{open, random_inputs, run_on_cpu, run_poisoned};
-use crate::calibrate::on_cpu;
+
 use crate::gpu::{Activations, Network, NetworkOptions};
-use crate::yolov9::{self, Description, GraphOutputs};
-use crate::{Graph, QuantizeOptions, quantize};
+use crate::yolov9::{self, Description, GraphOutputs, YOLOV9_C_DSCONV};
+use crate::{Graph, QuantizeOptions, on_cpu, quantize};
 use dsconv::gpu::{Gpu, Pipelines};
 use dsconv::signal_to_noise_db;
 
-const FULL: &str = include_str!("../../../../cli/models/yolov9-c-dsconv.yaml");
 const SMALL: &str = include_str!("../../../tests/data/yolov9-small.yaml");
 
 /// A whole network may take this many pipelines: each takes time to compile.
@@ -85,7 +84,7 @@ fn small_networks_agree_with_the_reference() {
 fn the_articles_network_agrees_with_the_reference() {
     let Some(gpu) = open() else { return };
     for outputs in [GraphOutputs::Training, GraphOutputs::Deployable] {
-        let (floats, mut rng) = random(FULL, outputs);
+        let (floats, mut rng) = random(YOLOV9_C_DSCONV, outputs);
         for graph in [floats.clone(), packed(&floats, 4, 32)] {
             for (error, _) in
                 errors(&gpu, &graph, [1, 3, 64, 64], NetworkOptions::default(), &mut rng)
