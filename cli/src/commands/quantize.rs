@@ -9,16 +9,10 @@ use crate::weight_options::WeightOptions;
 use crate::{network, picture};
 use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
-<<<<<<< HEAD:cli/src/commands/quantize.rs
-use dsconv::{Shape, Weights};
-use dsconv_net::{Model, QuantizeOptions, Target};
-use std::path::PathBuf;
-=======
 use dsconv::{Method, Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, SampleRun, Target};
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
->>>>>>> net:cli/src/quantize.rs
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
@@ -123,39 +117,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             if let Some(target) = target {
                 // A few pictures tell the widths' errors apart.
                 let few = &samples[..samples.len().min(2)];
-<<<<<<< HEAD:cli/src/commands/quantize.rs
                 let widths = with_progress("choosing bits", |report| {
-                    let graph = &model.graph;
-                    Ok(dsconv_net::allocate(
-                        graph,
-                        &how,
-                        target,
-                        few,
-                        &dims,
-                        &mut convolve,
-                        report,
-                    )?)
-=======
-                let widths = with_bar("choosing bits", |report| {
                     let (convolve, progress) = (&mut convolve, report);
                     let run = SampleRun { samples: few, dims: &dims, convolve, progress };
                     Ok(dsconv_net::allocate(&model.graph, &how, target, run)?)
->>>>>>> net:cli/src/quantize.rs
                 })?;
                 // What the user named goes first.
                 how.overrides.extend(widths);
             }
             let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
-<<<<<<< HEAD:cli/src/commands/quantize.rs
             let calibrated = with_progress("calibrating", |report| {
-                let (floats, samples) = (&model.graph, &samples);
-                Ok(dsconv_net::calibrate(floats, &plain, samples, &dims, &mut convolve, report)?)
-=======
-            let calibrated = with_bar("calibrating", |report| {
                 let (convolve, progress) = (&mut convolve, report);
                 let run = SampleRun { samples: &samples, dims: &dims, convolve, progress };
                 Ok(dsconv_net::calibrate(&model.graph, &plain, run)?)
->>>>>>> net:cli/src/quantize.rs
             })?;
             if let Some(device) = &device {
                 device.save_cache()?;

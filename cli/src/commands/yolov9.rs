@@ -12,12 +12,6 @@ use dsconv_net::{LayerReport, QuantizeOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-<<<<<<< HEAD:cli/src/commands/yolov9.rs
-=======
-/// The article's network; see the README beside it.
-const YAML: &str = dsconv_net::yolov9::YOLOV9_C_DSCONV;
-
->>>>>>> net:cli/src/yolov9.rs
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Print the modules of a network with their parameters, and the sums.
