@@ -9,10 +9,9 @@ use crate::weight_options::WeightOptions;
 use crate::{network, picture};
 use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
-use dsconv::{Method, Shape, Weights};
+use dsconv::{Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, SampleRun, Target};
-use indicatif::ProgressBar;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
