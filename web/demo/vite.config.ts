@@ -1,3 +1,4 @@
+// The build of the page: static files, and a service worker that knows them.
 import { createHash } from "node:crypto";
 import { defineConfig, type Plugin } from "vite";
 

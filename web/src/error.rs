@@ -1,3 +1,5 @@
+//! Errors on their way to JavaScript.
+
 use dsconv_net::Error;
 use wasm_bindgen::JsValue;
 
@@ -36,4 +38,9 @@ fn code_of_layer(error: &dsconv::Error) -> &'static str {
         Error::OutOfMemory(_) => "out-of-memory",
         _ => "gpu",
     }
+}
+
+/// An error about something that comes from JavaScript.
+pub(crate) fn invalid(field: &str, expected: impl ToString, got: impl ToString) -> Error {
+    Error::Invalid { field: field.into(), expected: expected.to_string(), got: got.to_string() }
 }

@@ -1,3 +1,5 @@
+//! Single layers: their weights out of typed arrays, and their runs.
+
 use crate::error::to_js;
 use crate::resident::Resident;
 use crate::shared::Shared;
@@ -12,8 +14,8 @@ use wasm_bindgen_futures::future_to_promise;
 
 #[wasm_bindgen]
 extern "C" {
-    /// The tensors of a layer: `weights`, or `q` and `alpha`; the rest where there is such a thing. The
-    /// TypeScript side has checked their types.
+    /// The tensors of a layer are `weights`, or `q` and `alpha`; the others may be missing. The TypeScript side has
+    /// checked their types.
     #[derive(Debug)]
     pub type LayerTensors;
     #[wasm_bindgen(method, getter)]
@@ -37,13 +39,13 @@ extern "C" {
 #[derive(Debug)]
 pub struct Layer {
     shared: Rc<Shared>,
-    /// Runs hold it too.
+    /// A run holds it too, so that it outlives its disposal.
     layer: RefCell<Option<Rc<Resident<GpuLayer>>>>,
 }
 
 #[wasm_bindgen]
 impl Layer {
-    /// The kernel's name; none once disposed of.
+    /// The kernel's name, or none once the layer is disposed of.
     #[wasm_bindgen(getter)]
     pub fn kernel(&self) -> Option<String> {
         self.get().ok().map(|layer| layer.kernel().name().to_string())
@@ -55,7 +57,7 @@ impl Layer {
         self.get().map_or(0.0, |layer| layer.memory_use().total() as f64)
     }
 
-    /// The output's shape for an input's.
+    /// The shape of the output for an input of that shape.
     #[wasm_bindgen(js_name = outputShape)]
     pub fn output_shape(&self, input: &[f64]) -> Result<Vec<u32>, JsValue> {
         let shape = shape(input)
@@ -109,7 +111,7 @@ impl Layer {
         })
     }
 
-    /// Reads, quantises and uploads.
+    /// Reads the specification, quantises if it says so, and uploads.
     pub(crate) async fn make(
         shared: Rc<Shared>,
         spec: &str,
@@ -127,6 +129,7 @@ impl Layer {
     }
 }
 
+/// The weights that a specification and its tensors describe, quantised here if they are floats in a format.
 fn weights(spec: &LayerSpec, tensors: &LayerTensors) -> Result<Weights> {
     let descriptor = spec.geometry.descriptor();
     let floats = |tensor: Option<Float32Array>| tensor.map(|tensor| tensor.to_vec());

@@ -1,14 +1,15 @@
-use crate::error::to_js;
+//! Networks: a model's life on the device, and its runs on tensors and pictures.
+
+use crate::answers::{Classification, Description, Memory, Port, Profile, Step, json, rows};
+use crate::error::{invalid, to_js};
+use crate::pixels::rgb;
 use crate::resident::Resident;
 use crate::shared::{Shared, begun};
 use crate::spec::extents;
 use dsconv::gpu::finished;
 use dsconv_net::gpu::{Activations, Clock, NetworkMemory, NetworkOptions, NetworkPlan};
-use dsconv_net::picture::{self, Class};
-use dsconv_net::{Error, LayerReport, Model, Program, Result};
-use image::RgbImage;
+use dsconv_net::{Error, Model, Program, Result, picture};
 use js_sys::{Array, Float32Array, Float64Array, Object, Promise, Reflect};
-use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
@@ -16,7 +17,7 @@ use web_time::Instant;
 
 #[wasm_bindgen]
 extern "C" {
-    /// A tensor: `data` and `shape`. The TypeScript side has checked their types.
+    /// A tensor has `data` and a `shape`. The TypeScript side has checked their types.
     #[derive(Debug)]
     pub type Tensor;
     #[wasm_bindgen(method, getter)]
@@ -30,7 +31,7 @@ extern "C" {
 #[derive(Debug)]
 pub struct Network {
     shared: Rc<Shared>,
-    /// Runs hold it too.
+    /// A run holds it too, so that it outlives its disposal.
     loaded: RefCell<Option<Rc<Loaded>>>,
 }
 
@@ -38,7 +39,7 @@ pub struct Network {
 struct Loaded {
     model: Model,
     network: RefCell<Resident<dsconv_net::gpu::Network>>,
-    /// Of the last inputs' shapes.
+    /// The plan for the shapes of the last inputs.
     prepared: RefCell<Option<Rc<Prepared>>>,
 }
 
@@ -50,73 +51,16 @@ struct Prepared {
     program: Program,
 }
 
-#[derive(Serialize)]
-struct Description<'a> {
-    inputs: Vec<End<'a>>,
-    outputs: Vec<End<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<&'a [String]>,
-    layers: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct End<'a> {
-    name: &'a str,
-    shape: &'a [Option<usize>],
-}
-
-/// A convolution.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Row<'a> {
-    name: &'a str,
-    shape: [u32; 4],
-    groups: u32,
-    bits: Option<u8>,
-    float_bytes: u64,
-    bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    weight_snr: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct Memory {
-    weights: u64,
-    constants: u64,
-    tensors: u64,
-    parameters: u64,
-    total: u64,
-}
-
-#[derive(Serialize)]
-struct Classification {
-    classes: Vec<Class>,
-    milliseconds: f64,
-}
-
-#[derive(Serialize)]
-struct Profile<'a> {
-    steps: Vec<Step<'a>>,
-    clock: &'static str,
-}
-
-#[derive(Serialize)]
-struct Step<'a> {
-    name: &'a str,
-    kernel: &'static str,
-    milliseconds: f64,
-}
-
 #[wasm_bindgen]
 impl Network {
     /// Inputs, outputs, labels and layers, in JSON.
     pub fn describe(&self) -> Result<String, JsValue> {
         let loaded = self.get().map_err(to_js)?;
         let Model { graph, labels, .. } = &loaded.model;
-        let inputs = graph.inputs().iter().map(|i| End { name: &i.name, shape: &i.dims });
+        let inputs = graph.inputs().iter().map(|i| Port { name: &i.name, shape: &i.dims });
         let outputs = graph.outputs().iter();
         let outputs =
-            outputs.map(|o| End { name: &o.name, shape: o.dims.as_deref().unwrap_or(&[]) });
+            outputs.map(|o| Port { name: &o.name, shape: o.dims.as_deref().unwrap_or(&[]) });
         let layers = dsconv_net::report(graph, graph);
         Ok(json(&Description {
             inputs: inputs.collect(),
@@ -254,7 +198,7 @@ impl Network {
 }
 
 impl Loaded {
-    /// What runs will ask for, where the model tells: one picture, or inputs of known sizes, one at a time.
+    /// The dims that runs will ask for, where the model tells: one picture, or one input of each known size.
     fn usual_dims(&self) -> Option<Vec<Vec<usize>>> {
         if let Some(how) = &self.model.preprocessing {
             return Some(vec![how.dims()]);
@@ -280,7 +224,7 @@ impl Loaded {
         Ok((prepared, picture::input(&picture, &how)?))
     }
 
-    /// The plan for inputs of those shapes. One of other shapes is freed as soon as no run needs it.
+    /// Gives the plan for inputs of those shapes. A plan for other shapes is freed as soon as no run needs it.
     fn prepare(&self, dims: Vec<Vec<usize>>) -> Result<Rc<Prepared>> {
         if let Some(prepared) = self.prepared.borrow().as_ref().filter(|it| it.dims == dims) {
             return Ok(prepared.clone());
@@ -297,9 +241,10 @@ impl Loaded {
     }
 }
 
-/// Their dims and elements.
+/// The dims and the elements of several tensors.
 type Tensors = (Vec<Vec<usize>>, Vec<Vec<f32>>);
 
+/// Copies the inputs out of JavaScript, if they are as many as the model takes and have their elements.
 fn checked_tensors(model: &Model, inputs: &[Tensor]) -> Result<Tensors> {
     let wanted = model.graph.inputs();
     if inputs.len() != wanted.len() {
@@ -322,7 +267,7 @@ fn checked_tensors(model: &Model, inputs: &[Tensor]) -> Result<Tensors> {
     Ok((dims, values))
 }
 
-/// `{ data, shape }`.
+/// The JavaScript object `{ data, shape }`.
 fn tensor(values: &[f32], dims: &[usize]) -> JsValue {
     let object = Object::new();
     let shape: Array = dims.iter().map(|&dim| JsValue::from(dim as f64)).collect();
@@ -330,44 +275,4 @@ fn tensor(values: &[f32], dims: &[usize]) -> JsValue {
     let _ = Reflect::set(&object, &"data".into(), &Float32Array::from(values));
     let _ = Reflect::set(&object, &"shape".into(), &shape);
     object.into()
-}
-
-/// A picture without its alpha.
-pub(crate) fn rgb(rgba: &[u8], width: u32, height: u32) -> Result<RgbImage> {
-    let (pixels, rest) = rgba.as_chunks::<4>();
-    let expected = u64::from(width) * u64::from(height);
-    if pixels.len() as u64 != expected || !rest.is_empty() {
-        return Err(invalid("picture", format!("{width}x{height} pixels of 4 bytes"), rgba.len()));
-    }
-    let bytes = pixels.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect();
-    let wrong = || invalid("picture", "a size that fits", format!("{width}x{height}"));
-    RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)
-}
-
-pub(crate) fn rows(layers: &[LayerReport]) -> Vec<Row<'_>> {
-    layers.iter().map(Row::from).collect()
-}
-
-impl<'a> From<&'a LayerReport> for Row<'a> {
-    fn from(layer: &'a LayerReport) -> Self {
-        let LayerReport { name, descriptor: d, bits, float_bytes, bytes, weight_snr } = layer;
-        Self {
-            name,
-            shape: [d.out_channels, d.channels_per_group(), d.kernel[0], d.kernel[1]],
-            groups: d.groups,
-            bits: *bits,
-            float_bytes: *float_bytes,
-            bytes: *bytes,
-            weight_snr: *weight_snr,
-        }
-    }
-}
-
-/// What is made here holds no map with odd keys, and no error of its own.
-pub(crate) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-pub(crate) fn invalid(field: &str, expected: impl ToString, got: impl ToString) -> Error {
-    Error::Invalid { field: field.into(), expected: expected.to_string(), got: got.to_string() }
 }

@@ -1,5 +1,8 @@
+//! Quantises and calibrates networks, for a worker.
+
+use crate::answers::{json, rows};
 use crate::error::to_js;
-use crate::network::{json, rgb, rows};
+use crate::pixels::rgb;
 use crate::spec::{QuantizeSpec, parse};
 use dsconv_net::picture;
 use dsconv_net::{Model, Result, SampleRun};
@@ -8,7 +11,7 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
 extern "C" {
-    /// A picture: `data` in RGBA, `width`, `height`. The TypeScript side has checked their types.
+    /// A picture has `data` in RGBA, a `width` and a `height`. The TypeScript side has checked their types.
     #[derive(Debug)]
     pub type Pixels;
     #[wasm_bindgen(method, getter)]
@@ -19,7 +22,7 @@ extern "C" {
     fn height(this: &Pixels) -> u32;
 }
 
-/// A quantised network.
+/// The file of a quantised network, and what became of its layers.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Quantized {
@@ -42,8 +45,8 @@ impl Quantized {
     }
 }
 
-/// Quantises a network; `spec` is a `spec::QuantizeSpec` in JSON. Blocks: for workers. `progress` is called with the
-/// number of layers done, of how many, and the layer's name.
+/// Quantises a network; `spec` is a `spec::QuantizeSpec` in JSON. It blocks, so call it in a worker. `progress` is called
+/// with the number of layers that are done, the number of all layers, and the layer's name.
 #[wasm_bindgen]
 pub fn quantize(
     bytes: &[u8],

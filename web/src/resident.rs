@@ -1,9 +1,11 @@
+//! Device memory that is freed with its last owner.
+
 use dsconv::gpu::Layer;
 use dsconv_net::gpu::{Network, NetworkPlan};
 
-/// What holds device memory.
+/// An owner of device memory.
 pub(crate) trait Destroy {
-    /// Frees it at once.
+    /// Frees the memory at once.
     fn destroy(self);
 }
 
@@ -25,7 +27,7 @@ impl Destroy for NetworkPlan {
     }
 }
 
-/// Something whose device memory is freed with its last owner, and not some day by the browser.
+/// Frees the device memory of its value with the last owner. The browser would do so too, but some day.
 #[derive(Debug)]
 pub(crate) struct Resident<T: Destroy>(Option<T>);
 

@@ -1,4 +1,4 @@
-//! What comes as JSON.
+//! The specifications of layers and of quantisation, which come from TypeScript as JSON.
 
 use dsconv::gpu::{ActivationFormat, FloatFormat, Kernel, LayerOptions};
 use dsconv::{
@@ -58,7 +58,7 @@ enum ChannelsName {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LayerSpec {
     pub(crate) geometry: Geometry,
-    /// How the weights are blocked; none for floats that stay floats.
+    /// How the weights are blocked, or none for floats that stay floats.
     pub(crate) format: Option<Format>,
     #[serde(default)]
     pub(crate) options: Options,
@@ -205,7 +205,7 @@ enum LayoutName {
     Nhwc,
 }
 
-/// From JSON; an error names the field, or `whole` for none of them.
+/// Reads JSON. An error names the field, or `whole` where it is about no single one.
 pub(crate) fn parse<T: DeserializeOwned>(json: &str, whole: &str) -> Result<T> {
     let mut json = serde_json::Deserializer::from_str(json);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {

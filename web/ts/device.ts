@@ -1,3 +1,4 @@
+// The device: opening it, and what it tells of itself.
 import { Device as ModuleDevice } from "./module/dsconv_web.js";
 import { DsconvError, noWebGpu } from "./errors.js";
 import { type ModuleSource, called, load } from "./module.js";

@@ -1,3 +1,4 @@
+// Errors: a class and a code for each kind, and what to do where there is no WebGPU.
 /** What went wrong, for programs. */
 export type ErrorCode =
   /** No WebGPU, or no adapter: the message says what to enable. */

@@ -1,3 +1,4 @@
+// Single layers, from integers and their scales or from floats.
 import type { Layer as ModuleLayer } from "./module/dsconv_web.js";
 import type { Device } from "./device.js";
 import { invalid } from "./errors.js";

@@ -1,3 +1,4 @@
+// The WebAssembly module: loading it once, and calling it.
 import initModule, { type InitInput } from "./module/dsconv_web.js";
 import { InternalError, LoadError, fromModule } from "./errors.js";
 

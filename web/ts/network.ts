@@ -1,3 +1,4 @@
+// Networks: loading, running, classifying pictures, and timing the steps.
 import type { Network as ModuleNetwork } from "./module/dsconv_web.js";
 import type { Device } from "./device.js";
 import { invalid } from "./errors.js";

@@ -1,3 +1,4 @@
+// Pictures in every form that a browser has them, as pixels.
 import { invalid } from "./errors.js";
 
 /** Pixels: red, green, blue and alpha of each, row by row from the top. Alpha is ignored. */

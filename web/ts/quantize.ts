@@ -1,3 +1,4 @@
+// Quantising a network in a worker.
 import { type ErrorCode, InternalError, withCode } from "./errors.js";
 import type { LayerReport } from "./network.js";
 import { type Picture, type Pixels, pixels } from "./picture.js";

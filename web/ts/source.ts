@@ -1,3 +1,4 @@
+// Reading a model from wherever it is, with progress.
 import { DsconvError, LimitError, LoadError, invalid } from "./errors.js";
 
 /** A model file's bytes, or where they are. */

@@ -1,3 +1,4 @@
+// Tensors, and the checks of what callers give.
 import { invalid } from "./errors.js";
 
 /** Floats, row-major. */

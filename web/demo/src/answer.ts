@@ -1,3 +1,4 @@
+// The picture, its likeliest classes, and what the page is doing.
 import type { Classification } from "dsconv";
 import { byId, make } from "./dom.js";
 import type { Picture } from "./session.js";

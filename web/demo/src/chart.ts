@@ -1,3 +1,4 @@
+// The chart of the layers' times.
 import type { Network, Profile, Step } from "dsconv";
 import { byId, make } from "./dom.js";
 import { milliseconds } from "./words.js";

@@ -1,3 +1,4 @@
+// Short ways to the page's elements.
 /** The element of that id, which index.html has. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const element = document.getElementById(id);

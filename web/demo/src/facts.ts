@@ -1,3 +1,4 @@
+// The device, the memory of the weights, and the time of a run.
 import type { Device, Network } from "dsconv";
 import { byId, make } from "./dom.js";
 import { bytes, milliseconds, times } from "./words.js";

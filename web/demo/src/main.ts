@@ -1,3 +1,4 @@
+// The page: wires its controls to the session.
 import "@fontsource-variable/instrument-sans/wght.css";
 import { NoWebGpuError, type Device } from "dsconv";
 import { clearAnswer, settle, showAnswer, showPicture, showWorking } from "./answer.js";

@@ -1,3 +1,4 @@
+// Keeping the page and the models for use without a connection.
 /** Models that were used, by address: their names carry a hash of their contents. */
 const MODELS = "dsconv-models";
 

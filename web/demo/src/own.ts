@@ -1,3 +1,4 @@
+// Quantising a network of the visitor's own.
 import { quantize, type Quantized, type QuantizeOptions } from "dsconv";
 import { byId, make, notify, staircase } from "./dom.js";
 import { bytes, inWords, times } from "./words.js";

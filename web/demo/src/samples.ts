@@ -1,3 +1,4 @@
+// The sample pictures and the models that come with the page.
 import astronaut from "../../../cli/pictures/astronaut.jpg";
 import chelsea from "../../../cli/pictures/chelsea.jpg";
 import coffee from "../../../cli/pictures/coffee.jpg";

@@ -1,3 +1,4 @@
+// What is open: a device and a network on it. One thing runs at a time.
 import { type Classification, Device, DeviceLostError, Network, type Profile } from "dsconv";
 
 /** A network to run: where it comes from is asked when it is loaded. */

@@ -1,3 +1,4 @@
+// Numbers and errors in words.
 import { DsconvError } from "dsconv";
 
 /** Bytes in the unit that suits them, as the command `dsconv` writes them. */
