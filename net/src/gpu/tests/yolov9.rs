@@ -17,7 +17,7 @@ fn random(yaml: &str, outputs: GraphOutputs) -> (Graph, fastrand::Rng) {
     let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("DSCONV_SEED={seed}");
-    let network = yolov9::Network::new(&Description::parse(yaml).unwrap()).unwrap();
+    let network = yolov9::Architecture::new(&Description::parse(yaml).unwrap()).unwrap();
     let graph = network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap();
     (graph, fastrand::Rng::with_seed(seed))
 }
