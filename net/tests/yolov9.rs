@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::seed;
 use dsconv_net::yolov9::{Architecture, Description, GraphOutputs, Part, YOLOV9_C_DSCONV};
 use dsconv_net::{Graph, QuantizeOptions, cpu, on_cpu};
 use safetensors::SafeTensors;
@@ -22,13 +23,6 @@ fn small() -> Architecture {
 
 fn random(network: &Architecture, outputs: GraphOutputs, seed: u64) -> Graph {
     network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap()
-}
-
-fn seed() -> u64 {
-    let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    println!("DSCONV_SEED={seed}");
-    seed
 }
 
 #[test]
