@@ -4,7 +4,7 @@ use crate::progress::with_progress;
 use anyhow::Context;
 use dsconv::Method;
 use dsconv_net::detect::{Detector, Head};
-use dsconv_net::yolov9::{Description, GraphOutputs, Network, YOLOV9_C_DSCONV};
+use dsconv_net::yolov9::{Architecture, Description, GraphOutputs, YOLOV9_C_DSCONV};
 use dsconv_net::{Graph, Model, QuantizeOptions};
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) fn describe(
     yaml: Option<&Path>,
     classes: Option<usize>,
-) -> anyhow::Result<(Network, String)> {
+) -> anyhow::Result<(Architecture, String)> {
     let (text, place, name) = match yaml {
         None => {
             (YOLOV9_C_DSCONV.to_owned(), "yolov9-c-dsconv.yaml".into(), "yolov9-c-DSConv".into())
@@ -29,7 +29,7 @@ pub(crate) fn describe(
         if let Some(classes) = classes {
             description = description.with_classes(classes)?;
         }
-        Network::new(&description)
+        Architecture::new(&description)
     };
     Ok((network().with_context(|| place)?, name))
 }

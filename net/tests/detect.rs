@@ -1,5 +1,7 @@
 //! Detections: hand-made outputs, degenerate ones, and random ones against an oracle.
 
+mod common;
+
 use dsconv_net::detect::{Detection, Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 use dsconv_net::{Error, Placement};
@@ -262,9 +264,7 @@ fn oracle(detector: &Detector, anchors: &[Anchor]) -> Vec<Detection> {
 
 #[test]
 fn random_outputs_give_what_the_oracle_gives() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     let (mut candidates, mut suppressed) = (0, 0);
     for _ in 0..500 {
         let classes = rng.usize(1..4);
@@ -294,9 +294,7 @@ fn random_outputs_give_what_the_oracle_gives() {
 
 #[test]
 fn random_yolox_outputs_are_decoded_as_in_f64() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     let size = [96u32, 160];
     let cells: Vec<[f64; 3]> = [8, 16, 32]
         .into_iter()
@@ -374,9 +372,7 @@ fn boxes_go_back_to_where_the_picture_was() {
 
 #[test]
 fn placements_lie_inside() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     for _ in 0..20_000 {
         let mut side = || {
             let bits = rng.u32(1..15);

@@ -4,6 +4,9 @@ use crate::{Error, Result};
 use serde::Deserialize;
 use std::fmt;
 
+/// The description of YOLOv9's network c with two DSConv convolutions in its auxiliary branch (layers 26 and 27), in yaml.
+pub const YOLOV9_C_DSCONV: &str = include_str!("../../models/yolov9-c-dsconv.yaml");
+
 /// The longest description, in bytes: the largest public one has 4 KiB.
 const MAX_BYTES: usize = 1 << 20;
 /// The most layers.
@@ -32,7 +35,7 @@ pub struct Description {
 /// A row: from, number, module, arguments.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Row(
-    pub(super) From,
+    pub(super) Sources,
     pub(super) usize,
     pub(super) String,
     pub(super) Vec<Argument>,
@@ -41,7 +44,7 @@ pub(super) struct Row(
 /// The layers that a module reads: indices, negative ones from its own.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub(super) enum From {
+pub(super) enum Sources {
     One(i64),
     Several(Vec<i64>),
 }
@@ -152,7 +155,7 @@ impl Description {
     }
 }
 
-impl fmt::Display for From {
+impl fmt::Display for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(index) => write!(f, "{index}"),

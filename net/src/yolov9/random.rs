@@ -1,6 +1,6 @@
 //! Random weights for benchmarks and tests, of a scale that keeps activations near 1 through the network.
 
-use super::network::{GraphOutputs, Network};
+use super::architecture::{Architecture, GraphOutputs};
 use crate::ir::graph::Graph;
 use crate::quantize::{Convolve, Walk, shifted};
 use crate::{Error, Result};
@@ -10,7 +10,7 @@ use dsconv::{ConvDescriptor, FloatWeights, Shape};
 /// less in one layer would multiply through all others.
 const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
 
-impl Network {
+impl Architecture {
     /// The graph with those outputs with random weights: normally distributed, then scaled, with biases added, so that each
     /// convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a trained
     /// network; without it activations vanish or overflow. The same seed gives the same weights.

@@ -1,7 +1,7 @@
 //! Weights from a state dict of PyTorch's, in a safetensors file.
 
-use super::network::{GraphOutputs, Network};
-use super::trace::{Convolution, Merged};
+use super::architecture::{Architecture, GraphOutputs};
+use super::trace::{MergedConvolution, TorchConvolution};
 use crate::ir::graph::Graph;
 use crate::{Error, Result};
 use dsconv::{FloatWeights, Weights};
@@ -15,14 +15,14 @@ const EPSILON: f64 = 1e-3;
 /// Names of a kind that an error lists.
 const LISTED: usize = 10;
 
-impl Network {
+impl Architecture {
     /// Names and shapes of the tensors that training keeps, as PyTorch's state dict has them, without the batch norms'
     /// counters.
     pub fn state_dict(&self) -> Vec<(String, Vec<usize>)> {
         let parts = self.trace.convolutions.iter().flat_map(|conv| &conv.parts);
         let ramps =
             self.trace.ramps.iter().map(|(name, bins)| (name.clone(), vec![1, *bins, 1, 1]));
-        parts.flat_map(Convolution::tensors).chain(ramps).collect()
+        parts.flat_map(TorchConvolution::tensors).chain(ramps).collect()
     }
 
     /// The graph with those outputs with the weights of a state dict, in safetensors: tensors `model.N.…` as the public
@@ -48,11 +48,11 @@ struct State<'a> {
 
 impl State<'_> {
     /// Whether the file has what those outputs need, and nothing unknown.
-    fn check(&self, network: &Network, which: GraphOutputs) -> Result<()> {
+    fn check(&self, network: &Architecture, which: GraphOutputs) -> Result<()> {
         let known: HashMap<_, _> = network.state_dict().into_iter().collect();
-        let parts = |conv: &Merged| conv.parts.clone();
+        let parts = |conv: &MergedConvolution| conv.parts.clone();
         let needed: Vec<_> = network.needed_convolutions(which).flat_map(parts).collect();
-        let names = needed.iter().flat_map(Convolution::tensors).map(|(name, _)| name);
+        let names = needed.iter().flat_map(TorchConvolution::tensors).map(|(name, _)| name);
         let counter = |name: &str| {
             let norm = name.strip_suffix(".num_batches_tracked");
             norm.is_some_and(|norm| known.contains_key(&format!("{norm}.running_var")))
@@ -109,7 +109,7 @@ impl State<'_> {
     }
 
     /// The sum of a convolution's parts, with their batch norms folded in.
-    fn merged(&self, merged: &Merged) -> Result<Weights> {
+    fn merged(&self, merged: &MergedConvolution) -> Result<Weights> {
         let descriptor = merged.descriptor();
         let outputs = descriptor.out_channels as usize;
         let (mut kernel, mut bias) = (vec![0.0; descriptor.weight_count()], vec![0.0; outputs]);
@@ -131,7 +131,7 @@ impl State<'_> {
     }
 
     /// Kernel and bias of a convolution with its batch norm, in f64.
-    fn folded(&self, conv: &Convolution) -> Result<(Vec<f64>, Vec<f64>)> {
+    fn folded(&self, conv: &TorchConvolution) -> Result<(Vec<f64>, Vec<f64>)> {
         let tensors = conv.tensors();
         let tensors: Vec<Vec<f64>> = tensors
             .iter()

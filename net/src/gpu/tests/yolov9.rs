@@ -1,5 +1,6 @@
 //! YOLOv9 on the GPU against the CPU reference.
 
+use super::seed::seed;
 use super::{open, random_inputs, run_on_cpu, run_poisoned};
 
 use crate::gpu::{Activations, Network, NetworkOptions};
@@ -14,10 +15,8 @@ const SMALL: &str = include_str!("../../../tests/data/yolov9-small.yaml");
 const MOST_PIPELINES: usize = 40;
 
 fn random(yaml: &str, outputs: GraphOutputs) -> (Graph, fastrand::Rng) {
-    let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    println!("DSCONV_SEED={seed}");
-    let network = yolov9::Network::new(&Description::parse(yaml).unwrap()).unwrap();
+    let seed = seed();
+    let network = yolov9::Architecture::new(&Description::parse(yaml).unwrap()).unwrap();
     let graph = network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap();
     (graph, fastrand::Rng::with_seed(seed))
 }

@@ -5,16 +5,19 @@ use crate::ir::graph::{
     AutoPad, Channels, Comparison, Coordinates, Graph, Interpolation, Kind, Node, Op, Parts,
     Rounding, Scalar, ValueId, descriptor,
 };
-use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use crate::ir::op::{PadMode, PoolKind, Reduction, Unary};
 use crate::ir::tensor::{Data, Tensor};
+use crate::onnx::plain;
 use crate::onnx::proto::{AttributeProto, data_type};
 use crate::{Error, Result};
 use dsconv::{Activation, Weights};
 
+/// Writes the nodes that a node of the graph becomes.
 pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
     let names: Vec<String> = node.inputs.iter().map(|&id| exporter.name(id)).collect();
     let y = exporter.name(node.output);
-    let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+    let axes_input: Option<String>;
+    let mut inputs: Vec<&str> = names.iter().map(String::as_str).collect();
     let missing = || Error::invalid("inputs", "at least one", 0);
     let &x = inputs.first().ok_or_else(missing)?;
     let preferred_name = node.name.as_str();
@@ -45,19 +48,6 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             ("ConvTranspose", attributes)
         }
         Op::Unary(unary) => return function(exporter, *unary, preferred_name, x, &y),
-        Op::Binary(binary) => {
-            let name = match binary {
-                Binary::Add => "Add",
-                Binary::Sub => "Sub",
-                Binary::Mul => "Mul",
-                Binary::Div => "Div",
-                Binary::Pow => "Pow",
-                Binary::Min => "Min",
-                Binary::Max => "Max",
-                Binary::PRelu => "PRelu",
-            };
-            (name, vec![])
-        }
         Op::ChannelAffine => {
             let scale = node.inputs.get(1).and_then(|&id| exporter.graph.constant(id));
             let channels = scale
@@ -90,8 +80,6 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
                 }
             }
         }
-        Op::GlobalAverage => ("GlobalAveragePool", vec![]),
-        Op::GlobalMax => ("GlobalMaxPool", vec![]),
         Op::Reduce { reduction, axes, keep } => {
             let name = match reduction {
                 Reduction::Mean => "ReduceMean",
@@ -99,7 +87,9 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
                 Reduction::Max => "ReduceMax",
                 Reduction::Min => "ReduceMin",
             };
-            return with_axes(exporter, name, x, axes, &y, vec![int("keepdims", *keep)]);
+            axes_input = axes_constant(exporter, axes, &y);
+            inputs = [x].into_iter().chain(axes_input.as_deref()).collect();
+            (name, vec![int("keepdims", *keep)])
         }
         Op::Softmax { axis, flatten: false } => ("Softmax", vec![int("axis", *axis)]),
         Op::Softmax { axis, flatten: true } => {
@@ -111,7 +101,6 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             return Ok(());
         }
         Op::Concat { axis } => ("Concat", vec![int("axis", *axis)]),
-        Op::Slice => ("Slice", vec![]),
         Op::Part { axis, part: Parts::Equal { index, count } } => {
             let outputs = (0..*count).map(|part| {
                 if part == *index {
@@ -142,8 +131,16 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
         }
         Op::Reshape { allow_zero } => ("Reshape", vec![int("allowzero", *allow_zero)]),
         Op::Flatten { axis } => ("Flatten", vec![int("axis", *axis)]),
-        Op::Squeeze { axes } => return with_axes(exporter, "Squeeze", x, axes, &y, vec![]),
-        Op::Unsqueeze { axes } => return with_axes(exporter, "Unsqueeze", x, axes, &y, vec![]),
+        Op::Squeeze { axes } => {
+            axes_input = axes_constant(exporter, axes, &y);
+            inputs = [x].into_iter().chain(axes_input.as_deref()).collect();
+            ("Squeeze", vec![])
+        }
+        Op::Unsqueeze { axes } => {
+            axes_input = axes_constant(exporter, axes, &y);
+            inputs = [x].into_iter().chain(axes_input.as_deref()).collect();
+            ("Unsqueeze", vec![])
+        }
         Op::Transpose { permutation } if permutation.is_empty() => ("Transpose", vec![]),
         Op::Transpose { permutation } => ("Transpose", vec![ints("perm", permutation)]),
         Op::Pad { mode } => {
@@ -162,9 +159,6 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             exporter.node("Pad", &inputs, &y, vec![string("mode", mode)]);
             return Ok(());
         }
-        Op::MatMul => ("MatMul", vec![]),
-        Op::Expand => ("Expand", vec![]),
-        Op::Tile => ("Tile", vec![]),
         Op::Shape { start, end } => {
             let end = end.map(|end| int("end", end));
             ("Shape", std::iter::once(int("start", *start)).chain(end).collect())
@@ -174,7 +168,6 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             ("DepthToSpace", vec![int("blocksize", *block), string("mode", mode)])
         }
         Op::SpaceToDepth { block } => ("SpaceToDepth", vec![int("blocksize", *block)]),
-        Op::Size => ("Size", vec![]),
         Op::Cast { to } => ("Cast", vec![cast(*to)]),
         Op::ConstantOfShape { value } => {
             let value = match *value {
@@ -183,38 +176,38 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             };
             ("ConstantOfShape", vec![tensor("value", constant("value", &value))])
         }
-        Op::Range => ("Range", vec![]),
-        Op::Compare(comparison) => {
-            let name = match comparison {
-                Comparison::Equal => "Equal",
-                Comparison::Less => "Less",
-                Comparison::Greater => "Greater",
-                Comparison::LessOrEqual => "LessOrEqual",
-                Comparison::GreaterOrEqual => "GreaterOrEqual",
-                Comparison::And => "And",
-                Comparison::Or => "Or",
-            };
-            if !matches!(comparison, Comparison::And | Comparison::Or) {
-                exporter.node(name, &inputs, &y, vec![]);
-                return Ok(());
-            }
+        Op::Compare(Comparison::And | Comparison::Or) => {
             let [a, b] = inputs[..] else { return Err(missing()) };
-            let [a, b] =
-                [a, b].map(|x| exporter.step("Cast", &[x], preferred_name, vec![cast(Kind::Bool)]));
-            exporter.node(name, &[&a, &b], &y, vec![]);
+            let to_bool = |x| exporter.step("Cast", &[x], preferred_name, vec![cast(Kind::Bool)]);
+            let [a, b] = [a, b].map(to_bool);
+            exporter.node(plain_name(&node.op)?, &[&a, &b], &y, vec![]);
             return Ok(());
         }
+        Op::Binary(_)
+        | Op::GlobalAverage
+        | Op::GlobalMax
+        | Op::Slice
+        | Op::MatMul
+        | Op::Expand
+        | Op::Tile
+        | Op::Size
+        | Op::Range
+        | Op::Compare(_) => (plain_name(&node.op)?, vec![]),
         // A bool known beforehand is an integer of the graph.
         Op::Not | Op::Where => {
             let condition = exporter.step("Cast", &[x], preferred_name, vec![cast(Kind::Bool)]);
-            let name = if node.op == Op::Not { "Not" } else { "Where" };
             let inputs = [&[condition.as_str()], &inputs[1..]].concat();
-            exporter.node(name, &inputs, &y, vec![]);
+            exporter.node(plain_name(&node.op)?, &inputs, &y, vec![]);
             return Ok(());
         }
     };
     exporter.node(name, &inputs, &y, attributes);
     Ok(())
+}
+
+/// ONNX's name of an operator that is the same there.
+fn plain_name(op: &Op) -> Result<&'static str> {
+    plain::name(op).ok_or_else(|| Error::invalid("operator", "one that ONNX has", op.name()))
 }
 
 fn cast(to: Kind) -> AttributeProto {
@@ -236,21 +229,9 @@ fn auto_pad_name(auto_pad: AutoPad) -> &'static str {
     }
 }
 
-fn with_axes(
-    exporter: &mut Exporter<'_>,
-    op: &str,
-    x: &str,
-    axes: &[i64],
-    y: &str,
-    attributes: Vec<AttributeProto>,
-) -> Result<()> {
-    if axes.is_empty() {
-        exporter.node(op, &[x], y, attributes);
-    } else {
-        let axes = exporter.list(&format!("{y}.axes"), axes);
-        exporter.node(op, &[x, &axes], y, attributes);
-    }
-    Ok(())
+/// The input that holds an operator's axes; none where it works on all of them.
+fn axes_constant(exporter: &mut Exporter<'_>, axes: &[i64], y: &str) -> Option<String> {
+    (!axes.is_empty()).then(|| exporter.list(&format!("{y}.axes"), axes))
 }
 
 fn convolution(exporter: &mut Exporter<'_>, node: &Node, x: &str, y: &str) -> Result<()> {
@@ -336,10 +317,7 @@ fn function(
     let (name, attributes) = match unary {
         Unary::Activation(activation) => match activation {
             Activation::Identity => ("Identity", vec![]),
-            Activation::Relu => ("Relu", vec![]),
             Activation::LeakyRelu(slope) => ("LeakyRelu", vec![float("alpha", slope)]),
-            Activation::HardSwish => ("HardSwish", vec![]),
-            Activation::Sigmoid => ("Sigmoid", vec![]),
             Activation::Relu6 => {
                 clip(exporter, 0.0, 6.0);
                 return Ok(());
@@ -355,31 +333,16 @@ fn function(
                 return Ok(());
             }
             other => {
-                return Err(Error::invalid(
-                    "activation",
-                    "one that ONNX has",
-                    format!("{other:?}"),
-                ));
+                let got = || format!("{other:?}");
+                let refused = || Error::invalid("activation", "one that ONNX has", got());
+                (plain::name(&Op::Unary(unary)).ok_or_else(refused)?, vec![])
             }
         },
         Unary::HardSigmoid { alpha, beta } => {
             ("HardSigmoid", vec![float("alpha", alpha), float("beta", beta)])
         }
         Unary::Elu(alpha) => ("Elu", vec![float("alpha", alpha)]),
-        Unary::Softplus => ("Softplus", vec![]),
-        Unary::Exp => ("Exp", vec![]),
-        Unary::Log => ("Log", vec![]),
-        Unary::Sqrt => ("Sqrt", vec![]),
-        Unary::Reciprocal => ("Reciprocal", vec![]),
-        Unary::Neg => ("Neg", vec![]),
-        Unary::Abs => ("Abs", vec![]),
-        Unary::Tanh => ("Tanh", vec![]),
-        Unary::Erf => ("Erf", vec![]),
-        Unary::Floor => ("Floor", vec![]),
-        Unary::Ceil => ("Ceil", vec![]),
-        Unary::Round => ("Round", vec![]),
-        Unary::Sin => ("Sin", vec![]),
-        Unary::Cos => ("Cos", vec![]),
+        _ => (plain_name(&Op::Unary(unary))?, vec![]),
     };
     exporter.node(name, &[x], y, attributes);
     Ok(())

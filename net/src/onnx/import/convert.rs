@@ -6,9 +6,10 @@ use super::importer::Importer;
 use super::integers::{GatheredScales, QuantizedConstant};
 use super::{composed, data, quantized, spatial};
 use crate::Error;
-use crate::ir::graph::{Comparison, Kind, Op, Parts, Scalar, ValueId};
+use crate::ir::graph::{Kind, Op, Parts, Scalar, ValueId};
 use crate::ir::op::{Binary, PadMode, Reduction, Unary};
 use crate::ir::tensor::{Data, Tensor, usizes};
+use crate::onnx::plain;
 use crate::onnx::proto::{NodeProto, data_type};
 use dsconv::Activation;
 
@@ -100,9 +101,6 @@ fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     let activation = |activation| Op::Unary(Unary::Activation(activation));
     let opset = context.opset();
     Ok(match context.node.op_type.as_str() {
-        "Relu" => activation(Activation::Relu),
-        "Sigmoid" => activation(Activation::Sigmoid),
-        "HardSwish" => activation(Activation::HardSwish),
         "LeakyRelu" => {
             activation(Activation::LeakyRelu(attributes.float("alpha")?.unwrap_or(0.01)))
         }
@@ -111,28 +109,6 @@ fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
             beta: attributes.float("beta")?.unwrap_or(0.5),
         }),
         "Elu" => Op::Unary(Unary::Elu(attributes.float("alpha")?.unwrap_or(1.0))),
-        "Softplus" => Op::Unary(Unary::Softplus),
-        "Exp" => Op::Unary(Unary::Exp),
-        "Log" => Op::Unary(Unary::Log),
-        "Sqrt" => Op::Unary(Unary::Sqrt),
-        "Reciprocal" => Op::Unary(Unary::Reciprocal),
-        "Neg" => Op::Unary(Unary::Neg),
-        "Abs" => Op::Unary(Unary::Abs),
-        "Tanh" => Op::Unary(Unary::Tanh),
-        "Erf" => Op::Unary(Unary::Erf),
-        "Floor" => Op::Unary(Unary::Floor),
-        "Ceil" => Op::Unary(Unary::Ceil),
-        "Round" => Op::Unary(Unary::Round),
-        "Sin" => Op::Unary(Unary::Sin),
-        "Cos" => Op::Unary(Unary::Cos),
-        "Add" => Op::Binary(Binary::Add),
-        "Sub" => Op::Binary(Binary::Sub),
-        "Mul" => Op::Binary(Binary::Mul),
-        "Div" => Op::Binary(Binary::Div),
-        "Pow" => Op::Binary(Binary::Pow),
-        "PRelu" => Op::Binary(Binary::PRelu),
-        "GlobalAveragePool" => Op::GlobalAverage,
-        "GlobalMaxPool" => Op::GlobalMax,
         "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
             let (reduction, since) = match context.node.op_type.as_str() {
                 "ReduceMean" => (Reduction::Mean, 18),
@@ -163,12 +139,9 @@ fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
         "Transpose" => {
             Op::Transpose { permutation: attributes.ints("perm")?.unwrap_or_default().to_vec() }
         }
-        "Expand" => Op::Expand,
-        "Tile" => Op::Tile,
         "Shape" => {
             Op::Shape { start: attributes.int("start")?.unwrap_or(0), end: attributes.int("end")? }
         }
-        "Size" => Op::Size,
         "Cast" => Op::Cast { to: cast(attributes)? },
         "ConstantOfShape" => Op::ConstantOfShape {
             value: match attributes.tensor("value")? {
@@ -180,16 +153,6 @@ fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
                 },
             },
         },
-        "Range" => Op::Range,
-        "Equal" => Op::Compare(Comparison::Equal),
-        "Less" => Op::Compare(Comparison::Less),
-        "Greater" => Op::Compare(Comparison::Greater),
-        "LessOrEqual" => Op::Compare(Comparison::LessOrEqual),
-        "GreaterOrEqual" => Op::Compare(Comparison::GreaterOrEqual),
-        "And" => Op::Compare(Comparison::And),
-        "Or" => Op::Compare(Comparison::Or),
-        "Not" => Op::Not,
-        "Where" => Op::Where,
         "DepthToSpace" => Op::DepthToSpace {
             block: block(attributes)?,
             blocks_first: match attributes.string("mode", "DCR")? {
@@ -199,7 +162,7 @@ fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
             },
         },
         "SpaceToDepth" => Op::SpaceToDepth { block: block(attributes)? },
-        _ => return Err(Refusal::Operator),
+        name => plain::operator(name).cloned().ok_or(Refusal::Operator)?,
     })
 }
 

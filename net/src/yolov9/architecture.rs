@@ -1,9 +1,9 @@
 //! A description as a network: its modules resolved, their parameters counted, its graph without weights.
 
 use super::description::Description;
-use super::detect::Predictions;
-use super::resolve::At;
-use super::trace::{Map, Merged, Trace, Work};
+use super::heads::Predictions;
+use super::resolve::{ResolvedLayer, RowContext};
+use super::trace::{MergedConvolution, OperationCount, Trace};
 use crate::ir::graph::{Graph, Op, Output, WeightsId};
 use crate::lower::fold;
 use crate::{Error, Result};
@@ -13,30 +13,12 @@ use std::sync::Arc;
 
 /// A network as its description says, without weights yet.
 #[derive(Debug)]
-pub struct Network {
-    pub(super) layers: Vec<Layer>,
+pub struct Architecture {
+    pub(super) layers: Vec<ResolvedLayer>,
     pub(super) trace: Trace,
     predictions: Predictions,
     backbone: usize,
     classes: usize,
-}
-
-/// A layer of a [`Network`]: a row of its description, resolved.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Layer {
-    /// The layers it reads, as the description has them.
-    pub from: String,
-    /// Copies of the module in a row.
-    pub copies: usize,
-    /// The module's name.
-    pub module: String,
-    /// The arguments that the module is made with, input channels first where it has them.
-    pub arguments: String,
-    /// Parameters, with those that are never trained.
-    pub parameters: u64,
-    pub(super) outputs: Vec<Map>,
-    /// Index of its first convolution.
-    pub(super) first: usize,
 }
 
 /// What a network's graph puts out.
@@ -80,7 +62,7 @@ pub struct Summary {
     pub counted_flops: u64,
 }
 
-impl Network {
+impl Architecture {
     /// Resolves a description.
     ///
     /// # Errors
@@ -91,12 +73,12 @@ impl Network {
         // The network, and the list of its layers.
         trace.modules = 2;
         let picture = trace.input("images");
-        let mut layers: Vec<Layer> = Vec::new();
+        let mut layers: Vec<ResolvedLayer> = Vec::new();
         let mut predictions = None;
         for (index, row) in description.rows.iter().enumerate() {
             let last = index + 1 == description.rows.len();
             let mut at =
-                At { trace: &mut trace, description, row, index, picture, layers: &layers };
+                RowContext { trace: &mut trace, description, row, index, picture, layers: &layers };
             let made = at.layer(last).map_err(|e| e.in_node(&format!("model.{index}"), &row.2))?;
             predictions = made.1;
             layers.push(made.0);
@@ -108,7 +90,7 @@ impl Network {
     }
 
     /// The layers.
-    pub fn layers(&self) -> &[Layer] {
+    pub fn layers(&self) -> &[ResolvedLayer] {
         &self.layers
     }
 
@@ -125,8 +107,9 @@ impl Network {
     /// Counts, for a picture of that height and width.
     pub fn summary(&self, [height, width]: [u32; 2]) -> Summary {
         let pixels = u64::from(height) * u64::from(width);
-        let flops = |work: &Work| work.operations * (pixels / u64::from(work.stride).pow(2));
-        let work = &self.trace.work;
+        let flops =
+            |work: &OperationCount| work.operations * (pixels / u64::from(work.stride).pow(2));
+        let work = &self.trace.operation_counts;
         let Trace { modules, parameters, frozen, .. } = self.trace;
         Summary {
             layers: modules,
@@ -141,7 +124,7 @@ impl Network {
     /// for a picture of that height and width. Batch norms are folded, and so are the two convolutions of RepConvN.
     pub fn cost(&self, which: GraphOutputs, [height, width]: [u32; 2]) -> (u64, u64) {
         let pixels = u64::from(height) * u64::from(width);
-        let cost = |conv: &Merged| {
+        let cost = |conv: &MergedConvolution| {
             let weights = conv.descriptor().weight_count() as u64;
             let flops = 2 * weights * (pixels / u64::from(conv.stride).pow(2));
             (weights + u64::from(conv.descriptor().out_channels), flops)
@@ -162,7 +145,10 @@ impl Network {
     }
 
     /// The convolutions of the graph with those outputs.
-    pub(super) fn needed_convolutions(&self, which: GraphOutputs) -> impl Iterator<Item = &Merged> {
+    pub(super) fn needed_convolutions(
+        &self,
+        which: GraphOutputs,
+    ) -> impl Iterator<Item = &MergedConvolution> {
         let needed = self.needed(which);
         let convolutions = self.trace.convolutions.iter().enumerate();
         convolutions.filter(move |(index, _)| needed.contains(index)).map(|(_, conv)| conv)
@@ -215,7 +201,7 @@ impl Network {
     pub(super) fn graph(
         &self,
         which: GraphOutputs,
-        mut weights: impl FnMut(&Merged) -> Result<Weights>,
+        mut weights: impl FnMut(&MergedConvolution) -> Result<Weights>,
     ) -> Result<Graph> {
         let Graph { values, inputs, constants, .. } = &self.trace.graph;
         let outputs = self.outputs(which);
