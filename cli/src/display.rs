@@ -14,10 +14,16 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-/// The same table in markdown.
-pub(crate) fn markdown(mut table: Table) -> Table {
+/// The same table in markdown: the first column to the left, the others to the right.
+pub(crate) fn markdown(mut table: Table) -> String {
     table.load_style(ASCII_MARKDOWN);
-    table
+    let text = table.to_string();
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    let separator = lines.next().unwrap_or_default();
+    // The line that separates the header also tells how columns are aligned.
+    let aligned = separator.replace("-|", ":|").replacen(":|", "-|", 1);
+    [header, &aligned].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// Bytes in the unit that suits them.

@@ -5,14 +5,13 @@ use std::ffi::OsString;
 use std::fmt::Write;
 
 /// The subcommands, in groups.
-const GROUPS: [(&str, &[&str]); 3] = [
+pub(crate) const GROUPS: [(&str, &[&str]); 3] = [
     ("Make a network small, and use it", &["quantize", "classify", "detect", "evaluate", "run"]),
     ("Look into a network", &["inspect", "export", "yolov9"]),
     ("Check and measure this machine", &["devices", "verify", "bench", "isa"]),
 ];
 
-const EXAMPLES: &str = "\
-  dsconv                                     (a demo: four pictures, a 4-bit network beside the same in f32)
+const EXAMPLES: &str = "
   dsconv quantize network.onnx network.safetensors --bits 4 --calibrate some_pictures/
   dsconv inspect network.safetensors --against network.onnx --input picture.jpg
   dsconv classify network.safetensors picture.jpg
@@ -44,8 +43,9 @@ fn template(command: &clap::Command) -> String {
     let _ = write!(
         page,
         "\n{header}Options:{header:#}\n{{options}}\n\n\
-         `dsconv COMMAND --help` tells a command's options. Without a command, dsconv runs its demo.\n\n\
-         {header}Examples:{header:#}\n{EXAMPLES}\n"
+         `dsconv COMMAND --help` lists a command's options. Without a command dsconv runs its demo: four pictures,\n\
+         classified by a 4-bit network that it carries, and by the same network in f32.\n\n\
+         {header}Examples:{header:#}{EXAMPLES}\n"
     );
     page
 }

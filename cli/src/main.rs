@@ -47,7 +47,7 @@ enum Command {
     Inspect(commands::inspect::Options),
     /// Write a network as ONNX, with DSConv weights as blocked DequantizeLinear.
     Export(commands::export::Options),
-    /// Make YOLOv9 of its description in yaml: count it, build a model file of it.
+    /// Count a YOLOv9 network of a description in yaml, or build a model file of it.
     Yolov9 {
         #[command(subcommand)]
         command: commands::yolov9::Command,
@@ -116,5 +116,25 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => commands::demo::run(&options),
         Command::Compare(options) => commands::inspect::run(&options.into()),
         Command::IsaChild => radv::child().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_lists_every_subcommand_once() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let shown = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());
+        let mut shown: Vec<&str> = shown.map(clap::Command::get_name).collect();
+        let mut listed: Vec<&str> =
+            help::GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        shown.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(shown, listed);
+        assert!(listed.len() <= 12, "{listed:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What `dsconv quantize` is told of the pictures that a network takes.
+//! The options that tell which pictures a network takes.
 
 use dsconv_net::Model;
 use dsconv_net::detect::{Detector, Head};
@@ -6,31 +6,32 @@ use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 
 #[derive(clap::Args)]
 pub(crate) struct PictureOptions {
-    /// How pictures become the input. A detection network's output tells; other networks take `efficientnet-lite`.
+    /// Make the input of pictures in this way; without it, a detection network's output tells, and other networks take
+    /// `efficientnet-lite`.
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// Height and width of the input in pixels, where the network leaves them open.
+    /// Make the input so high and wide, in pixels, where the network leaves it open.
     #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = size)]
     size: Option<[u32; 2]>,
-    /// What to do with pictures of another shape.
+    /// Fit pictures of another shape in this way.
     #[arg(long, value_enum)]
     fit: Option<FitName>,
-    /// Subtracted from each channel of pixels between 0 and 1.
+    /// Subtract this from each channel of pixels between 0 and 1.
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
     mean: Option<Vec<f32>>,
-    /// What each channel is then divided by.
+    /// Then divide each channel by this.
     #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
     std: Option<Vec<f32>>,
-    /// Blue, green, red: also the order of --mean and --std.
+    /// Order channels blue, green, red, also those of --mean and --std.
     #[arg(long)]
     bgr: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Preset {
-    /// Centre crop of 7/8, pixels from about -1 to 1.
+    /// The centre, 7/8 of the shorter side, with pixels from about -1 to 1.
     EfficientnetLite,
-    /// Centre crop of 7/8, torchvision's mean and standard deviation of ImageNet.
+    /// The centre, 7/8 of the shorter side, with torchvision's mean and standard deviation of ImageNet.
     Imagenet,
     /// Padded at both sides with grey, RGB from 0 to 1; detections.
     Yolov9,
@@ -75,7 +76,7 @@ impl Preset {
 }
 
 impl PictureOptions {
-    /// Puts into the model what was said; of the rest, what its file or its output tells. Networks whose input is no
+    /// Puts into the model what was said, and for the rest what its file or its output tells. Networks whose input is no
     /// picture stay as they are.
     pub(crate) fn apply(&self, model: &mut Model) -> anyhow::Result<()> {
         let said = self.preset.is_some()

@@ -8,8 +8,8 @@ fn skip_gpu() -> bool {
     std::env::var("DSCONV_GPU").as_deref() == Ok("skip")
 }
 
-fn golden() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"))
+fn cases() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases"))
 }
 
 fn dsconv(arguments: &[&str]) -> Command {
@@ -27,8 +27,8 @@ fn text(output: &Output) -> String {
     )
 }
 
-fn golden_on(device: &[&str]) -> serde_json::Value {
-    let folder = golden().display().to_string();
+fn verified_on(device: &[&str]) -> serde_json::Value {
+    let folder = cases().display().to_string();
     let output = dsconv(&[&["verify", &folder, "--json"], device].concat()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -39,8 +39,8 @@ fn every_golden_case_passes_on_every_variant() {
     if skip_gpu() {
         return;
     }
-    let report = golden_on(&[]);
-    let files = std::fs::read_dir(golden()).unwrap();
+    let report = verified_on(&[]);
+    let files = std::fs::read_dir(cases()).unwrap();
     let count =
         files.filter(|f| f.as_ref().unwrap().path().extension().unwrap() == "safetensors").count();
     assert_eq!(
@@ -72,7 +72,7 @@ fn every_golden_case_passes_on_every_variant() {
 
 #[test]
 fn the_cpu_reference_verifies_without_a_gpu() {
-    let report = golden_on(&["--device", "cpu"]);
+    let report = verified_on(&["--device", "cpu"]);
     assert_eq!(report["failed"], 0);
     assert_eq!(report["device"], "CPU reference");
 }
@@ -81,7 +81,7 @@ fn the_cpu_reference_verifies_without_a_gpu() {
 fn verify_fails_on_wrong_outputs_and_on_broken_files() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken");
     std::fs::create_dir_all(&folder).unwrap();
-    let mut bytes = std::fs::read(golden().join("tiny_1x1_b2.safetensors")).unwrap();
+    let mut bytes = std::fs::read(cases().join("tiny_1x1_b2.safetensors")).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     // y comes first in the data: its first number changes sign.
     bytes[8 + header + 7] ^= 0x80;

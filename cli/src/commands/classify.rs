@@ -13,9 +13,9 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A model file (*.safetensors), or an ONNX file.
+    /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Pictures: PNG or JPEG.
+    /// Classify these pictures, PNG or JPEG.
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Name and probability.
-pub(crate) fn in_words(class: &Class) -> String {
+/// The class's name and probability.
+fn in_words(class: &Class) -> String {
     format!("{} {:.0}%", class.label, 100.0 * class.score)
 }

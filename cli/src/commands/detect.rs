@@ -20,30 +20,31 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A model file (*.safetensors), or an ONNX file.
+    /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Pictures: PNG or JPEG.
+    /// Find objects on these pictures, PNG or JPEG.
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
-    /// What the network's output means, where neither the model file nor the output's dims tell.
+    /// Read the network's output in this way, where neither the model file nor the output's dims tell which.
     #[arg(long, value_enum)]
     head: Option<HeadName>,
-    /// The least score of a detection, 0 to 1 [default: the model's, or 0.25].
+    /// Leave out detections with lower scores than this, 0 to 1 [default: the model's, or 0.25].
     #[arg(long, value_name = "SCORE")]
     conf: Option<f32>,
-    /// Of boxes of one class that share more than this of their union, the best stays, 0 to 1 [default: the model's, or 0.45].
+    /// Keep only the best of boxes of one class that share more than this of their union, 0 to 1 [default: the
+    /// model's, or 0.45].
     #[arg(long, value_name = "SHARE")]
     iou: Option<f32>,
-    /// The most detections of a picture [default: the model's, or 300].
+    /// Keep at most so many detections of a picture, the best [default: the model's, or 300].
     #[arg(long, value_name = "COUNT")]
     max_detections: Option<usize>,
-    /// A box can be of several classes.
+    /// Let a box be of several classes.
     #[arg(long)]
     multi_label: bool,
-    /// Names of the classes, one a line [default: the model's, or COCO's where there are 80].
+    /// Take the names of the classes from this file, one a line [default: the model's, or COCO's where there are 80].
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Where to write the picture with its boxes: a PNG, or for several pictures a folder.
+    /// Write the picture with its boxes to this PNG, or several pictures to this folder.
     #[arg(long, value_name = "OUT.png|FOLDER")]
     draw: Option<PathBuf>,
     #[command(flatten)]
@@ -57,9 +58,9 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum HeadName {
-    /// (N, 4 + classes, anchors), boxes in pixels.
+    /// The output is (N, 4 + classes, anchors), with boxes in pixels.
     Yolov9,
-    /// (N, anchors, 5 + classes), boxes in cells.
+    /// The output is (N, anchors, 5 + classes), with boxes in cells.
     Yolox,
 }
 

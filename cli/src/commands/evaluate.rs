@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How many wrong answers are listed.
+/// So many wrong answers are listed.
 const LISTED: usize = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A model file (*.safetensors), or an ONNX file.
+    /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// A folder of pictures. Their classes are numbers, from 0: in a file labels.csv there, with lines
+    /// Classify the pictures of this folder. Their classes are numbers, from 0: in a file labels.csv there, with lines
     /// `PICTURE,CLASS`, or else the last number of each name, as in cat_12_281.jpg.
     folder: PathBuf,
-    /// The network it was quantised from, to count on how many pictures the two agree.
+    /// Classify with the network it was quantised from too, and count on how many pictures the two agree.
     #[arg(long, value_name = "FILE")]
     floats: Option<PathBuf>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ struct Report {
     answers: Vec<Answer>,
 }
 
-/// Of one network.
+/// The right answers of one network.
 #[derive(serde::Serialize)]
 struct Counts {
     /// Pictures whose class comes first.

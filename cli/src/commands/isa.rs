@@ -1,3 +1,5 @@
+//! `dsconv isa`: what the kernels become on AMD chips, compiled by Mesa's driver without a GPU.
+
 use crate::display::table;
 use crate::radv::{self, Shader};
 use dsconv::gpu::{
@@ -6,9 +8,39 @@ use dsconv::gpu::{
 use dsconv::{BlockFormat, ConvDescriptor};
 use std::process::ExitCode;
 
+// What is known of the kernels; all matches over them are these.
+
+/// Pixels times outputs of a thread, and channels of a step of the main loop.
+fn step(kernel: Kernel) -> Option<(u32, u32)> {
+    match kernel {
+        Kernel::ConvGemm => Some((4 * 8, 16)),
+        Kernel::ConvGemmWide => Some((8 * 8, 16)),
+        Kernel::ConvGemmInt8 => Some((4 * 8, 32)),
+        _ => None,
+    }
+}
+
+/// Says whether AMD's subgroups, of 32 or 64, can run the kernel: those for subgroups of eight are not for them.
+fn runs_on_amd(kernel: Kernel) -> bool {
+    !matches!(kernel, Kernel::ConvSubgroup | Kernel::ConvSubgroupInt8)
+}
+
+/// The kernel that takes the place of this one for large outputs, or itself.
+fn for_large_outputs(kernel: Kernel) -> Kernel {
+    match kernel {
+        Kernel::ConvGemm => Kernel::ConvGemmWide,
+        other => other,
+    }
+}
+
+/// Says whether the kernel makes activations, and is no convolution.
+fn quantizes(kernel: Kernel) -> bool {
+    kernel == Kernel::QuantizeActivations
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A chip by Mesa's name, as navi21, gfx1100, vega20, navi10, polaris10; can be repeated.
+    /// Compile for this chip by Mesa's name, as navi21, gfx1100, vega20, navi10, polaris10; can be repeated.
     #[arg(long, default_values = ["navi21", "gfx1100"])]
     chip: Vec<String>,
     /// Print JSON.
@@ -49,19 +81,16 @@ const BLOCKS: [u32; 2] = [32, 128];
 
 /// Compiles every variant that AMD's subgroups can run, and prints what became of it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    // Kernels for subgroups of eight are not for these chips, whose subgroups are of 32 or 64.
-    let amd = |variant: &Variant| {
-        !matches!(variant.kernel, Kernel::ConvSubgroup | Kernel::ConvSubgroupInt8)
-    };
     let blocks = |variant: Variant| {
-        let blocks = match step(&variant) {
+        let blocks = match step(variant.kernel) {
             Some(_) if variant.specialization == Specialization::OneStep => vec![Some(BLOCKS[0])],
             Some(_) if variant.weights != WeightFormat::F32 => BLOCKS.map(Some).to_vec(),
             _ => vec![None],
         };
         blocks.into_iter().map(move |block| (variant, block))
     };
-    let variants: Vec<_> = Variant::all().filter(amd).flat_map(blocks).collect();
+    let variants: Vec<_> =
+        Variant::all().filter(|v| runs_on_amd(v.kernel)).flat_map(blocks).collect();
     let shaders: Vec<Shader> = variants.iter().map(|(v, block)| shader(v, *block)).collect();
     let mut rows = Vec::new();
     for (chip, reports) in options.chip.iter().zip(radv::compile_for(&options.chip, &shaders)?) {
@@ -95,33 +124,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pixels times outputs of a thread, and channels of a step of the main loop.
-fn step(variant: &Variant) -> Option<(u32, u32)> {
-    match variant.kernel {
-        Kernel::ConvGemm => Some((4 * 8, 16)),
-        Kernel::ConvGemmWide => Some((8 * 8, 16)),
-        Kernel::ConvGemmInt8 => Some((4 * 8, 32)),
-        _ => None,
-    }
-}
-
+/// The variant as the driver is to compile it.
 fn shader(variant: &Variant, block: Option<u32>) -> Shader {
     Shader {
         name: variant.to_string(),
         wgsl: variant.wgsl(),
         constants: variant.constants().into_iter().map(|(name, v)| (name.into(), v)).collect(),
-        macs_per_iteration: step(variant).map(|(tile, channels)| tile * channels),
+        macs_per_iteration: step(variant.kernel).map(|(tile, channels)| tile * channels),
         // The loop over blocks is around that over steps, but where both are one.
         trips: match variant.specialization {
             Specialization::OneStep => None,
-            _ => step(variant).zip(block).map(|((_, channels), block)| block / channels),
+            _ => step(variant.kernel).zip(block).map(|((_, channels), block)| block / channels),
         },
         // As the library compiles them, see `Pipelines`.
         checks: false,
     }
 }
 
-/// Whether a GPU would be given this variant for an ordinary layer, or for the kind it is for.
+/// Says whether a GPU would be given this variant for an ordinary layer, or for the kind it is for.
 fn chosen(variant: &Variant) -> bool {
     let gpu = Capabilities {
         subgroup_size: Some(32),
@@ -146,10 +166,8 @@ fn chosen(variant: &Variant) -> bool {
             float_format: variant.float_format,
         };
         let kernel = Kernel::choose(&problem, &gpu);
-        // The wide form takes the place of the other one for large outputs.
-        kernel == variant.kernel
-            || (kernel, variant.kernel) == (Kernel::ConvGemm, Kernel::ConvGemmWide)
-    }) || (variant.kernel == Kernel::QuantizeActivations && activations == ActivationFormat::Float)
+        kernel == variant.kernel || for_large_outputs(kernel) == variant.kernel
+    }) || (quantizes(variant.kernel) && activations == ActivationFormat::Float)
 }
 
 fn print(rows: &[Row]) {

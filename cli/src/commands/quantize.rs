@@ -16,28 +16,28 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The network: ONNX, or a model file with float weights.
+    /// Quantise this network: ONNX, or a model file with float weights.
     input: PathBuf,
-    /// The model file to write, *.safetensors.
+    /// Write this model file, *.safetensors.
     output: PathBuf,
     #[command(flatten)]
     weights: WeightOptions,
-    /// Layers that stay floats, with * and ?; can be repeated.
+    /// Keep the layers of this name in floats, with * and ?; can be repeated.
     #[arg(long, value_name = "PATTERN")]
     keep_float: Vec<String>,
-    /// Bits of the layers of that name, with * and ?; can be repeated.
+    /// Give the layers of this name so many bits, with * and ?; can be repeated.
     #[arg(long, value_name = "PATTERN=BITS", value_parser = layer_bits)]
     layer: Vec<(String, u8)>,
-    /// Pictures to fit the channel distribution shift on, no labels needed: 10 do.
+    /// Fit the channel distribution shift on the pictures of this folder: 10 do, without labels.
     #[arg(long, value_name = "FOLDER")]
     calibrate: Option<PathBuf>,
-    /// Choose each layer's bits so that all weights take at most this, as 2MB or 900KiB. Needs --calibrate.
+    /// Choose each layer's bits so that all weights take at most this, as 2MB or 900KiB; with --calibrate.
     #[arg(long, value_name = "SIZE", requires = "calibrate", value_parser = size)]
     target_size: Option<u64>,
-    /// Choose each layer's bits so that its output has this signal to noise, in dB. Needs --calibrate.
+    /// Choose each layer's bits so that its output has this signal to noise, in dB; with --calibrate.
     #[arg(long, value_name = "DB", requires = "calibrate", conflicts_with = "target_size")]
     target_snr: Option<f64>,
-    /// Names of the classes, one a line, to keep in the model file.
+    /// Keep the names of the classes of this file, one a line, in the model file.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     #[command(flatten)]
@@ -49,13 +49,14 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// Parses a pattern of names and their bits.
 fn layer_bits(text: &str) -> Result<(String, u8), String> {
     let wrong = || format!("expected PATTERN=BITS, as head*=8, got {text:?}");
     let (pattern, bits) = text.rsplit_once('=').ok_or_else(wrong)?;
     Ok((pattern.into(), bits.parse().map_err(|_| wrong())?))
 }
 
-/// Bytes from a number with a unit.
+/// Parses a number of bytes with a unit.
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("expected a size, as 2MB, 900KiB or 1500000, got {text:?}");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -150,6 +151,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs a convolution on the GPU.
 fn on_gpu(
     device: &Device,
     weights: &Weights,

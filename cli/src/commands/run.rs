@@ -15,20 +15,20 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A model file (*.safetensors), or an ONNX file.
+    /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Pictures, which become one batch; or one safetensors file with a float tensor for each of the network's inputs,
-    /// by name.
+    /// Run it on these pictures, as one batch; or on one safetensors file with a float tensor for each of the network's
+    /// inputs, by name.
     #[arg(long, required = true, num_args = 1.., value_name = "PICTURE|TENSORS")]
     input: Vec<PathBuf>,
-    /// Where to write the outputs, as safetensors.
+    /// Write the outputs to this file, as safetensors.
     #[arg(long)]
     output: Option<PathBuf>,
     #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
     precision: Precision,
-    /// Show how long each step takes. Needs a GPU.
+    /// Show how long each step takes, on a GPU.
     #[arg(long)]
     profile: bool,
 }

@@ -2,7 +2,7 @@
 
 use crate::device::{self, Device, OnDevice};
 use crate::display::table;
-use crate::golden::{self, Case};
+use crate::golden::{self, Case, Check};
 use crate::progress::progress;
 use anyhow::{Context, bail, ensure};
 use dsconv::gpu::{ActivationFormat, ConvProblem, Kernel, Layer, LayerOptions};
@@ -49,7 +49,7 @@ struct Outcome {
     message: Option<String>,
 }
 
-/// Runs every case of a folder on every variant that applies.
+/// Runs every case of the folder on every variant that applies.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let device = options.device.open()?;
     let files = case_files(&options.dir)?;
@@ -92,8 +92,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The cases of a folder, in the order of their names.
 fn case_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let entries = std::fs::read_dir(dir).with_context(|| match dir.exists() {
+        true => dir.display().to_string(),
+        false => format!("{} (dsconv's own golden cases are in its tests/golden)", dir.display()),
+    })?;
     let paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>()?;
     let mut files: Vec<PathBuf> = paths
         .into_iter()
@@ -106,6 +110,7 @@ fn case_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Checks the CPU reference, and against it every kernel of the device.
 fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for check in &case.checks {
@@ -113,33 +118,41 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
         let reference = match reference::convolve(&check.weights, case.input, &case.x) {
             Ok(reference) => reference,
             Err(error) => {
-                outcomes.push(Outcome::failed(
-                    &case.name,
-                    &variant,
-                    REFERENCE_BOUND,
-                    &error.into(),
-                ));
+                let failed = Outcome::failed(&case.name, &variant, REFERENCE_BOUND, &error.into());
+                outcomes.push(failed);
                 continue;
             }
         };
         let result = worst_error(reference.values.iter().copied(), &check.y, &reference);
         outcomes.push(Outcome::of(&case.name, &variant, REFERENCE_BOUND, result));
-        let Some(device) = device else { continue };
+        if let Some(device) = device {
+            let kernels = KernelChecks { device, case, check, reference: &reference };
+            outcomes.extend(kernels.outcomes());
+        }
+    }
+    outcomes
+}
+
+/// The kernels that one reading of a case is checked on.
+struct KernelChecks<'a> {
+    device: &'a Device,
+    case: &'a Case,
+    check: &'a Check,
+    /// The CPU reference's output.
+    reference: &'a Reference,
+}
+
+impl KernelChecks<'_> {
+    /// An outcome for each kernel that takes the weights, as integers and as floats.
+    fn outcomes(&self) -> Vec<Outcome> {
+        let Self { device, case, check, reference } = self;
         // The same weights as floats run the f32 kernels, depthwise among them.
         let floats = check.weights.dequantize();
         let mut formats = vec![WeightsRef::from(&check.weights)];
         formats.extend(floats.as_ref().map(WeightsRef::from));
         // Integer activations have a reference of their own: the golden output is of floats.
-        let descriptor = check.weights.descriptor();
-        let scale = ActivationScale::default();
-        let integers = Int8Activations::quantize(
-            descriptor,
-            check.weights.format(),
-            case.input,
-            &case.x,
-            scale,
-        )
-        .and_then(|x| reference::convolve_int8(&check.weights, &x));
+        let integers = self.integer_reference();
+        let mut outcomes = Vec::new();
         for weights in formats {
             for (kernel, input) in Kernel::convolutions() {
                 let problem = ConvProblem::new(weights, input);
@@ -148,39 +161,44 @@ fn check_case(device: Option<&Device>, case: &Case) -> Vec<Outcome> {
                 }
                 let exact = case.exact && input == ActivationFormat::Float;
                 let bound = if exact { 0.0 } else { FLOAT_BOUND };
-                let variant = format!(
-                    "{} {}, {input} input, {}",
-                    kernel.name(),
-                    problem.weights(),
-                    check.reading
-                );
-                let run = |golden, reference| {
-                    run_kernel(device, (kernel, input), weights, case, golden, reference)
-                };
-                let result = match (input, &integers) {
-                    (ActivationFormat::Float, _) => run(&check.y, &reference),
-                    (ActivationFormat::Int8, Ok(integers)) => run(&integers.values, integers),
-                    (ActivationFormat::Int8, Err(error)) => Err(anyhow::anyhow!("{error}")),
-                };
+                let (name, format, reading) = (kernel.name(), problem.weights(), &check.reading);
+                let variant = format!("{name} {format}, {input} input, {reading}");
+                let result = self.run(kernel, input, weights).and_then(|y| match input {
+                    ActivationFormat::Float => worst_error(y, &check.y, reference),
+                    ActivationFormat::Int8 => match &integers {
+                        Ok(integers) => worst_error(y, &integers.values, integers),
+                        Err(error) => Err(anyhow::anyhow!("{error}")),
+                    },
+                });
                 outcomes.push(Outcome::of(&case.name, &variant, bound, result));
             }
         }
+        outcomes
     }
-    outcomes
-}
 
-fn run_kernel(
-    device: &Device,
-    (kernel, input_format): (Kernel, ActivationFormat),
-    weights: WeightsRef<'_>,
-    case: &Case,
-    golden: &[f64],
-    reference: &Reference,
-) -> anyhow::Result<f64> {
-    let options = LayerOptions { kernel: Some(kernel), input_format, ..LayerOptions::default() };
-    let layer = Layer::new(&device.pipelines, weights, options)?;
-    let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;
-    worst_error(y.iter().map(|&y| f64::from(y)), golden, reference)
+    /// The CPU reference's output for integer activations.
+    fn integer_reference(&self) -> dsconv::Result<Reference> {
+        let (weights, case) = (&self.check.weights, self.case);
+        let (descriptor, format) = (weights.descriptor(), weights.format());
+        let scale = ActivationScale::default();
+        let x = Int8Activations::quantize(descriptor, format, case.input, &case.x, scale)?;
+        reference::convolve_int8(weights, &x)
+    }
+
+    /// The output of a kernel.
+    fn run(
+        &self,
+        kernel: Kernel,
+        input_format: ActivationFormat,
+        weights: WeightsRef<'_>,
+    ) -> anyhow::Result<impl ExactSizeIterator<Item = f64> + use<>> {
+        let (device, case) = (self.device, self.case);
+        let options =
+            LayerOptions { kernel: Some(kernel), input_format, ..LayerOptions::default() };
+        let layer = Layer::new(&device.pipelines, weights, options)?;
+        let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;
+        Ok(y.into_iter().map(f64::from))
+    }
 }
 
 /// The largest difference to an f64 output, as a share of the reference's magnitude.

@@ -70,21 +70,25 @@ impl Provenance {
 
     /// The provenance in a line.
     pub(super) fn in_words(&self) -> String {
-        let Self { date, driver, driver_version, commit, version, command, .. } = self;
-        let driver = format!("{driver} {driver_version}");
-        let commit = commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
-        format!("Measured {date}, driver {}, dsconv {version}{commit}: {command}", driver.trim())
+        format!("Measured {}, {}: {}", self.date, self.software(), self.command)
     }
 
-    /// The provenance as a line of markdown.
+    /// The provenance as two lines of markdown.
     pub(super) fn in_markdown(&self) -> String {
-        let Self { date, device, backend, driver, driver_version, commit, version, command } = self;
+        let Self { date, device, backend, command, .. } = self;
+        format!("`{command}`\non {device} ({backend}), {}, {date}:", self.software())
+    }
+
+    /// The driver, this program and its commit.
+    fn software(&self) -> String {
+        let Self { driver, driver_version, version, commit, .. } = self;
         let driver = format!("{driver} {driver_version}");
-        let commit = commit.as_ref().map_or(String::new(), |commit| format!(", commit `{commit}`"));
-        format!(
-            "`{command}` on {device} ({backend}, driver {}), {date}, dsconv {version}{commit}:",
-            driver.trim()
-        )
+        let commit = commit.as_deref().map_or(String::new(), |commit| {
+            // As many digits as tell commits apart.
+            let (hash, dirty) = commit.split_at(commit.find('-').unwrap_or(commit.len()));
+            format!(", commit {}{dirty}", hash.get(..12).unwrap_or(hash))
+        });
+        format!("driver {}, dsconv {version}{commit}", driver.trim())
     }
 }
 
