@@ -1,7 +1,7 @@
 //! `dsconv detect` as a user runs it.
 
 #[path = "../../net/tests/common/mod.rs"]
-mod python;
+mod common;
 mod running;
 
 use dsconv_net::Model;
@@ -209,10 +209,10 @@ fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
 
 #[test]
 fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
-    if python::skipped() {
+    if common::skipped() {
         return;
     }
-    let folder = python::run_script("detector.py", &["6"]);
+    let folder = common::run_script("detector.py", &["6"]);
     let path = |name: &str| folder.join(name).display().to_string();
     let expected: Vec<Expected> =
         serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
