@@ -1,4 +1,4 @@
-//! One node of a graph as steps of a program, the dims of its inputs being known.
+//! The lowering of one node to steps of a program, with the dims of its inputs known.
 
 use super::builder::{Context, Lowered, integers};
 use super::window::{self, Window};
@@ -14,6 +14,7 @@ use crate::{Error, Result, cpu};
 use dsconv::{Activation, Residual, Weights};
 use std::sync::Arc;
 
+/// Lowers an operator: emits its steps and returns its value.
 pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> Result<Lowered> {
     let Signature { least, most, .. } = op.signature();
     if !(least..=most).contains(&inputs.len()) {
@@ -347,6 +348,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
     }
 }
 
+/// The geometry of a convolution.
 fn layer(context: &Context<'_>, id: WeightsId) -> Result<dsconv::ConvDescriptor> {
     let weights = context.graph.weights.get(id.0);
     let count = context.graph.weights.len();
@@ -355,10 +357,12 @@ fn layer(context: &Context<'_>, id: WeightsId) -> Result<dsconv::ConvDescriptor>
     Ok(descriptor(weights))
 }
 
+/// A convolution without activation and residual.
 fn conv(weights: Arc<Weights>) -> StepOp {
     StepOp::Conv { weights, activation: Activation::Identity, residual: Residual::None }
 }
 
+/// Lowers a matrix product: a vector becomes a matrix of one row or one column.
 fn matmul(context: &mut Context<'_>, inputs: &[Lowered], mut a: Vec<usize>) -> Result<Lowered> {
     let mut b = context.dims(&inputs[1]);
     if a.is_empty() || b.is_empty() {

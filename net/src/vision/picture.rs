@@ -7,7 +7,8 @@ use image::imageops::{self, FilterType};
 use image::{GenericImageView, Rgb, RgbImage};
 use serde::Serialize;
 
-/// Resizes, cuts and normalises: the input's elements. A picture that has the input's size is taken whole.
+/// Resizes, cuts and normalises a picture, and returns the input's elements. A picture that has the input's size is
+/// taken whole.
 ///
 /// # Errors
 /// A preprocessing that [`Preprocessing::validate`] refuses.
@@ -72,11 +73,11 @@ fn fitted(picture: &RgbImage, how: &Preprocessing) -> RgbImage {
 /// A class, its name and its score.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Class {
-    /// Its place in the network's output.
+    /// The place of the class in the network's output.
     pub index: usize,
-    /// Its name, `class` and the index where the model has none.
+    /// The name of the class; `class` and the index where the model has none.
     pub label: String,
-    /// Its probability, 0 to 1.
+    /// The probability of the class, 0 to 1.
     pub score: f64,
 }
 

@@ -96,6 +96,7 @@ fn note_quantized(
     }
 }
 
+/// An operator whose inputs are the graph's, in the same order.
 fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     let attributes = context.attributes;
     let activation = |activation| Op::Unary(Unary::Activation(activation));

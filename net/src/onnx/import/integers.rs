@@ -9,7 +9,7 @@ use dsconv::{BlockFormat, ConvDescriptor, DsConvWeights, Partition};
 #[derive(Clone)]
 pub(crate) struct QuantizedConstant {
     pub(crate) dims: Vec<usize>,
-    /// In the range of int8.
+    /// The integers, in the range of int8.
     pub(crate) q: Vec<i8>,
     pub(crate) axis: usize,
     /// Elements along the axis that share a scale, where there are blocks.
@@ -34,7 +34,7 @@ pub(crate) struct GatheredScales {
 }
 
 impl GatheredScales {
-    /// What a Gather of these constants spreads, if it can be that.
+    /// The shifts that a Gather of these constants spreads over channels, if it does that.
     pub(crate) fn new(tensor: &Tensor, indices: &Tensor, axis: i64) -> Option<Self> {
         let values = tensor.floats("shifts").ok()?.to_vec();
         let count = *tensor.dims().get(1)?;

@@ -11,6 +11,7 @@ use crate::ir::tensor::{Tensor, axis_of};
 use crate::onnx::proto::{TensorProto, data_type};
 use dsconv::Activation;
 
+/// Floats from integers and scales.
 pub(crate) fn dequantize(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let axis = context.attributes.int("axis")?;
     let block = context.attributes.int("block_size")?.unwrap_or(0);
@@ -140,6 +141,7 @@ fn constant(
     }))
 }
 
+/// Floats that hold the integers which ONNX would compute.
 pub(crate) fn quantize(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.attributes.ignore(&["axis", "saturate"]);
     let block = context.attributes.int("block_size")?.unwrap_or(0);
