@@ -213,11 +213,11 @@ impl Model {
                     [height, width]
                         .map(|dim| u32::try_from(dim.unwrap_or(open)).unwrap_or(u32::MAX))
                 };
-                let how = match self.detector(size(640)) {
+                let preprocessing = match self.detector(size(640)) {
                     Some(detector) => detector.head.preprocessing(size(640)),
                     None => Preprocessing::imagenet(size(224)),
                 };
-                how.validate().map(|()| how)
+                preprocessing.validate().map(|()| preprocessing)
             }
             _ => {
                 let field = format!("input {:?}", input.name);

@@ -127,7 +127,7 @@ fn constant(
     };
     let zero = zero.into_iter().map(shifted).collect::<Result<_, _>>()?;
     let block = (block > 0).then_some(block);
-    let (turned, gathered) = (false, GatheredScales::default());
+    let (is_transposed, gathered) = (false, GatheredScales::default());
     Ok(Ok(QuantizedConstant {
         dims,
         q,
@@ -135,7 +135,7 @@ fn constant(
         block,
         scale,
         zero,
-        turned,
+        is_transposed,
         gathered,
         recorded: None,
     }))

@@ -241,8 +241,8 @@ pub(crate) fn matmul(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let descriptor = ConvDescriptor::new(size(rows, "weights")?, size(columns, "weights")?, [1, 1]);
     let values = tensor.floats("weights")?;
     let integers = match context.importer.quantized.get(&b) {
-        Some(quantized) => match quantized.turned() {
-            Some(turned) => turned.weights(descriptor)?,
+        Some(quantized) => match quantized.transposed() {
+            Some(transposed) => transposed.weights(descriptor)?,
             None => None,
         },
         None => None,
