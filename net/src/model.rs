@@ -28,14 +28,15 @@ const VERSION: &str = "1";
 pub struct Model {
     /// The network.
     pub graph: Graph,
-    /// How an image becomes the input.
+    /// The way from an image to the input.
     pub preprocessing: Option<Preprocessing>,
     /// Names of the classes, in the output's order.
     pub labels: Option<Vec<String>>,
-    /// How a detection network's output becomes detections.
+    /// The way from a detection network's output to detections.
     pub detection: Option<Detector>,
 }
 
+/// The JSON of a file's `graph`.
 #[derive(Serialize, Deserialize)]
 struct StoredGraph {
     values: Vec<String>,
@@ -78,7 +79,8 @@ impl Model {
     /// Reads a file's bytes, which may come from anybody.
     ///
     /// # Errors
-    /// [`Error::Format`], [`Error::Invalid`] or [`Error::Layer`] for anything that is not a model file of a known version.
+    /// [`Error::Format`], [`Error::Invalid`] or [`Error::Layer`] for anything that is not a model file of a known
+    /// version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(LayerFile::from_bytes(bytes)?, "model file")
     }
@@ -211,11 +213,11 @@ impl Model {
                     [height, width]
                         .map(|dim| u32::try_from(dim.unwrap_or(open)).unwrap_or(u32::MAX))
                 };
-                let how = match self.detector(size(640)) {
+                let preprocessing = match self.detector(size(640)) {
                     Some(detector) => detector.head.preprocessing(size(640)),
                     None => Preprocessing::imagenet(size(224)),
                 };
-                how.validate().map(|()| how)
+                preprocessing.validate().map(|()| preprocessing)
             }
             _ => {
                 let field = format!("input {:?}", input.name);

@@ -18,11 +18,11 @@ pub(crate) struct Request {
     pub(crate) last: usize,
 }
 
-/// Where a tensor lies.
+/// The place of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) arena: usize,
-    /// In bytes, aligned.
+    /// Bytes from the arena's start, aligned.
     pub(crate) offset: u64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 pub(crate) struct Packing {
     /// The arenas' sizes in bytes.
     pub(crate) arenas: Vec<u64>,
-    /// Per request.
+    /// The place of each request.
     pub(crate) places: Vec<Place>,
 }
 

@@ -1,4 +1,4 @@
-//! From operations to kernels: the numbers of their `Params`.
+//! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
 use super::kernels::{Dispatch, OpKernel};
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
@@ -80,7 +80,7 @@ fn unknown(what: &dyn std::fmt::Debug) -> Error {
     }
 }
 
-/// Workgroups for so many invocations: at most 2^30 elements, times 64 lanes over 64.
+/// Workgroups for so many invocations: at most 2^30 elements, times 64 threads over 64.
 fn workgroups(invocations: usize) -> u32 {
     invocations.div_ceil(WORKGROUP) as u32
 }
@@ -242,8 +242,8 @@ fn pool(window: &Pool, x: &[usize], dims: &[usize]) -> Dispatch {
     Dispatch { kernel: OpKernel::Pool, params, table: Vec::new(), workgroups: workgroups(count) }
 }
 
-/// Lanes for a row of so many elements: no lane with less than eight, if it can be.
-fn lanes(length: usize) -> usize {
+/// The number of threads for a row of so many elements: no thread gets less than eight, if it can be.
+fn threads(length: usize) -> usize {
     (length / 8).clamp(1, WORKGROUP).next_power_of_two()
 }
 
@@ -257,7 +257,7 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &[usize], dims: &[usize]) -> 
     let (kept, reduced) = (of(false), of(true));
     let count: usize = dims.iter().product();
     let length: usize = reduced.iter().map(|axis| axis.extent).product();
-    let lanes = lanes(length);
+    let threads = threads(length);
     let (mut params, kept_rank) = axis_words(&kept);
     let (words, reduced_rank) = axis_words(&reduced);
     params.extend(words);
@@ -267,18 +267,18 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &[usize], dims: &[usize]) -> 
         Reduction::Max => (1, 1.0),
         Reduction::Min => (2, 1.0),
     };
-    params.extend([kept_rank, reduced_rank, word(count), word(length), word(lanes), kind]);
+    params.extend([kept_rank, reduced_rank, word(count), word(length), word(threads), kind]);
     params.extend([divisor.to_bits(), 0]);
-    let workgroups = workgroups(count * lanes);
+    let workgroups = workgroups(count * threads);
     Dispatch { kernel: OpKernel::Reduce, params, table: Vec::new(), workgroups }
 }
 
 fn softmax(axis: usize, x: &[usize]) -> Dispatch {
     let (length, inner) = (x[axis], x[axis + 1..].iter().product());
     let rows = x.iter().product::<usize>() / length;
-    let lanes = lanes(length);
-    let params = [rows, length, inner, lanes].map(word).to_vec();
-    let workgroups = workgroups(rows * lanes);
+    let threads = threads(length);
+    let params = [rows, length, inner, threads].map(word).to_vec();
+    let workgroups = workgroups(rows * threads);
     Dispatch { kernel: OpKernel::Softmax, params, table: Vec::new(), workgroups }
 }
 

@@ -149,7 +149,7 @@ impl OpKernels {
         })
     }
 
-    /// How many pipelines have been compiled so far.
+    /// The number of pipelines that have been compiled so far.
     pub(crate) fn compiled(&self) -> usize {
         self.compiled.len()
     }
@@ -177,7 +177,7 @@ impl OpKernels {
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &[],
-                    // Every lane writes its place before any reads it.
+                    // Every thread writes its place before any reads it.
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: self.pipelines.cache(),

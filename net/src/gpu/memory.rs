@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct NetworkMemory {
     /// Weights of convolutions. They belong to the network.
     pub weights: u64,
-    /// Other tensors known beforehand. They belong to the network.
+    /// Constant tensors. They belong to the network.
     pub constants: u64,
     /// Inputs, outputs and all tensors between them. They belong to the plan.
     pub tensors: u64,

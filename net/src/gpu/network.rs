@@ -27,7 +27,7 @@ impl Network {
     /// A network without weights yet, on the device of those pipelines.
     ///
     /// # Errors
-    /// What the device reports.
+    /// An error that the device reports.
     pub fn new(pipelines: &Pipelines, options: NetworkOptions) -> Result<Self> {
         Ok(Self {
             pipelines: pipelines.clone(),
@@ -42,13 +42,13 @@ impl Network {
         self.options
     }
 
-    /// How many pipelines have been compiled so far, besides those of convolutions
+    /// The number of pipelines that have been compiled so far, besides those of convolutions
     /// ([`Pipelines::compiled`]).
     pub fn compiled(&self) -> usize {
         self.kernels.compiled()
     }
 
-    /// What a plan of this program will take, and the weights and constants that it needs.
+    /// The memory that a plan of this program will take, and that of the weights and constants it needs.
     ///
     /// # Errors
     /// A tensor over the device's limits.

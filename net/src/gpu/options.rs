@@ -2,7 +2,7 @@
 
 use dsconv::gpu::FloatFormat;
 
-/// What convolutions with DSConv weights take as input.
+/// The format of the inputs of convolutions with DSConv weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Activations {
     /// Floats.
@@ -13,11 +13,11 @@ pub enum Activations {
     Int8,
 }
 
-/// How a network runs.
+/// The options of a network on the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NetworkOptions {
-    /// What convolutions with DSConv weights take as input.
+    /// The format of the inputs of convolutions with DSConv weights.
     pub activations: Activations,
-    /// What alpha and KDS bias are stored as: halves take half of the memory, for up to 0.05% of a weight.
+    /// The format that alpha and KDS bias are stored in: halves take half of the memory, for up to 0.05% of a weight.
     pub scale_format: FloatFormat,
 }

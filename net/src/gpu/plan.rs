@@ -149,13 +149,13 @@ impl NetworkPlan {
         }
     }
 
-    /// Where the host writes an input, row-major: at most until the plan is submitted, for later tensors take its
-    /// place. `None` past the last.
+    /// The place where the host writes an input, row-major, until the plan is submitted: later tensors take that place.
+    /// `None` past the last input.
     pub fn input(&self, index: usize) -> Option<wgpu::BufferSlice<'_>> {
         self.inputs.get(index).map(Port::slice)
     }
 
-    /// Where an output lies behind a run, row-major. `None` past the last.
+    /// The place of an output after a run, row-major. `None` past the last output.
     pub fn output(&self, index: usize) -> Option<wgpu::BufferSlice<'_>> {
         self.outputs.get(index).map(Port::slice)
     }
@@ -232,7 +232,7 @@ impl NetworkPlan {
         Ok(outputs)
     }
 
-    /// Checks number and lengths.
+    /// Checks number and lengths of the inputs.
     pub(super) fn check_inputs(&self, inputs: &[&[f32]]) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));

@@ -12,7 +12,7 @@ use dsconv::{ActivationScale, Blocks, Residual, Shape, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How integer activations get their scales.
+/// The way that integer activations get their scales.
 pub(crate) const SCALE: ActivationScale = ActivationScale::PowerOfTwo;
 
 /// An index into [`Schedule::slots`].

@@ -14,7 +14,7 @@ type UploadedLayers = (Weak<Weights>, Vec<(LayerOptions, Arc<Layer>)>);
 #[derive(Debug)]
 pub(crate) struct Uploads {
     pipelines: Pipelines,
-    /// By the address of the weights, which stays taken as long as the weak reference lives.
+    /// The layers by the address of their weights, which stays taken as long as the weak reference lives.
     layers: HashMap<usize, UploadedLayers>,
     constants: HashMap<usize, (Weak<Vec<f32>>, wgpu::Buffer)>,
 }

@@ -1,4 +1,4 @@
-//! A network whatever the shape of its input: operators in ONNX's semantics.
+//! A network for inputs of any shape: nodes over named values, with constants and weights.
 
 use crate::ir::tensor::{MAX_RANK, Tensor};
 use crate::{Error, Result};
@@ -36,9 +36,9 @@ pub struct ValueId(pub(crate) usize);
 /// An input of a network: floats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its dims; `None` is chosen when the graph is specialised.
+    /// The dims; one that is `None` is chosen when the graph is specialised.
     pub dims: Vec<Option<usize>>,
     pub(crate) value: ValueId,
 }
@@ -46,7 +46,7 @@ pub struct Input {
 /// An output of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The dims that the model declares, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,9 +61,9 @@ pub struct Node {
     pub name: String,
     /// The operator.
     pub op: Op,
-    /// What it reads, in the operator's order.
+    /// The values that it reads, in the operator's order.
     pub inputs: Vec<ValueId>,
-    /// What it writes.
+    /// The value that it writes.
     pub output: ValueId,
 }
 

@@ -18,7 +18,7 @@ pub enum Op {
         weights: WeightsId,
         /// Padding that depends on the input's size replaces that of the weights' descriptor.
         auto_pad: AutoPad,
-        /// Where the channels of x are.
+        /// The axis of x that the channels are.
         channels: Channels,
     },
     /// A transposed convolution. Inputs: x, weights (I, O/groups, kh, kw), optionally bias (O).
@@ -27,9 +27,9 @@ pub enum Op {
         stride: [u32; 2],
         /// Dilation.
         dilation: [u32; 2],
-        /// What is cut off the output, `[top, left, bottom, right]`.
+        /// The rows and columns that are cut off the output, `[top, left, bottom, right]`.
         padding: [u32; 4],
-        /// What is added at the output's bottom and right.
+        /// The rows and columns that are added at the output's bottom and right.
         output_padding: [u32; 2],
         /// Height and width of the output, from which the padding follows.
         output_size: Option<[u32; 2]>,
@@ -46,7 +46,7 @@ pub enum Op {
     ChannelAffine,
     /// A pooling window over (N, C, H, W). Input: x.
     Pool {
-        /// What the window computes.
+        /// The function of a window's elements.
         kind: PoolKind,
         /// Size.
         kernel: [u32; 2],
@@ -67,7 +67,7 @@ pub enum Op {
     GlobalMax,
     /// A reduction. Input: x.
     Reduce {
-        /// What is computed.
+        /// The function of the reduced elements.
         reduction: Reduction,
         /// The axes, negative ones from the end; none means all.
         axes: Vec<i64>,
@@ -92,7 +92,7 @@ pub enum Op {
     Part {
         /// The axis, negative from the end.
         axis: i64,
-        /// Which part.
+        /// The part.
         part: Parts,
     },
     /// Elements picked along an axis. Inputs: x, indices known beforehand.
@@ -102,14 +102,14 @@ pub enum Op {
     },
     /// Resampling. Inputs: x, then scales (floats) or sizes (integers).
     Resize {
-        /// How values between samples come about.
+        /// The way that values between samples come about.
         interpolation: Interpolation,
-        /// How an output coordinate maps to the input.
+        /// The way that an output coordinate maps to the input.
         coordinates: Coordinates,
         /// The axes that scales or sizes are for; none means all.
         axes: Vec<i64>,
     },
-    /// Other dims. Inputs: x, dims.
+    /// The same elements under other dims. Inputs: x, dims.
     Reshape {
         /// Whether 0 is a dim of 0, and not the input's.
         allow_zero: bool,
@@ -136,7 +136,7 @@ pub enum Op {
     },
     /// A margin, or with negative widths a cut. Inputs: x, widths in front then behind, optionally axes.
     Pad {
-        /// What the margin holds.
+        /// The values of the margin.
         mode: PadMode,
     },
     /// The matrix product, as numpy's. Inputs: a, b.
@@ -168,7 +168,7 @@ pub enum Op {
     Size,
     /// Converts between floats and integers. Input: x.
     Cast {
-        /// To what.
+        /// The kind of the result.
         to: Kind,
     },
     /// A tensor of one value. Input: dims.
@@ -186,7 +186,7 @@ pub enum Op {
     Where,
 }
 
-/// What every use of an operator has in common.
+/// The name of an operator and the number of its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
     /// The operator's name.
@@ -245,7 +245,7 @@ impl Op {
     }
 }
 
-/// Where the channels of a convolution's input are.
+/// The axis of a convolution's input that the channels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Channels {
     /// The input is (N, C, H, W).
@@ -257,7 +257,7 @@ pub enum Channels {
 /// Padding that depends on the input's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AutoPad {
-    /// None: the padding is given.
+    /// The padding is given.
     #[default]
     None,
     /// The output is the input over the stride, rounded up; an odd rest of padding goes behind.
@@ -266,7 +266,7 @@ pub enum AutoPad {
     SameLower,
 }
 
-/// How values between samples come about.
+/// The way that values between samples come about.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Interpolation {
     /// One sample.
@@ -277,7 +277,7 @@ pub enum Interpolation {
     Cubic(f32),
 }
 
-/// Which sample is the nearest.
+/// The rule by which a sample is the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rounding {
     /// The nearest, half down.
@@ -290,7 +290,7 @@ pub enum Rounding {
     Ceil,
 }
 
-/// How an output coordinate maps to the input.
+/// The way that an output coordinate maps to the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Coordinates {
     /// Pixel centres: `(x + 0.5) / scale - 0.5`.
@@ -310,16 +310,16 @@ pub enum Coordinates {
 pub enum Parts {
     /// The `index`th of `count` equal parts, the last one shorter.
     Equal {
-        /// Which.
+        /// The number of the part, from 0.
         index: usize,
-        /// Of how many.
+        /// The number of parts.
         count: usize,
     },
     /// `length` elements from `start` of an axis of `whole`.
     Range {
         /// First element.
         start: usize,
-        /// How many.
+        /// The number of elements.
         length: usize,
         /// Length of the axis, checked.
         whole: usize,
@@ -359,8 +359,8 @@ pub enum Comparison {
     LessOrEqual,
     /// `a >= b`.
     GreaterOrEqual,
-    /// Both are not 0.
+    /// `a` and `b` are both not 0.
     And,
-    /// One is not 0.
+    /// `a` or `b` is not 0.
     Or,
 }

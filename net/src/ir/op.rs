@@ -123,7 +123,7 @@ impl Binary {
     }
 }
 
-/// What a reduction computes over the axes that it removes.
+/// The function of a reduction over the axes that it removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reduction {
     /// The mean.
@@ -136,7 +136,7 @@ pub enum Reduction {
     Min,
 }
 
-/// What a pooling window computes.
+/// The function of a pooling window's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolKind {
     /// The largest; padding never wins.
@@ -148,7 +148,7 @@ pub enum PoolKind {
     },
 }
 
-/// What stands outside of a padded tensor.
+/// The values outside of a padded tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PadMode {
     /// This value.

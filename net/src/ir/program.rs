@@ -1,4 +1,4 @@
-//! A network for one set of input shapes: every shape static, only float operators left.
+//! A network for one set of input shapes: every shape is static, and only operations on floats are left.
 
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::tensor;
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use dsconv::{Activation, Residual, Weights};
 use std::sync::Arc;
 
-/// What runs: a list of steps over float tensors of static shapes.
+/// A list of steps over float tensors of static shapes: what runs.
 ///
 /// Invariants, which every consumer may rely on:
 ///
@@ -45,7 +45,7 @@ pub struct Value {
     pub name: String,
     /// The dims, outermost first.
     pub dims: Vec<usize>,
-    /// Where the elements come from.
+    /// The origin of the elements.
     pub source: Source,
 }
 
@@ -56,12 +56,12 @@ impl Value {
     }
 }
 
-/// Where a tensor's elements come from.
+/// The origin of a tensor's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// The program's input of that index.
     Input(usize),
-    /// Known beforehand.
+    /// The elements are known beforehand.
     Constant(Arc<Vec<f32>>),
     /// The step of that index.
     Step(usize),
@@ -76,9 +76,9 @@ pub struct Step {
     pub name: String,
     /// What is computed.
     pub op: StepOp,
-    /// What is read, in the order that the operation documents.
+    /// The tensors that it reads, in the order that the operation documents.
     pub inputs: Vec<TensorId>,
-    /// What is written; its dims are part of the operation.
+    /// The tensor that it writes; its dims are part of the operation.
     pub output: TensorId,
 }
 
@@ -91,9 +91,9 @@ pub enum StepOp {
     Conv {
         /// Weights, with the geometry.
         weights: Arc<Weights>,
-        /// Applied to the sum.
+        /// The activation of the sum.
         activation: Activation,
-        /// Where the second input is added.
+        /// The place where the second input is added.
         residual: Residual,
     },
     /// A transposed convolution of (N, C, H, W). Inputs: x, constant weights of (in_channels,
@@ -149,7 +149,7 @@ pub enum StepOp {
     Pad {
         /// Elements in front, per axis; those behind follow from the output's dims.
         before: Vec<usize>,
-        /// What the margin holds. For `Reflect` it is narrower than x.
+        /// The values of the margin, which for `Reflect` is narrower than x.
         mode: PadMode,
     },
     /// A weighted sum of a few elements along one or two axes: nearest, linear or cubic resampling. Input: x.
@@ -194,14 +194,14 @@ pub struct Taps {
     pub count: usize,
     /// Indices along x's axis.
     pub indices: Vec<u32>,
-    /// Their weights.
+    /// The weights of those elements.
     pub weights: Vec<f32>,
 }
 
 /// Geometry of a pooling window, `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// What the window computes.
+    /// The function of a window's elements.
     pub kind: PoolKind,
     /// Size.
     pub kernel: [u32; 2],

@@ -83,7 +83,7 @@ impl Builder {
         Ok(())
     }
 
-    /// What is known of a node's inputs.
+    /// The lowered inputs of a node.
     pub(crate) fn inputs(&self, graph: &Graph, node: &Node) -> Result<Vec<Lowered>> {
         let inputs = node.inputs.iter().map(|id| {
             let lowered = self.lowered.get(id).cloned();

@@ -1,4 +1,4 @@
-//! Lowering of what must be known before a program runs: casts, ranges, comparisons, choices.
+//! Lowering of operators whose result must be known before a program runs: casts, ranges, comparisons, choices.
 
 use super::builder::{Context, Lowered, integers};
 use crate::ir::graph::{Comparison, Kind};
@@ -6,6 +6,7 @@ use crate::ir::program::StepOp;
 use crate::ir::tensor::{Tensor, broadcast, elements};
 use crate::{Error, Result, cpu};
 
+/// Converts between floats, integers and bools.
 pub(crate) fn cast(
     context: &mut Context<'_>,
     x: &Lowered,
@@ -32,6 +33,7 @@ pub(crate) fn cast(
     }
 }
 
+/// `start, start + step, …` before the limit.
 pub(crate) fn range(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
     const MOST: f64 = (1 << 20) as f64;
     let refused = |count: f64| Error::invalid("range", format!("0 to {MOST} elements"), count);
@@ -67,6 +69,7 @@ pub(crate) fn range(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Low
     context.float(vec![values.len()], values)
 }
 
+/// Compares two tensors, with broadcasting; the result is 0 or 1.
 pub(crate) fn compare(
     context: &mut Context<'_>,
     comparison: Comparison,
@@ -104,6 +107,7 @@ pub(crate) fn compare(
     Tensor::i64(to, values).map(Lowered::Integer)
 }
 
+/// Picks elements of the second input where the first is not 0, else of the third.
 pub(crate) fn select(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
     let condition = integers(&inputs[0], "condition")?;
     let [c, a, b] = [0, 1, 2].map(|index| context.dims(&inputs[index]));

@@ -131,7 +131,7 @@ fn linear(
             Some((before, scaled(weights, &scale?, &shift?)?))
         }
         (Op::Binary(binary), [a, b]) => {
-            let (found, number, turned) = match (conv(a), conv(b)) {
+            let (found, number, constant_first) = match (conv(a), conv(b)) {
                 (Some(found), _) => (found, constant(b)?, false),
                 (None, Some(found)) => (found, constant(a)?, true),
                 _ => return None,
@@ -140,7 +140,7 @@ fn linear(
             let descriptor = descriptor(weights);
             let number = per_channel(number, descriptor, Some(channels))?;
             let all = |value: f64| vec![value; number.len()];
-            let (scale, shift) = match (binary, turned) {
+            let (scale, shift) = match (binary, constant_first) {
                 (Binary::Add, _) => (all(1.0), number),
                 (Binary::Mul, _) => {
                     let shift = all(0.0);

@@ -23,7 +23,7 @@ pub(crate) fn fuse(mut program: Program) -> Program {
 struct Fuser {
     program: Program,
     steps: Vec<Option<Step>>,
-    /// How often each tensor, or a view of it, is read.
+    /// The number of times that each tensor, or a view of it, is read.
     readers: Vec<usize>,
 }
 

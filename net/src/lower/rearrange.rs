@@ -1,4 +1,4 @@
-//! Lowering of what only moves elements: slices, margins, other dims.
+//! Lowering of operators that only move elements: slices, margins, other dims.
 
 use super::builder::{Context, Lowered, integers};
 use crate::ir::op::PadMode;
@@ -6,6 +6,7 @@ use crate::ir::program::StepOp;
 use crate::ir::tensor::{MAX_RANK, axes_of, axis_of, elements};
 use crate::{Error, Result};
 
+/// Cuts a part out of a tensor.
 pub(crate) fn slice(
     context: &mut Context<'_>,
     inputs: &[Lowered],
@@ -52,6 +53,7 @@ pub(crate) fn slice(
     context.emit(StepOp::Slice { start, step }, &inputs[..1], to)
 }
 
+/// The dims that ONNX's Reshape gives a tensor: -1 stands for the rest, and 0 for the input's dim unless allowed.
 pub(crate) fn reshaped(dims: &[usize], to: &[i64], allow_zero: bool) -> Result<Vec<usize>> {
     let refused =
         || Error::invalid("dims", format!("dims for the elements of {dims:?}"), format!("{to:?}"));
@@ -81,6 +83,7 @@ pub(crate) fn reshaped(dims: &[usize], to: &[i64], allow_zero: bool) -> Result<V
     Ok(result)
 }
 
+/// Adds a margin, and cuts where its width is negative.
 pub(crate) fn pad(
     context: &mut Context<'_>,
     inputs: &[Lowered],
@@ -150,6 +153,7 @@ pub(crate) fn image(dims: &[usize], block: u32) -> Result<[usize; 5]> {
     }
 }
 
+/// Splits axes, permutes them, and joins them to other dims.
 pub(crate) fn shuffled(
     context: &mut Context<'_>,
     x: &Lowered,

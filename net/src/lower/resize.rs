@@ -1,4 +1,4 @@
-//! Resize as tables: for each output coordinate a few input coordinates and their weights.
+//! Resize as tables of taps: for each output coordinate a few input coordinates and their weights.
 
 use super::builder::{Context, Lowered, integers};
 use crate::ir::graph::{Coordinates, Interpolation, Rounding};
@@ -9,6 +9,7 @@ use crate::{Error, Result};
 /// The longest axis that is resampled: its table is made in full.
 const LONGEST: usize = 1 << 20;
 
+/// Resamples the axes that change, one or two of them in a step.
 pub(crate) fn resize(
     context: &mut Context<'_>,
     interpolation: Interpolation,
@@ -81,7 +82,7 @@ pub(crate) fn resize(
 /// Coordinates so near to the middle between two pixels lie in it, as for ONNX Runtime.
 const HALF: f32 = 1e-6;
 
-/// How one axis of an output maps to the input.
+/// The way that one axis of an output maps to the input.
 struct AxisMapping {
     coordinates: Coordinates,
     scale: f32,

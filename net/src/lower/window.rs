@@ -52,6 +52,7 @@ fn split(auto: AutoPad, total: [i64; 2]) -> Result<[u32; 4]> {
     Ok(padding)
 }
 
+/// Lowers a pooling window.
 pub(crate) fn pool(context: &mut Context<'_>, op: &Op, x: &Lowered) -> Result<Lowered> {
     let Op::Pool { kind, kernel, stride, dilation, padding, auto_pad, ceil } = *op else {
         return Err(Error::invalid("operator", "Pool", op.name()));
@@ -87,6 +88,7 @@ pub(crate) fn pool(context: &mut Context<'_>, op: &Op, x: &Lowered) -> Result<Lo
     context.emit(op, std::slice::from_ref(x), to)
 }
 
+/// Lowers a transposed convolution.
 pub(crate) fn conv_transpose(
     context: &mut Context<'_>,
     op: &Op,

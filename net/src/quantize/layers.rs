@@ -4,14 +4,14 @@ use crate::ir::graph::{Graph, WeightsId, descriptor};
 use crate::{Error, Result};
 use dsconv::{ConvDescriptor, DsConvWeights, FloatWeights, Method, Quantizer, Weights};
 
-/// How a network's convolutions become DSConv.
+/// The options for turning a network's convolutions into DSConv.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizeOptions {
     /// Bits of a weight, 2 to 8, where nothing else says otherwise.
     pub bits: u8,
     /// Input channels that share a scale.
     pub block: u32,
-    /// How integers and scales are found.
+    /// The method that finds integers and scales.
     pub method: Method,
     /// Names of layers that stay floats, with `*` and `?`.
     pub keep_float: Vec<String>,

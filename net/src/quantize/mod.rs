@@ -1,8 +1,8 @@
 //! Whole networks from floats to DSConv.
 //!
-//! [`quantize()`] replaces the weights of a graph's convolutions ([`layers`]), [`allocate()`] chooses how many bits each
-//! layer gets, and [`calibrate()`] mends mean and deviation of every layer's output. The last two run the network on
-//! samples and stop at each convolution: that is the [`walk`].
+//! [`quantize()`] replaces the weights of a graph's convolutions ([`layers`]), [`allocate()`] chooses how many bits
+//! each layer gets, and [`calibrate()`] mends mean and deviation of every layer's output. The last two run the network
+//! on samples and stop at each convolution: that is the [`walk`].
 
 mod allocate;
 mod calibrate;

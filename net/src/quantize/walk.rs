@@ -41,7 +41,7 @@ pub(crate) struct Walk {
     program: Program,
     /// The tensors alive, per sample.
     tensors: Vec<Vec<Option<Arc<Vec<f32>>>>>,
-    /// How many readers a tensor has left.
+    /// The number of readers that each tensor has left.
     readers: Vec<usize>,
     /// The next step.
     at: usize,

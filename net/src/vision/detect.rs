@@ -35,23 +35,23 @@ const GREY: f32 = 114.0 / 255.0;
 /// An object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
-    /// Index of its class.
+    /// The index of its class.
     pub class: usize,
-    /// How sure the network is, 0 to 1.
+    /// The network's confidence, 0 to 1.
     pub score: f32,
     /// Left, top, right and bottom in pixels.
     pub bbox: [f32; 4],
 }
 
 impl Detection {
-    /// Its box in the picture's pixels, clipped; `None` where nothing of it lies on the picture.
+    /// The detection with its box in the picture's pixels, clipped; `None` where nothing of it lies on the picture.
     pub fn on_picture(self, placement: &Placement) -> Option<Self> {
         let bbox = placement.to_picture(self.bbox);
         (area(&bbox) > 0.0).then_some(Self { bbox, ..self })
     }
 }
 
-/// What an output's numbers mean.
+/// The meaning of an output's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Head {
@@ -75,7 +75,7 @@ impl Head {
         }
     }
 
-    /// How the public code of these networks makes an input of `size` (height, width) of a picture.
+    /// The preprocessing of these networks' public code, for an input of `size` (height, width).
     pub fn preprocessing(self, size: [u32; 2]) -> Preprocessing {
         let (fit, channels, std) = match self {
             Self::Yolov9 => (Fit::Pad(GREY), ChannelOrder::Rgb, 1.0),
@@ -108,14 +108,15 @@ impl Head {
     }
 }
 
-/// How an output becomes detections: the head, and what is kept.
+/// The way from an output to detections: the head, and what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detector {
-    /// What the output's numbers mean.
+    /// The meaning of the output's numbers.
     pub head: Head,
     /// Detections score more than this, 0 to 1.
     pub confidence: f32,
-    /// Of two boxes of one class whose intersection is more than this share of their union, the better stays; 0 to 1.
+    /// The share of their union, 0 to 1, that the intersection of two boxes of one class may have; beyond it only the
+    /// better box stays.
     pub iou: f32,
     /// Whether an anchor can be an object of every class that scores enough, and not only of its best.
     pub multi_label: bool,
@@ -126,7 +127,8 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// With the usual limits: confidence 0.25, IoU 0.45, one class an anchor, 300 of at most 30,000 candidates.
+    /// A detector with the usual limits: confidence 0.25, IoU 0.45, one class an anchor, 300 of at most 30,000
+    /// candidates.
     pub fn new(head: Head) -> Self {
         Self {
             head,
@@ -279,7 +281,7 @@ fn grid([height, width]: [u32; 2]) -> impl Iterator<Item = [f32; 3]> {
     })
 }
 
-/// Zero or less for a box that is none.
+/// The area of a box, which is 0 for one that is none.
 fn area(bbox: &[f32; 4]) -> f64 {
     let [x0, y0, x1, y1] = bbox.map(f64::from);
     (x1 - x0).max(0.0) * (y1 - y0).max(0.0)

@@ -7,36 +7,37 @@ use image::imageops::{self, FilterType};
 use image::{GenericImageView, Rgb, RgbImage};
 use serde::Serialize;
 
-/// Resizes, cuts and normalises: the input's elements. A picture that has the input's size is taken whole.
+/// Resizes, cuts and normalises a picture, and returns the input's elements. A picture that has the input's size is
+/// taken whole.
 ///
 /// # Errors
 /// A preprocessing that [`Preprocessing::validate`] refuses.
-pub fn input(picture: &RgbImage, how: &Preprocessing) -> Result<Vec<f32>> {
-    how.validate()?;
+pub fn input(picture: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<f32>> {
+    preprocessing.validate()?;
     if picture.width() == 0 || picture.height() == 0 {
         let got = format!("{}x{}", picture.width(), picture.height());
         return Err(Error::invalid("picture", "a width and a height of at least 1", got));
     }
-    let [height, width] = how.size;
-    let planes = match how.channels {
+    let [height, width] = preprocessing.size;
+    let planes = match preprocessing.channels {
         ChannelOrder::Rgb => &[0, 1, 2][..],
         ChannelOrder::Bgr => &[2, 1, 0],
         ChannelOrder::Grey => &[0],
     };
-    let picture = fitted(picture, how);
+    let picture = fitted(picture, preprocessing);
     let value = |x: u32, y: u32, index: usize| {
         let Rgb([r, g, b]) = *picture.get_pixel(x, y);
-        let level = match how.channels {
+        let level = match preprocessing.channels {
             ChannelOrder::Grey => {
                 0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)
             }
             _ => f32::from([r, g, b][planes[index]]),
         };
-        (level / 255.0 - how.mean[index]) / how.std[index]
+        (level / 255.0 - preprocessing.mean[index]) / preprocessing.std[index]
     };
     let channels = 0..planes.len();
     let pixels = || (0..height).flat_map(move |y| (0..width).map(move |x| (x, y)));
-    Ok(match how.channels_last {
+    Ok(match preprocessing.channels_last {
         true => {
             pixels().flat_map(|(x, y)| channels.clone().map(move |c| (x, y, c))).collect::<Vec<_>>()
         }
@@ -48,8 +49,8 @@ pub fn input(picture: &RgbImage, how: &Preprocessing) -> Result<Vec<f32>> {
 }
 
 /// The picture as the input shows it.
-fn fitted(picture: &RgbImage, how: &Preprocessing) -> RgbImage {
-    let Placement { cut, place, .. } = Placement::new(picture.dimensions().into(), how);
+fn fitted(picture: &RgbImage, preprocessing: &Preprocessing) -> RgbImage {
+    let Placement { cut, place, .. } = Placement::new(picture.dimensions().into(), preprocessing);
     let [x, y, width, height] = cut;
     let part = imageops::crop_imm(picture, x, y, width, height);
     let [x, y, width, height] = place;
@@ -57,10 +58,10 @@ fn fitted(picture: &RgbImage, how: &Preprocessing) -> RgbImage {
         true => part.to_image(),
         false => imageops::resize(&*part, width, height, FilterType::CatmullRom),
     };
-    match how.fit {
+    match preprocessing.fit {
         Fit::Stretch | Fit::Crop(_) => part,
         Fit::Pad(level) | Fit::PadBottomRight(level) => {
-            let [height, width] = how.size;
+            let [height, width] = preprocessing.size;
             let level = (level * 255.0).round() as u8;
             let mut whole = RgbImage::from_pixel(width, height, Rgb([level; 3]));
             imageops::replace(&mut whole, &part, x.into(), y.into());
@@ -72,11 +73,11 @@ fn fitted(picture: &RgbImage, how: &Preprocessing) -> RgbImage {
 /// A class, its name and its score.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Class {
-    /// Its place in the network's output.
+    /// The place of the class in the network's output.
     pub index: usize,
-    /// Its name, `class` and the index where the model has none.
+    /// The name of the class; `class` and the index where the model has none.
     pub label: String,
-    /// Its probability, 0 to 1.
+    /// The probability of the class, 0 to 1.
     pub score: f64,
 }
 

@@ -15,12 +15,12 @@ pub struct Placement {
 
 impl Placement {
     /// Places a picture of this width and height. One that has the input's size is taken whole.
-    pub fn new(picture: [u32; 2], how: &Preprocessing) -> Self {
-        let [height, width] = how.size;
+    pub fn new(picture: [u32; 2], preprocessing: &Preprocessing) -> Self {
+        let [height, width] = preprocessing.size;
         let [w, h] = picture.map(|side| side.max(1));
         let (mut cut, mut place) = ([0, 0, w, h], [0, 0, width, height]);
         let scale = [f64::from(width) / f64::from(w), f64::from(height) / f64::from(h)];
-        match how.fit {
+        match preprocessing.fit {
             _ if [w, h] == [width, height] => {}
             Fit::Stretch => {}
             Fit::Crop(share) => {
@@ -38,7 +38,7 @@ impl Placement {
                 };
                 let (place_w, place_h) = (side(w, width), side(h, height));
                 place = [0, 0, place_w, place_h];
-                if matches!(how.fit, Fit::Pad(_)) {
+                if matches!(preprocessing.fit, Fit::Pad(_)) {
                     place[..2].copy_from_slice(&[(width - place_w) / 2, (height - place_h) / 2]);
                 }
             }

@@ -3,12 +3,12 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How an image becomes an input: resized, cropped, `(pixel / 255 - mean) / std` per channel.
+/// The way from an image to an input: resized, cropped, `(pixel / 255 - mean) / std` per channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// The input's height and width in pixels.
     pub size: [u32; 2],
-    /// What to do with an image of another shape.
+    /// The way to fit an image of another shape.
     pub fit: Fit,
     /// One per channel, of pixels between 0 and 1.
     pub mean: Vec<f32>,
@@ -20,7 +20,7 @@ pub struct Preprocessing {
     pub channels_last: bool,
 }
 
-/// What to do with an image of another shape than the input's.
+/// The way to fit an image of another shape than the input's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Fit {
     /// Resize both sides, whatever their ratio.
@@ -45,7 +45,8 @@ pub enum ChannelOrder {
 }
 
 impl Preprocessing {
-    /// What EfficientNet-Lite was trained with: a centre crop of 7/8 of the shorter side, pixels to about -1 to 1.
+    /// The preprocessing that EfficientNet-Lite was trained with: a centre crop of 7/8 of the shorter side, pixels to
+    /// about -1 to 1.
     ///
     /// `size` is the input's `[height, width]` in pixels.
     pub fn imagenet(size: [u32; 2]) -> Self {

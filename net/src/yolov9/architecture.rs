@@ -21,7 +21,7 @@ pub struct Architecture {
     classes: usize,
 }
 
-/// What a network's graph puts out.
+/// The outputs of a network's graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphOutputs {
     /// `output0`: the decoded predictions of the main branch, `(N, 4 + classes, anchors)`. What only the auxiliary
@@ -29,7 +29,7 @@ pub enum GraphOutputs {
     Deployable,
     /// `output0`, and `auxiliary`: those of the branch that only training needs, if there is one.
     Training,
-    /// Behind those, the output of every layer of a single map, `model.N`: to compare with another program.
+    /// All of those, and the output of every layer of a single map, `model.N`: to compare with another program.
     Layers,
 }
 
@@ -38,11 +38,11 @@ pub enum GraphOutputs {
 pub enum Part {
     /// Features of the picture.
     Backbone,
-    /// What brings the sizes together.
+    /// The layers that bring the sizes together.
     Neck,
     /// The heads of the last layer.
     Detection,
-    /// What only training needs.
+    /// The convolutions that only training needs.
     Auxiliary,
 }
 
@@ -53,12 +53,12 @@ pub struct Summary {
     pub layers: usize,
     /// Parameters.
     pub parameters: u64,
-    /// Those that are trained.
+    /// Parameters that are trained.
     pub gradients: u64,
     /// Floating-point operations for the picture, as YOLO programs count them: two a multiply-add of a convolution,
     /// eight an output of a batch norm, two an output of an upsampling.
     pub flops: u64,
-    /// The same as the article has it: its counter knows modules by their class, and skips DSConv2D.
+    /// The operations as the article counts them: its counter knows modules by their class, and skips DSConv2D.
     pub counted_flops: u64,
 }
 
@@ -66,8 +66,8 @@ impl Architecture {
     /// Resolves a description.
     ///
     /// # Errors
-    /// [`Error::Node`] names the layer: an unknown module, wrong arguments, a layer that is not there, channels or sizes
-    /// that do not meet, a last layer that is no detection, a network that is too large.
+    /// [`Error::Node`] names the layer: an unknown module, wrong arguments, a layer that is not there, channels or
+    /// sizes that do not meet, a last layer that is no detection, a network that is too large.
     pub fn new(description: &Description) -> Result<Self> {
         let mut trace = Trace::default();
         // The network, and the list of its layers.
@@ -99,7 +99,7 @@ impl Architecture {
         self.classes
     }
 
-    /// What height and width of a picture must be a multiple of.
+    /// The number that height and width of a picture must be a multiple of.
     pub fn stride(&self) -> u32 {
         self.trace.convolutions.iter().map(|conv| conv.stride).max().unwrap_or(1)
     }
@@ -120,8 +120,9 @@ impl Architecture {
         }
     }
 
-    /// Weights and biases of the graph with those outputs, and floating-point operations of its convolutions, two a multiply-add,
-    /// for a picture of that height and width. Batch norms are folded, and so are the two convolutions of RepConvN.
+    /// Weights and biases of the graph with those outputs, and floating-point operations of its convolutions, two a
+    /// multiply-add, for a picture of that height and width. Batch norms are folded, and so are the two convolutions of
+    /// RepConvN.
     pub fn cost(&self, which: GraphOutputs, [height, width]: [u32; 2]) -> (u64, u64) {
         let pixels = u64::from(height) * u64::from(width);
         let cost = |conv: &MergedConvolution| {
@@ -138,7 +139,7 @@ impl Architecture {
         self.needed_convolutions(which).map(|conv| conv.name.as_str()).collect()
     }
 
-    /// Names of those that the description wants as DSConv.
+    /// Names of the convolutions that the description wants as DSConv.
     pub fn dsconv_layers(&self, which: GraphOutputs) -> Vec<&str> {
         let wanted = self.needed_convolutions(which).filter(|conv| conv.dsconv);
         wanted.map(|conv| conv.name.as_str()).collect()

@@ -4,7 +4,8 @@ use crate::{Error, Result};
 use serde::Deserialize;
 use std::fmt;
 
-/// The description of YOLOv9's network c with two DSConv convolutions in its auxiliary branch (layers 26 and 27), in yaml.
+/// The description of YOLOv9's network c with two DSConv convolutions in its auxiliary branch (layers 26 and 27), in
+/// yaml.
 pub const YOLOV9_C_DSCONV: &str = include_str!("../../models/yolov9-c-dsconv.yaml");
 
 /// The longest description, in bytes: the largest public one has 4 KiB.
@@ -28,7 +29,7 @@ pub struct Description {
     /// Factor on a module's output channels.
     pub width_multiple: f64,
     pub(super) rows: Vec<Row>,
-    /// How many of the rows are the backbone; the others are the head.
+    /// The number of rows that are the backbone; the others are the head.
     pub(super) backbone: usize,
 }
 
@@ -140,7 +141,7 @@ impl Description {
         Ok(())
     }
 
-    /// How many copies of a module a row means.
+    /// The number of copies of a module that a row means.
     pub(super) fn copies(&self, number: usize) -> usize {
         match number {
             1 => 1,

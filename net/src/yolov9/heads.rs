@@ -14,7 +14,7 @@ const BINS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Predictions {
     pub(super) main: ValueId,
-    /// Of the branch that only training needs.
+    /// The predictions of the branch that only training needs.
     pub(super) auxiliary: Option<ValueId>,
 }
 

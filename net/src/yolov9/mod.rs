@@ -2,8 +2,8 @@
 //! graph that runs.
 //!
 //! [`Description::parse`] reads the yaml, [`Architecture::new`] resolves it and counts as YOLO programs count;
-//! [`Architecture::load`] takes weights from a state dict in safetensors, [`Architecture::random`] makes some. Batch norms fold
-//! into the convolutions, and the two convolutions of RepConvN into one of 3x3.
+//! [`Architecture::load`] takes weights from a state dict in safetensors, [`Architecture::random`] makes some. Batch
+//! norms fold into the convolutions, and the two convolutions of RepConvN into one of 3x3.
 //!
 //! A graph's first output, `output0`, is `(N, 4 + classes, anchors)`: centre, width and height of each anchor's box in
 //! pixels of the picture, and the classes' scores between 0 and 1. Its input, `images`, is `(N, 3, H, W)` of pixels

@@ -1,4 +1,4 @@
-//! The modules, from their mathematics. Names of parts are those of the public state dicts.
+//! The modules of the public networks, made from their mathematics. Names of parts are those of the public state dicts.
 
 use super::trace::{FeatureMap, OperationCount, SquareConv, Trace};
 use crate::ir::op::{Binary, PoolKind};

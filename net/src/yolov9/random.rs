@@ -11,9 +11,9 @@ use dsconv::{ConvDescriptor, FloatWeights, Shape};
 const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
 
 impl Architecture {
-    /// The graph with those outputs with random weights: normally distributed, then scaled, with biases added, so that each
-    /// convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a trained
-    /// network; without it activations vanish or overflow. The same seed gives the same weights.
+    /// The graph with those outputs with random weights: normally distributed, then scaled, with biases added, so that
+    /// each convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a
+    /// trained network; without it activations vanish or overflow. The same seed gives the same weights.
     ///
     /// `progress` hears of every convolution: its number, how many there are, its name.
     ///

@@ -86,7 +86,7 @@ impl RowContext<'_> {
         Ok((layer, predictions))
     }
 
-    /// What the layers that this one reads put out.
+    /// The outputs of the layers that this one reads.
     fn inputs(&self) -> Result<Vec<Vec<FeatureMap>>> {
         let from = match &self.row.0 {
             Sources::One(from) => std::slice::from_ref(from),

@@ -1,4 +1,4 @@
-//! What the modules are made of: one walk through a network gives its graph, its convolutions with the names of
+//! The parts that modules are made of: one walk through a network gives its graph, its convolutions with the names of
 //! their tensors, and how many modules and parameters PyTorch counts.
 
 use crate::ir::graph::{
@@ -46,7 +46,7 @@ impl TorchConvolution {
         }
     }
 
-    /// What training would change: kernel, and scale and shift of the norm or bias.
+    /// The number of parameters that training would change: kernel, and scale and shift of the norm or bias.
     fn parameters(&self) -> u64 {
         let per_channel = if self.norm { 2 } else { 1 };
         self.descriptor.weight_count() as u64
@@ -89,6 +89,7 @@ pub(super) enum SharedActivation {
     RepConv,
 }
 
+/// A network while it is walked through.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     /// The network, its weights still to come: `WeightsId(i)` is the convolution `i`.

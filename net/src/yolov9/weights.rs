@@ -10,7 +10,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 
-/// What the public networks add to a batch norm's variance.
+/// The number that the public networks add to a batch norm's variance.
 const EPSILON: f64 = 1e-3;
 /// Names of a kind that an error lists.
 const LISTED: usize = 10;
@@ -29,8 +29,8 @@ impl Architecture {
     /// YOLOv9 programs call them, in f32, f16 or bf16. A choice of outputs may leave out tensors that it does not need.
     ///
     /// # Errors
-    /// [`Error::Format`] for what is no safetensors, and listing all tensors that are missing, unknown, of another shape
-    /// or type; an error that names the convolution for weights that are not finite.
+    /// [`Error::Format`] for what is no safetensors, and listing all tensors that are missing, unknown, of another
+    /// shape or type; an error that names the convolution for weights that are not finite.
     pub fn load(&self, which: GraphOutputs, file: &str, bytes: &[u8]) -> Result<Graph> {
         let state = SafeTensors::deserialize(bytes).map_err(|e| Error::format(file, e))?;
         let state = State { tensors: &state, file };

@@ -4,13 +4,13 @@ use crate::Error;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, attribute_type};
 use std::cell::RefCell;
 
-/// Why a node was not converted.
+/// The reason why a node was not converted.
 pub(crate) enum Refusal {
-    /// Its operator is not known.
+    /// The operator is not known.
     Operator,
-    /// Its operator is, but not this use of it.
+    /// The operator is known, but not this use of it.
     Use(String),
-    /// It is wrong.
+    /// The node is wrong.
     Wrong(Error),
 }
 

@@ -1,4 +1,4 @@
-//! Operators of a model that become several of a graph.
+//! Operators of a model that become several operators of a graph.
 
 use super::attributes::{Converted, refuse};
 use super::context::NodeContext;
@@ -8,6 +8,7 @@ use crate::ir::op::{Binary, Reduction, Unary};
 use crate::ir::tensor::Tensor;
 use dsconv::Activation;
 
+/// A batch norm becomes a scale and a shift per channel.
 pub(crate) fn batch_norm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.attributes.ignore(&["momentum"]);
     context.attributes.unset("training_mode")?;
@@ -61,6 +62,7 @@ pub(crate) fn normalised(
     context.binary(Binary::Div, centred, deviation)
 }
 
+/// A norm over the pixels of each channel.
 pub(crate) fn instance_norm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let epsilon = context.attributes.float("epsilon")?.unwrap_or(1e-5);
     let (x, scale, shift) = (context.input(0)?, context.input(1)?, context.input(2)?);
@@ -68,6 +70,7 @@ pub(crate) fn instance_norm(context: &mut NodeContext<'_, '_>) -> Converted<Valu
     context.push(Op::ChannelAffine, [y, scale, shift])
 }
 
+/// A norm over the last axes.
 pub(crate) fn layer_norm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.attributes.ignore(&["stash_type"]);
     let epsilon = context.attributes.float("epsilon")?.unwrap_or(1e-5);
@@ -85,6 +88,7 @@ pub(crate) fn layer_norm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId
     }
 }
 
+/// Activations and reductions that are compositions of others.
 pub(crate) fn composed(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let x = context.input(0)?;
     let activation = |activation| Op::Unary(Unary::Activation(activation));

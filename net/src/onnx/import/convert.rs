@@ -1,4 +1,4 @@
-//! The operators of a model as operators of a graph.
+//! The conversion of every operator: which operators of a graph it becomes.
 
 use super::attributes::{Attributes, Converted, Refusal, refuse};
 use super::context::NodeContext;
@@ -20,35 +20,48 @@ pub(crate) fn convert<'a>(
     attributes: &Attributes<'a>,
 ) -> Converted<Vec<ValueId>> {
     let mut context = NodeContext { importer, node, attributes };
-    let op = match node.op_type.as_str() {
-        "Constant" => return constant(&mut context),
-        "Identity" => return context.input(0).map(|x| vec![x]),
+    let context = &mut context;
+    let y = match node.op_type.as_str() {
+        "Constant" => return constant(context),
+        "Split" => return split(context),
+        "Identity" => context.input(0)?,
         "Dropout" => {
             attributes.ignore(&["ratio", "seed", "is_test"]);
-            return context.input(0).map(|x| vec![x]);
+            context.input(0)?
         }
-        "Split" => return split(&mut context),
-        "Conv" => return spatial::conv(&mut context).map(|y| vec![y]),
-        "ConvTranspose" => return spatial::conv_transpose(&mut context).map(|y| vec![y]),
-        "MaxPool" | "AveragePool" => return spatial::pool(&mut context).map(|y| vec![y]),
-        "Gemm" => return spatial::gemm(&mut context).map(|y| vec![y]),
-        "MatMul" => return spatial::matmul(&mut context).map(|y| vec![y]),
-        "QuantizeLinear" => return quantized::quantize(&mut context).map(|y| vec![y]),
-        "DequantizeLinear" => return quantized::dequantize(&mut context).map(|y| vec![y]),
-        "Clip" => clip(&mut context)?,
-        "Sum" | "Min" | "Max" | "Mean" => return variadic(&mut context).map(|y| vec![y]),
-        "BatchNormalization" => return composed::batch_norm(&mut context).map(|y| vec![y]),
-        "InstanceNormalization" => return composed::instance_norm(&mut context).map(|y| vec![y]),
-        "LayerNormalization" => return composed::layer_norm(&mut context).map(|y| vec![y]),
+        "Conv" => spatial::conv(context)?,
+        "ConvTranspose" => spatial::conv_transpose(context)?,
+        "MaxPool" | "AveragePool" => spatial::pool(context)?,
+        "Gemm" => spatial::gemm(context)?,
+        "MatMul" => spatial::matmul(context)?,
+        "Resize" | "Upsample" => spatial::resize(context)?,
+        "QuantizeLinear" => quantized::quantize(context)?,
+        "DequantizeLinear" => quantized::dequantize(context)?,
+        "Sum" | "Min" | "Max" | "Mean" => variadic(context)?,
+        "BatchNormalization" => composed::batch_norm(context)?,
+        "InstanceNormalization" => composed::instance_norm(context)?,
+        "LayerNormalization" => composed::layer_norm(context)?,
         "Gelu" | "Mish" | "Swish" | "LogSoftmax" | "ReduceL2" | "ReduceSumSquare" => {
-            return composed::composed(&mut context).map(|y| vec![y]);
+            composed::composed(context)?
         }
-        "Slice" => return slice(&mut context).map(|y| vec![y]),
-        "Resize" | "Upsample" => return spatial::resize(&mut context).map(|y| vec![y]),
-        "Pad" => return pad(&mut context).map(|y| vec![y]),
-        _ => simple(&mut context)?,
+        "Slice" => slice(context)?,
+        "Pad" => pad(context)?,
+        "Clip" => {
+            let op = clip(context)?;
+            one_node(context, op)?
+        }
+        _ => {
+            let op = simple(context)?;
+            one_node(context, op)?
+        }
     };
-    // Operators whose inputs are the graph's, in the same order.
+    Ok(vec![y])
+}
+
+/// Adds the one node that a node of the model becomes, with the same inputs in the same order.
+fn one_node(context: &mut NodeContext<'_, '_>, op: Op) -> Converted<ValueId> {
+    let node = context.node;
+    // Further inputs of these are fields of the operator.
     let count = match op {
         Op::Unary(_) | Op::Reduce { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => 1,
         _ => node.input.len(),
@@ -60,7 +73,7 @@ pub(crate) fn convert<'a>(
     let y = context.push(op.clone(), inputs.clone())?;
     let name = node.output.first().map_or("", String::as_str);
     note_quantized(context.importer, name, &op, &inputs, y);
-    Ok(vec![y])
+    Ok(y)
 }
 
 /// Keeps track of integers and their shifts through the nodes that this crate's export writes.
@@ -75,7 +88,7 @@ fn note_quantized(
     let gathered = |id: &ValueId| importer.gathered.get(id);
     let found = match (op, inputs) {
         (Op::Transpose { permutation }, [x]) if permutation[..] == [1, 0] => {
-            quantized(x).and_then(QuantizedConstant::turned)
+            quantized(x).and_then(QuantizedConstant::transposed)
         }
         (Op::Binary(binary @ (Binary::Add | Binary::Mul)), [a, b]) => {
             let pair = quantized(a).zip(gathered(b));
@@ -96,6 +109,7 @@ fn note_quantized(
     }
 }
 
+/// The one operator that a node becomes whose inputs are the same.
 fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     let attributes = context.attributes;
     let activation = |activation| Op::Unary(Unary::Activation(activation));

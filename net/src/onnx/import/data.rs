@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 
-/// Where external data may lie.
+/// The folder that external data may lie in.
 #[derive(Clone, Copy)]
 pub(crate) struct DataFolder<'a>(pub(crate) Option<&'a Path>);
 

@@ -9,7 +9,7 @@ use dsconv::{BlockFormat, ConvDescriptor, DsConvWeights, Partition};
 #[derive(Clone)]
 pub(crate) struct QuantizedConstant {
     pub(crate) dims: Vec<usize>,
-    /// In the range of int8.
+    /// The integers, in the range of int8.
     pub(crate) q: Vec<i8>,
     pub(crate) axis: usize,
     /// Elements along the axis that share a scale, where there are blocks.
@@ -18,7 +18,7 @@ pub(crate) struct QuantizedConstant {
     /// The zero points, as many as scales.
     pub(crate) zero: Vec<i32>,
     /// Whether a Transpose exchanged the axes of the matrix since.
-    pub(crate) turned: bool,
+    pub(crate) is_transposed: bool,
     /// Factors and summands of blocks that ONNX's own blocks can't express.
     pub(crate) gathered: GatheredScales,
     /// The format that this crate recorded when it wrote them.
@@ -34,7 +34,7 @@ pub(crate) struct GatheredScales {
 }
 
 impl GatheredScales {
-    /// What a Gather of these constants spreads, if it can be that.
+    /// The shifts that a Gather of these constants spreads over channels, if it does that.
     pub(crate) fn new(tensor: &Tensor, indices: &Tensor, axis: i64) -> Option<Self> {
         let values = tensor.floats("shifts").ok()?.to_vec();
         let count = *tensor.dims().get(1)?;
@@ -49,15 +49,15 @@ impl GatheredScales {
 }
 
 impl QuantizedConstant {
-    /// A matrix behind a Transpose.
-    pub(crate) fn turned(&self) -> Option<Self> {
-        (self.dims.len() == 2).then(|| Self { turned: !self.turned, ..self.clone() })
+    /// The constant behind a Transpose, if it is a matrix.
+    pub(crate) fn transposed(&self) -> Option<Self> {
+        (self.dims.len() == 2).then(|| Self { is_transposed: !self.is_transposed, ..self.clone() })
     }
 
     /// The constant times (or plus) shifts that a Gather spread over the channels.
     pub(crate) fn with_gathered(&self, shifts: &GatheredScales, add: bool) -> Option<Self> {
         let mut gathered = self.gathered.clone();
-        if self.turned || !(gathered.blocks.is_empty() || gathered.blocks == shifts.blocks) {
+        if self.is_transposed || !(gathered.blocks.is_empty() || gathered.blocks == shifts.blocks) {
             return None;
         }
         gathered.blocks.clone_from(&shifts.blocks);
@@ -72,8 +72,8 @@ impl QuantizedConstant {
         Some(Self { gathered, ..self.clone() })
     }
 
-    /// A matrix with its axes exchanged.
-    fn transposed(&self) -> Self {
+    /// The same numbers with the axes of the matrix exchanged.
+    fn with_axes_exchanged(&self) -> Self {
         let &[rows, columns] = self.dims.as_slice() else { return self.clone() };
         fn turn<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
             (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
@@ -96,7 +96,7 @@ impl QuantizedConstant {
             block: self.block,
             scale,
             zero,
-            turned: false,
+            is_transposed: false,
             gathered,
             recorded: self.recorded,
         }
@@ -105,9 +105,9 @@ impl QuantizedConstant {
     /// The same as DSConv weights of an OIHW kernel (or a matrix of outputs and inputs): a scale per output and block
     /// of input channels is alpha, a zero point is a KDS bias. None where the scales are cut otherwise.
     pub(crate) fn weights(&self, descriptor: ConvDescriptor) -> Converted<Option<DsConvWeights>> {
-        if self.turned {
+        if self.is_transposed {
             return match self.gathered.blocks.is_empty() {
-                true => self.transposed().weights(descriptor),
+                true => self.with_axes_exchanged().weights(descriptor),
                 false => Ok(None),
             };
         }

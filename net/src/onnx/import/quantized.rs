@@ -11,6 +11,7 @@ use crate::ir::tensor::{Tensor, axis_of};
 use crate::onnx::proto::{TensorProto, data_type};
 use dsconv::Activation;
 
+/// Floats from integers and scales.
 pub(crate) fn dequantize(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let axis = context.attributes.int("axis")?;
     let block = context.attributes.int("block_size")?.unwrap_or(0);
@@ -126,7 +127,7 @@ fn constant(
     };
     let zero = zero.into_iter().map(shifted).collect::<Result<_, _>>()?;
     let block = (block > 0).then_some(block);
-    let (turned, gathered) = (false, GatheredScales::default());
+    let (is_transposed, gathered) = (false, GatheredScales::default());
     Ok(Ok(QuantizedConstant {
         dims,
         q,
@@ -134,12 +135,13 @@ fn constant(
         block,
         scale,
         zero,
-        turned,
+        is_transposed,
         gathered,
         recorded: None,
     }))
 }
 
+/// Floats that hold the integers which ONNX would compute.
 pub(crate) fn quantize(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.attributes.ignore(&["axis", "saturate"]);
     let block = context.attributes.int("block_size")?.unwrap_or(0);

@@ -9,8 +9,8 @@ use crate::ir::tensor::Tensor;
 use crate::lower::window::Window;
 use dsconv::{ConvDescriptor, FloatWeights, Weights};
 
-/// What convolutions and pools have in common, with one spatial axis made two.
-struct Geometry {
+/// The attributes that convolutions and pools have in common, with one spatial axis made two.
+struct WindowAttributes {
     stride: [u32; 2],
     dilation: [u32; 2],
     padding: [u32; 4],
@@ -25,7 +25,7 @@ fn pairs<'a>(context: &NodeContext<'_, 'a>, name: &'a str, axes: usize) -> Conve
     context.attributes.sizes::<2>(name, 1)
 }
 
-fn geometry(context: &NodeContext<'_, '_>, axes: usize) -> Converted<Geometry> {
+fn geometry(context: &NodeContext<'_, '_>, axes: usize) -> Converted<WindowAttributes> {
     let (stride, dilation) = (pairs(context, "strides", axes)?, pairs(context, "dilations", axes)?);
     let padding = if axes == 1 {
         let [left, right] = context.attributes.sizes::<2>("pads", 0)?;
@@ -40,10 +40,10 @@ fn geometry(context: &NodeContext<'_, '_>, axes: usize) -> Converted<Geometry> {
         "SAME_LOWER" => ([0; 4], AutoPad::SameLower),
         other => return Err(Error::invalid("auto_pad", "a mode of ONNX", other).into()),
     };
-    Ok(Geometry { stride, dilation, padding, auto_pad })
+    Ok(WindowAttributes { stride, dilation, padding, auto_pad })
 }
 
-/// Wraps what needs (N, C, H, W) where the model has (N, C, W).
+/// Gives a tensor (N, C, W) an axis H of 1 for an operator that needs (N, C, H, W), and takes it away again.
 fn with_rows(
     context: &mut NodeContext<'_, '_>,
     axes: usize,
@@ -90,12 +90,13 @@ fn groups(context: &NodeContext<'_, '_>) -> Converted<u32> {
         .ok_or_else(|| Error::invalid("group", "a positive number", groups).into())
 }
 
+/// A convolution with constant weights.
 pub(crate) fn conv(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let (x, source) = (context.input(0)?, context.input(1)?);
     let Some(tensor) = context.known(1, "weights")? else { return refuse("no weights") };
     let bias = context.known(2, "bias")?;
     let (kernel, axes) = kernel(context, &tensor)?;
-    let Geometry { stride, dilation, mut padding, mut auto_pad } = geometry(context, axes)?;
+    let WindowAttributes { stride, dilation, mut padding, mut auto_pad } = geometry(context, axes)?;
     let groups = groups(context)?;
     // Without a stride the padding does not depend on the input's size.
     if auto_pad != AutoPad::None && stride == [1, 1] {
@@ -150,12 +151,13 @@ fn weights(
     })
 }
 
+/// A transposed convolution with constant weights.
 pub(crate) fn conv_transpose(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let (x, source) = (context.input(0)?, context.input(1)?);
     let Some(tensor) = context.known(1, "weights")? else { return refuse("no weights") };
     context.known(2, "bias")?;
     let (_, axes) = kernel(context, &tensor)?;
-    let Geometry { stride, dilation, padding, auto_pad } = geometry(context, axes)?;
+    let WindowAttributes { stride, dilation, padding, auto_pad } = geometry(context, axes)?;
     let groups = groups(context)?;
     let output_padding = if axes == 1 {
         let [one] = context.attributes.sizes::<1>("output_padding", 0)?;
@@ -191,6 +193,7 @@ pub(crate) fn conv_transpose(context: &mut NodeContext<'_, '_>) -> Converted<Val
     })
 }
 
+/// A pooling window.
 pub(crate) fn pool(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let x = context.input(0)?;
     let (kernel, axes) = match context.attributes.ints("kernel_shape")?.map(<[i64]>::len) {
@@ -202,7 +205,7 @@ pub(crate) fn pool(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
         Some(axes) => return refuse(format!("{axes} spatial axes")),
         None => return Err(Error::invalid("kernel_shape", "an attribute", "none").into()),
     };
-    let Geometry { stride, dilation, padding, auto_pad } = geometry(context, axes)?;
+    let WindowAttributes { stride, dilation, padding, auto_pad } = geometry(context, axes)?;
     let ceil = context.attributes.flag("ceil_mode")?;
     let kind = if context.node.op_type == "MaxPool" {
         context.attributes.ignore(&["storage_order"]);
@@ -226,6 +229,7 @@ fn transposed(values: &[f32], rows: usize, columns: usize, factor: f32) -> Vec<f
     (0..rows * columns).map(|i| factor * values[i % rows * columns + i / rows]).collect()
 }
 
+/// A matrix product; with a constant matrix, a 1x1 convolution.
 pub(crate) fn matmul(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let (a, b) = (context.input(0)?, context.input(1)?);
     let product = |context: &mut NodeContext<'_, '_>| context.push(Op::MatMul, [a, b]);
@@ -237,8 +241,8 @@ pub(crate) fn matmul(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let descriptor = ConvDescriptor::new(size(rows, "weights")?, size(columns, "weights")?, [1, 1]);
     let values = tensor.floats("weights")?;
     let integers = match context.importer.quantized.get(&b) {
-        Some(quantized) => match quantized.turned() {
-            Some(turned) => turned.weights(descriptor)?,
+        Some(quantized) => match quantized.transposed() {
+            Some(transposed) => transposed.weights(descriptor)?,
             None => None,
         },
         None => None,
@@ -250,6 +254,7 @@ pub(crate) fn matmul(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     linear(context, a, weights)
 }
 
+/// `alpha * A * B + beta * C`; with a constant B, a 1x1 convolution.
 pub(crate) fn gemm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let (a, b) = (context.input(0)?, context.input(1)?);
     let (flip_a, flip_b) = (context.attributes.flag("transA")?, context.attributes.flag("transB")?);
@@ -323,6 +328,7 @@ fn scaled(context: &mut NodeContext<'_, '_>, x: ValueId, factor: f32) -> Convert
     context.push(Op::Binary(Binary::Mul), [x, factor])
 }
 
+/// Resampling.
 pub(crate) fn resize(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let attributes = context.attributes;
     let x = context.input(0)?;
