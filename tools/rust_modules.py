@@ -41,7 +41,8 @@ class Module:
                 found += self.resolve(path, seen)
         for path, alias, *_ in self.imports:
             if alias == "*" and not found:
-                found += [it for to in self.resolve(path, seen) if isinstance(to, Module) for it in to.called(name, seen)]
+                modules = [to for to in self.resolve(path, seen) if isinstance(to, Module)]
+                found += [it for module in modules for it in module.called(name, seen)]
         return found
 
     def resolve(self, path, seen=()):

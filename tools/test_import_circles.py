@@ -121,7 +121,8 @@ class Circles(unittest.TestCase):
             "web/ts/c.ts": 'import "elsewhere";\n',
         }
         self.none(files)
-        self.one({**files, "web/ts/c.ts": 'import type { A } from "./a.js";\n'}, "web/ts/a.ts, web/ts/b.ts, web/ts/c.ts")
+        files["web/ts/c.ts"] = 'import type { A } from "./a.js";\n'
+        self.one(files, "web/ts/a.ts, web/ts/b.ts, web/ts/c.ts")
 
 
 if __name__ == "__main__":

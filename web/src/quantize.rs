@@ -45,8 +45,8 @@ impl Quantized {
     }
 }
 
-/// Quantises a network; `spec` is a `spec::QuantizeSpec` in JSON. It blocks, so call it in a worker. `progress` is called
-/// with the number of layers that are done, the number of all layers, and the layer's name.
+/// Quantises a network; `spec` is a `spec::QuantizeSpec` in JSON. It blocks, so call it in a worker. `progress` is
+/// called with the number of layers that are done, the number of all layers, and the layer's name.
 #[wasm_bindgen]
 pub fn quantize(
     bytes: &[u8],

@@ -27,8 +27,12 @@ if (process.env.BROWSER_PATH) settings.executablePath = process.env.BROWSER_PATH
 
 export { enable, features, withoutWebGpu };
 
-/** Starts the browser. Software compiles all pipelines of the golden cases in one call, which takes minutes on two cores. */
-export const launch = (more = {}) => puppeteer.launch({ headless: true, protocolTimeout: 900_000, ...settings, ...more });
+/**
+ * Starts the browser. Software compiles all pipelines of the golden cases in one call, which takes minutes on two
+ * cores.
+ */
+export const launch = (more = {}) =>
+  puppeteer.launch({ headless: true, protocolTimeout: 900_000, ...settings, ...more });
 
 export const TYPES = {
   ".css": "text/css",

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { test } from "node:test";
-import { enable, features, golden, launchWithout, noPackedDot, openPage, pagesOf, root, withoutFeature } from "./harness.mjs";
+import { enable, features, golden, launchWithout, noPackedDot } from "./harness.mjs";
+import { openPage, pagesOf, root, withoutFeature } from "./harness.mjs";
 
 const inPage = pagesOf("/page/golden.js");
 

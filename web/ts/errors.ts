@@ -91,9 +91,11 @@ function describe(value: unknown): string {
 export function noWebGpu(why: "api" | "adapter"): NoWebGpuError {
   const agent = navigator.userAgent;
   const enable = /firefox\//i.test(agent)
-    ? "in Firefox, set dom.webgpu.enabled (and gfx.webgpu.ignore-blocklist for an unlisted driver) to true in about:config"
+    ? "in Firefox, set dom.webgpu.enabled (and gfx.webgpu.ignore-blocklist for an unlisted driver) to true in " +
+      "about:config"
     : /chrome\//i.test(agent)
-      ? "in Chrome and Edge, turn on hardware acceleration in the settings and, on Linux, chrome://flags/#enable-unsafe-webgpu and chrome://flags/#enable-vulkan"
+      ? "in Chrome and Edge, turn on hardware acceleration in the settings and, on Linux, " +
+        "chrome://flags/#enable-unsafe-webgpu and chrome://flags/#enable-vulkan"
       : /safari\//i.test(agent)
         ? "in Safari, use version 26 or later, or turn on WebGPU under Develop > Feature Flags"
         : "use a browser with WebGPU, or turn it on in this one's settings";

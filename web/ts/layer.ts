@@ -67,7 +67,10 @@ export interface LayerOptions {
    * ({@link Device.shaderF16}); outputs beyond 65,504 saturate.
    */
   floatFormat?: "f32" | "f16";
-  /** What the weights' scales are on the device; by default `f32`. `f16` works everywhere and costs up to 0.05% of a weight. */
+  /**
+   * What the weights' scales are on the device; by default `f32`. `f16` works everywhere and costs up to 0.05% of a
+   * weight.
+   */
   scaleFormat?: "f32" | "f16";
 }
 
@@ -116,7 +119,7 @@ export interface QuantizedWeights extends FloatWeights {
   fitKdsBias?: boolean;
 }
 
-/** Those of a layer. */
+/** The tensors of a layer, as the module takes them. */
 interface Tensors {
   weights?: Float32Array | undefined;
   q?: Int32Array | undefined;

@@ -66,7 +66,10 @@ export interface Class {
 export interface Classification {
   /** The likeliest first. */
   readonly classes: readonly Class[];
-  /** How long the network took, with upload and download, but without the picture's preparation. The first run compiles. */
+  /**
+   * How long the network took, with upload and download, but without the picture's preparation. The first run
+   * compiles.
+   */
   readonly milliseconds: number;
 }
 
