@@ -74,7 +74,11 @@ pub use shape::{ConvDescriptor, Layout, Shape};
 pub use storage::{FloatTensor, LayerFile};
 pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
+/// The examples of the texts beside the code, as documentation tests.
 #[cfg(all(doctest, feature = "gpu", feature = "storage"))]
-#[doc = include_str!("../README.md")]
-#[doc = include_str!("../docs/library.md")]
-struct Readme;
+mod texts {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+}
