@@ -38,7 +38,7 @@ fn yolox(anchors: &[Anchor]) -> (Vec<f32>, [usize; 3]) {
     (output, [1, cells, 5 + classes])
 }
 
-/// What is found in one image.
+/// The detections of one image.
 fn found(detector: &Detector, (output, dims): &(Vec<f32>, [usize; 3])) -> Vec<Detection> {
     let mut images = detector.detect(output, dims, [64, 96]).unwrap();
     assert_eq!(images.len(), 1);
@@ -223,7 +223,8 @@ fn outputs_of_another_kind_are_refused() {
     refused(&Detector { max_detections: 30_001, ..x }, 756, &[1, 126, 6], "most detections");
 }
 
-/// As the definition has it: again and again the best of what is left goes to the result and takes what it covers.
+/// Suppression as its definition has it: the best of those that are left goes to the result and takes all that it
+/// covers, again and again.
 fn oracle(detector: &Detector, anchors: &[Anchor]) -> Vec<Detection> {
     let mut left = Vec::new();
     for ([x, y, width, height], scores) in anchors {

@@ -54,7 +54,7 @@ fn quantise(graph: &mut Graph, rng: &mut fastrand::Rng) {
     }
 }
 
-/// What must survive: the weights, their channel shift folded in.
+/// The weights, with their channel shift folded in: an export must keep them.
 fn kept(graph: &Graph) -> Vec<Weights> {
     graph
         .convolutions()

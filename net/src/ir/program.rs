@@ -74,7 +74,7 @@ pub enum Source {
 pub struct Step {
     /// The name of the node it came from.
     pub name: String,
-    /// What is computed.
+    /// The operation.
     pub op: StepOp,
     /// The tensors that it reads, in the order that the operation documents.
     pub inputs: Vec<TensorId>,
@@ -109,7 +109,7 @@ pub enum StepOp {
     Pool(Pool),
     /// A reduction. Input: x; the output has 1 where an axis was reduced.
     Reduce {
-        /// What is computed.
+        /// The function of the reduced elements.
         reduction: Reduction,
         /// The axes, ascending, each once; at least one.
         axes: Vec<usize>,

@@ -42,7 +42,7 @@ pub struct LayerReport {
     pub bits: Option<u8>,
     /// Bytes as floats, without bias.
     pub float_bytes: u64,
-    /// Bytes now: integers and shifts, or floats.
+    /// Bytes now: integers and scales, or floats.
     pub bytes: u64,
     /// Signal to noise of the weights, in dB; `None` for floats.
     pub weight_snr: Option<f64>,
@@ -152,7 +152,7 @@ pub(crate) fn with_bits(
     })
 }
 
-/// Bytes of a layer's integers and shifts.
+/// Bytes of a layer's integers and scales.
 pub(crate) fn bytes(weights: &DsConvWeights) -> u64 {
     let count = weights.descriptor().weight_count() as f64;
     (weights.bits_per_weight() * count / 8.0).ceil() as u64

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// The largest number among arguments.
 const MOST: usize = 1 << 16;
 
-/// A layer of a [`Architecture`]: a row of its description, resolved.
+/// A layer of an [`Architecture`](super::Architecture): a row of its description, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedLayer {
     /// The layers it reads, as the description has them.

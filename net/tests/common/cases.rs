@@ -13,7 +13,7 @@ pub(crate) struct Case {
     pub(crate) model: PathBuf,
     pub(crate) inputs: Vec<Array>,
     pub(crate) outputs: Vec<Array>,
-    /// How many steps a program of it has, where that is to be checked.
+    /// The number of steps of a program of it, where that is to be checked.
     pub(crate) steps: Option<usize>,
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn check(program: &Program) {
     }
 }
 
-/// How many steps of each kind a program has.
+/// The number of steps of each kind that a program has.
 pub(crate) fn kinds(program: &Program) -> BTreeMap<&'static str, usize> {
     let mut kinds = BTreeMap::new();
     for step in program.steps() {

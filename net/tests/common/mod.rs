@@ -4,11 +4,11 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 mod cases;
-mod python;
+mod scripts;
 mod seed;
 
 pub(crate) use cases::{
     Array, Case, cases, check, error_of, kinds, relative_error, run_if_small, stored,
 };
-pub(crate) use python::{run_script, run_script_in, run_torch_script, skipped};
+pub(crate) use scripts::{run_script, run_script_in, run_torch_script, skipped};
 pub(crate) use seed::seed;

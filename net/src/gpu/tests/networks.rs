@@ -1,4 +1,4 @@
-//! Whole programs.
+//! Whole programs on the GPU against the CPU.
 
 use super::seed::seed;
 use super::{

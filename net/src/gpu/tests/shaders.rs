@@ -1,4 +1,4 @@
-//! The shaders without a GPU.
+//! The shaders without a GPU: they are valid, and take what the host gives.
 
 use super::super::geometry::dispatches;
 use super::super::kernels::{Dispatch, OpKernel};

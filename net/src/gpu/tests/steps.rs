@@ -1,4 +1,4 @@
-//! Every operation on random shapes.
+//! Every operation on random shapes, on the GPU against the CPU.
 
 use super::seed::seed;
 use super::{ProgramBuilder, gpu, random, run_on_cpu, run_on_gpu, worst};

@@ -28,8 +28,8 @@ fn packed(graph: &Graph, bits: u8, block: u32) -> Graph {
     quantize(graph, &options, |_, _, _| ()).unwrap()
 }
 
-/// Runs on both; returns for each output the largest difference of a row (a box's coordinate or a class), over the
-/// largest magnitude that the row has; and the output's signal to noise in dB.
+/// Runs a graph on both and returns for each output the largest difference of a row (a box's coordinate or a class),
+/// over the largest magnitude that the row has; and the output's signal to noise in dB.
 fn errors(
     (gpu, pipelines): &(Gpu, Pipelines),
     graph: &Graph,

@@ -2,9 +2,9 @@
 //!
 //! Packed weights stay integers: INT4 up to four bits, INT8 above, behind a blocked DequantizeLinear (axis 1) whose
 //! scale is alpha. A KDS bias that is a whole multiple of alpha is a zero point; any other is added, spread over the
-//! channels by a Gather. So are the scales of [`Partition::Even`], whose blocks ONNX does not have. `metadata_props`
-//! hold the bit formats, so that a model comes back with the weights it was written from (a channel
-//! shift folded in).
+//! channels by a Gather. So are the scales of [`Partition::Even`](dsconv::Partition::Even), whose blocks ONNX does not
+//! have. `metadata_props` hold the bit formats, so that a model comes back with the weights it was written from (a
+//! channel shift folded in).
 //!
 //! [`writer`] makes names, nodes and tensors; [`operator`] says what each operator of a graph becomes.
 

@@ -104,8 +104,8 @@ impl Exporter<'_> {
         dims: &[usize],
     ) -> Result<String> {
         let blocks = weights.blocks();
-        let mut shift_dims = dims.to_vec();
-        shift_dims[1] = blocks.count as usize;
+        let mut scale_dims = dims.to_vec();
+        scale_dims[1] = blocks.count as usize;
         let narrow = weights.format().bits() <= 4;
         let zeros = zero_points(weights, narrow);
         // A last block that is shorter is ONNX's own; one that is longer is not.
@@ -114,14 +114,15 @@ impl Exporter<'_> {
         let result = self.unique(&format!("{preferred_name}.weight"));
         let summand = if zeros.is_none() { weights.kds_bias() } else { None };
         let spread =
-            |exporter: &mut Self, preferred_name: &str, shifts: &[f32]| -> Result<String> {
-                let shifts = exporter
-                    .tensor(preferred_name, &Tensor::f32(shift_dims.clone(), shifts.to_vec())?);
-                let of: Vec<i64> = (0..blocks.channels).map(|c| i64::from(blocks.of(c))).collect();
-                let of = exporter.list(&format!("{preferred_name}.blocks"), &of);
+            |exporter: &mut Self, preferred_name: &str, scales: &[f32]| -> Result<String> {
+                let scales = Tensor::f32(scale_dims.clone(), scales.to_vec())?;
+                let scales = exporter.tensor(preferred_name, &scales);
+                let block_of: Vec<i64> =
+                    (0..blocks.channels).map(|c| i64::from(blocks.of(c))).collect();
+                let block_of = exporter.list(&format!("{preferred_name}.blocks"), &block_of);
                 Ok(exporter.step(
                     "Gather",
-                    &[&shifts, &of],
+                    &[&scales, &block_of],
                     &format!("{preferred_name}.channels"),
                     vec![int("axis", 1)],
                 ))
@@ -131,13 +132,13 @@ impl Exporter<'_> {
         };
         let mut current = last(self, fixed && summand.is_none(), "scaled");
         if fixed {
-            let alpha = Tensor::f32(shift_dims.clone(), weights.alpha().to_vec())?;
+            let alpha = Tensor::f32(scale_dims.clone(), weights.alpha().to_vec())?;
             let alpha = self.tensor(&format!("{preferred_name}.alpha"), &alpha);
             let mut inputs = vec![q, alpha];
             if let Some(zeros) = &zeros {
                 inputs.push(self.integer_tensor(
                     &format!("{preferred_name}.zero"),
-                    &shift_dims,
+                    &scale_dims,
                     zeros,
                     narrow,
                 ));

@@ -19,24 +19,28 @@ pub(crate) struct QuantizedConstant {
     pub(crate) zero: Vec<i32>,
     /// Whether a Transpose exchanged the axes of the matrix since.
     pub(crate) is_transposed: bool,
-    /// Factors and summands of blocks that ONNX's own blocks can't express.
+    /// Factors and summands per block that ONNX's own blocks can't express.
     pub(crate) gathered: GatheredScales,
     /// The format that this crate recorded when it wrote them.
     pub(crate) recorded: Option<BlockFormat>,
 }
 
-/// Shifts per block, spread over the channels by a Gather along axis 1 with each channel's block.
+/// Numbers per block of channels, spread over the channels by a Gather along axis 1. ONNX's own blocks can't express
+/// these: blocks of different sizes, and KDS biases that are no zero points.
 #[derive(Clone, Default)]
 pub(crate) struct GatheredScales {
+    /// The block of each channel.
     blocks: Vec<usize>,
+    /// The factors of the integers; straight behind the Gather, its numbers, whatever they turn out to be.
     alpha: Option<Vec<f32>>,
+    /// The summands.
     kds_bias: Option<Vec<f32>>,
 }
 
 impl GatheredScales {
-    /// The shifts that a Gather of these constants spreads over channels, if it does that.
+    /// The numbers that a Gather of these constants spreads over channels, if it does that.
     pub(crate) fn new(tensor: &Tensor, indices: &Tensor, axis: i64) -> Option<Self> {
-        let values = tensor.floats("shifts").ok()?.to_vec();
+        let values = tensor.floats("scales").ok()?.to_vec();
         let count = *tensor.dims().get(1)?;
         let indices = (axis == 1 && indices.dims().len() == 1).then_some(indices)?;
         let blocks =
@@ -54,18 +58,18 @@ impl QuantizedConstant {
         (self.dims.len() == 2).then(|| Self { is_transposed: !self.is_transposed, ..self.clone() })
     }
 
-    /// The constant times (or plus) shifts that a Gather spread over the channels.
-    pub(crate) fn with_gathered(&self, shifts: &GatheredScales, add: bool) -> Option<Self> {
+    /// The constant times (or plus) numbers that a Gather spread over the channels.
+    pub(crate) fn with_gathered(&self, more: &GatheredScales, add: bool) -> Option<Self> {
         let mut gathered = self.gathered.clone();
-        if self.is_transposed || !(gathered.blocks.is_empty() || gathered.blocks == shifts.blocks) {
+        if self.is_transposed || !(gathered.blocks.is_empty() || gathered.blocks == more.blocks) {
             return None;
         }
-        gathered.blocks.clone_from(&shifts.blocks);
+        gathered.blocks.clone_from(&more.blocks);
         let plain = self.scale.len() == 1 && self.zero[0] == 0 && self.scale[0] == 1.0;
         if add && gathered.kds_bias.is_none() && self.zero.iter().all(|&zero| zero == 0) {
-            gathered.kds_bias.clone_from(&shifts.alpha);
+            gathered.kds_bias.clone_from(&more.alpha);
         } else if !add && plain && gathered.alpha.is_none() && gathered.kds_bias.is_none() {
-            gathered.alpha.clone_from(&shifts.alpha);
+            gathered.alpha.clone_from(&more.alpha);
         } else {
             return None;
         }
@@ -102,8 +106,8 @@ impl QuantizedConstant {
         }
     }
 
-    /// The same as DSConv weights of an OIHW kernel (or a matrix of outputs and inputs): a scale per output and block
-    /// of input channels is alpha, a zero point is a KDS bias. None where the scales are cut otherwise.
+    /// The DSConv weights that the constant is, as an OIHW kernel or a matrix of outputs and inputs: a scale per output
+    /// and block of input channels is alpha, a zero point is a KDS bias. `None` where the scales are cut otherwise.
     pub(crate) fn weights(&self, descriptor: ConvDescriptor) -> Converted<Option<DsConvWeights>> {
         if self.is_transposed {
             return match self.gathered.blocks.is_empty() {
@@ -118,37 +122,40 @@ impl QuantizedConstant {
             None if self.scale.len() == 1 || self.axis == 0 => channels,
             _ => return Ok(None),
         };
-        let GatheredScales { blocks, alpha: factors, kds_bias: summands } = &self.gathered;
-        let of = |channel: usize| blocks.get(channel).map_or(channel / block, |&block| block);
-        let Some(format) = self.format(descriptor, of)? else { return Ok(None) };
+        let GatheredScales { blocks, alpha: gathered_alpha, kds_bias: gathered_bias } =
+            &self.gathered;
+        let block_of = |channel: usize| blocks.get(channel).map_or(channel / block, |&block| block);
+        let Some(format) = self.format(descriptor, block_of)? else { return Ok(None) };
         let q: Vec<i32> = self.q.iter().map(|&q| i32::from(q)).collect();
-        let count = of(channels - 1) + 1;
-        let at = |shift: usize| match self.block {
-            Some(_) => shift,
+        let block_count = block_of(channels - 1) + 1;
+        let scale_of = |index: usize| match self.block {
+            Some(_) => index,
             None if self.scale.len() == 1 => 0,
-            None => shift / (count * taps),
+            None => index / (block_count * taps),
         };
-        let shifts = descriptor.out_channels as usize * count * taps;
-        let zeros = (0..shifts).map(|shift| -self.scale[at(shift)] * self.zero[at(shift)] as f32);
-        let kds_bias = summands.clone().unwrap_or_else(|| zeros.collect());
-        let alpha = factors
+        let scale_count = descriptor.out_channels as usize * block_count * taps;
+        let zeros = (0..scale_count)
+            .map(|index| -self.scale[scale_of(index)] * self.zero[scale_of(index)] as f32);
+        let kds_bias = gathered_bias.clone().unwrap_or_else(|| zeros.collect());
+        let alpha = gathered_alpha
             .clone()
-            .unwrap_or_else(|| (0..shifts).map(|shift| self.scale[at(shift)]).collect());
+            .unwrap_or_else(|| (0..scale_count).map(|index| self.scale[scale_of(index)]).collect());
         let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
-        let plain = summands.is_none() && self.zero.iter().all(|&zero| zero == 0);
+        let plain = gathered_bias.is_none() && self.zero.iter().all(|&zero| zero == 0);
         Ok(Some(if plain { weights } else { weights.with_kds_bias(kds_bias)? }))
     }
 
-    /// The bit format: what this crate recorded, where it fits the integers and the blocks, or else the narrowest.
+    /// The bit format: the one that this crate recorded, where it fits the integers and the blocks, or else the
+    /// narrowest.
     fn format(
         &self,
         descriptor: ConvDescriptor,
-        of: impl Fn(usize) -> usize,
+        block_of: impl Fn(usize) -> usize,
     ) -> Converted<Option<BlockFormat>> {
         let channels = descriptor.channels_per_group() as usize;
         let width = width(&self.q);
         let recorded = self.recorded.filter(|format| (width..=8).contains(&format.bits()));
-        let first = (0..channels).take_while(|&channel| of(channel) == 0).count();
+        let first = (0..channels).take_while(|&channel| block_of(channel) == 0).count();
         let first = u32::try_from(first).unwrap_or(u32::MAX);
         let bits = recorded.map_or(width, |format| format.bits());
         let narrowest = BlockFormat::new(bits, first.max(1))?;
@@ -158,7 +165,7 @@ impl QuantizedConstant {
             // A recorded size may be 0: nobody checked it yet.
             format.block_size() > 0 && {
                 let blocks = format.blocks_of(descriptor.channels_per_group());
-                (0..channels).all(|channel| blocks.of(channel as u32) as usize == of(channel))
+                (0..channels).all(|channel| blocks.of(channel as u32) as usize == block_of(channel))
             }
         }))
     }
