@@ -2,21 +2,12 @@
 
 mod running;
 
-use running::{dsconv, json};
+use running::{command, dsconv, folder, json, skip_gpu};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
-
-/// A folder of a test's own, empty.
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
 
 /// What a picture's file must be: whole, alone in its folder, and not empty.
 fn check_picture(path: &Path, texts: &[&str]) {
@@ -36,14 +27,13 @@ fn check_picture(path: &Path, texts: &[&str]) {
 
 #[test]
 fn measured_kernels_are_kept_for_the_next_time() {
-    if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
+    if skip_gpu() {
         return;
     }
     let cache = folder("tuned");
     let kernels = || {
         let arguments = ["bench", "--conv", "16x8k1s1@4x4", "--tune", "--rounds", "1", "--json"];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-        let output = command.args(arguments).env("XDG_CACHE_HOME", &cache).output().unwrap();
+        let output = command(&arguments).env("XDG_CACHE_HOME", &cache).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let row = report["layers"][0].clone();
@@ -66,7 +56,7 @@ fn measured_kernels_are_kept_for_the_next_time() {
 
 #[test]
 fn bench_gives_times_bounds_and_pictures() {
-    if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
+    if skip_gpu() {
         return;
     }
     let folder = folder("bench");

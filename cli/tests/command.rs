@@ -1,30 +1,12 @@
 //! The command as a user runs it.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod running;
 
-/// Without a GPU adapter these tests fail, unless `DSCONV_GPU=skip`.
-fn skip_gpu() -> bool {
-    std::env::var("DSCONV_GPU").as_deref() == Ok("skip")
-}
+use running::{command as dsconv, skip_gpu, text};
+use std::path::Path;
 
 fn cases() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases"))
-}
-
-fn dsconv(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-    // A cache of its own: tests leave the user's alone.
-    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    command
-}
-
-fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
 }
 
 fn verified_on(device: &[&str]) -> serde_json::Value {

@@ -8,9 +8,9 @@ use dsconv_net::Model;
 use dsconv_net::detect::{Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit};
 use image::{Rgb, RgbImage};
-use running::{device, dsconv, printed, text};
+use running::{device, dsconv, folder, printed, text};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Finds cells of 8, 16 and 32 pixels of an input of 96 x 64 that are red (class 0) or blue (class 1): the larger,
 /// the surer.
@@ -19,14 +19,6 @@ const CLASSIFIER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
 const RED: Rgb<u8> = Rgb([255, 0, 0]);
 const BLUE: Rgb<u8> = Rgb([0, 0, 255]);
-
-/// A folder of a test's own, empty.
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
-}
 
 struct Found {
     class: u64,

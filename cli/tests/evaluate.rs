@@ -2,36 +2,29 @@
 
 #[path = "../../net/tests/common/mod.rs"]
 mod common;
+mod running;
 
+use running::device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pictures");
 
+/// What the command did, on the CPU reference where there is no GPU to test on.
 fn dsconv(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsconv"));
-    command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    // On the CPU reference where there is no GPU to test on.
-    if std::env::var("DSCONV_GPU").as_deref() == Ok("skip") {
-        command.args(["--device", "cpu"]);
-    }
-    command.output().unwrap()
+    running::dsconv(&[arguments, &device()].concat())
 }
 
 fn json(arguments: &[&str]) -> Value {
-    let output = dsconv(arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    running::json(&[arguments, &device()].concat())
 }
 
 /// The carried pictures, with a list of classes.
 fn labelled(name: &str, list: Option<&str>) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = running::folder(name);
     for picture in ["chelsea.jpg", "coffee.jpg", "rocket.jpg"] {
         std::fs::copy(Path::new(PICTURES).join(picture), folder.join(picture)).unwrap();
     }

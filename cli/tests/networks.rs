@@ -2,9 +2,9 @@
 
 mod running;
 
-use running::{device, dsconv, json, text};
+use running::{device, dsconv, folder, json, text};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite0-i4.safetensors");
@@ -15,14 +15,6 @@ fn refused(arguments: &[&str]) -> String {
     let output = dsconv(arguments);
     assert!(matches!(output.status.code(), Some(1 | 2)), "{}", text(&output));
     text(&output)
-}
-
-/// A folder of a test's own, empty.
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod running;
 
-use running::{dsconv, json, printed, text};
+use running::{device, dsconv, folder, json, printed, skip_gpu, text};
 use serde_json::Value;
 use std::path::Path;
 
@@ -30,8 +30,7 @@ fn the_summary_is_the_articles() {
 
 #[test]
 fn a_network_is_built_and_runs_on_a_picture() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("yolov9");
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = folder("yolov9");
     let path = |name: &str| folder.join(name).display().to_string();
     let [model, output] = [path("small.safetensors"), path("output.safetensors")];
     let build = ["yolov9", "build", &model, "--yaml", SMALL, "--random", "3", "--size", "64"];
@@ -50,15 +49,19 @@ fn a_network_is_built_and_runs_on_a_picture() {
     let total = row(&all, "total");
     assert_eq!(total["dsconv"], total["convolutions"]);
     assert!(2 * total["bytes"].as_u64().unwrap() < total["float_bytes"].as_u64().unwrap());
-    let device: &[&str] = match std::env::var("DSCONV_GPU").as_deref() {
-        Ok("skip") => &["--device", "cpu"],
-        _ => &[],
-    };
-    let run = [&["run", &model, "--input", PICTURE, "--output", &output], device].concat();
+    let run = [&["run", &model, "--input", PICTURE, "--output", &output][..], &device()].concat();
     assert!(printed(&run).contains("[1, 9, 84]"));
-    if device.is_empty() {
-        let bench = ["bench-network", &model, "--rounds", "1", "--json"];
-        let report = json(&bench);
+    if skip_gpu() {
+        return;
+    }
+    let record = path("record.json");
+    // The second is an earlier spelling.
+    for bench in [&["bench", &model, "--record", &record][..], &["bench-network", &model]] {
+        let report = json(&[bench, &["--rounds", "1", "--json"]].concat());
+        if bench[0] == "bench" {
+            let file: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+            assert_eq!((&file["record"], &file["report"]), (&"network".into(), &report));
+        }
         let rows = report["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 3);
         for row in rows {
@@ -72,8 +75,7 @@ fn a_network_is_built_and_runs_on_a_picture() {
 
 #[test]
 fn what_makes_no_sense_is_refused_by_name() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("yolov9-refused");
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = folder("yolov9-refused");
     let out = folder.join("out.safetensors").display().to_string();
     let two = folder.join("two.txt").display().to_string();
     std::fs::write(&two, "one\ntwo\n").unwrap();

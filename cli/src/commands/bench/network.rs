@@ -5,7 +5,7 @@ use crate::device;
 use crate::progress::progress;
 use crate::timing::ms;
 use crate::{carried, network, yolov9_model};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use dsconv::Weights;
 use dsconv::gpu::{self, Gpu, Pipelines, Selection};
 use dsconv_net::gpu::{Activations, Network, NetworkOptions, NetworkPlan};
@@ -37,6 +37,9 @@ impl Subject {
                 let model = Model::from_bytes(carried::EFFICIENTNET_LITE0)?;
                 Self::of(model, "efficientnet-lite0".into())
             }
+            Some(name) if path.extension().is_none() => bail!(
+                "{name}: expected a model file (*.safetensors), an ONNX file (*.onnx), yolov9-c or efficientnet-lite0"
+            ),
             _ => Self::of(network::read(path)?, path.display().to_string()),
         }
     }

@@ -1,0 +1,107 @@
+//! The command's face: its help, and every spelling that the README has shown since the beginning.
+
+mod running;
+
+use running::{command, folder, printed, text};
+
+#[test]
+fn the_help_lists_twelve_subcommands_and_each_has_a_page() {
+    let help = printed(&["--help"]);
+    let (listed, _) = help.split_once("Options:").unwrap();
+    let names: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names.len(), 12, "{names:?}");
+    assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    let (_, examples) = help.split_once("Examples:").unwrap();
+    assert!(examples.lines().filter(|line| line.starts_with("  dsconv ")).count() > 1, "{help}");
+    for name in names {
+        let page = printed(&[name, "--help"]);
+        assert!(page.contains(&format!("Usage: dsconv {name}")), "{page}");
+        // Options are sentences: each has something to say.
+        let options = page.lines().filter(|line| line.trim_start().starts_with("--"));
+        for option in options {
+            let words = option.trim().split("  ").nth(1).unwrap_or_default();
+            assert!(!words.is_empty(), "{name}: {option}");
+        }
+    }
+    // The short form is the same page.
+    assert_eq!(printed(&["-h"]), help);
+}
+
+/// A line, and what is printed in a folder that has none of its files, on a device that there isn't: what is missing,
+/// or what to type. Lines whose command takes no file and no device are at the end, and work.
+const LINES: [(&str, &str); 27] = [
+    ("demo --device cpu0", "cpu0"),
+    ("bench --conv 64x128k3s1@40x40 --bits 4 --device none", "none"),
+    ("bench --conv 64x128k3s1@40x40 --bits 8,4,2 --plot target/bench.svg --device none", "none"),
+    ("bench --layers yolov9-c --size 320 --bits 8,4,2,3 --rounds 3 --device none", "none"),
+    ("bench --layers efficientnet-lite0 --wide --tune --device none", "none"),
+    ("bench-network random.safetensors --size 320 --size 640", "random.safetensors: "),
+    ("bench-network yolov9-c-i4.safetensors --size 320 --size 640", "yolov9-c-i4.safetensors: "),
+    ("bench-network --size 0 --rounds 0", "--rounds: expected 1 or more"),
+    (
+        "classify cli/models/m.safetensors cli/pictures/chelsea.jpg cli/pictures/coffee.jpg",
+        "cli/models/m.safetensors: ",
+    ),
+    ("compare network.safetensors network.onnx --input picture.jpg", "network.safetensors: "),
+    (
+        "inspect network.safetensors --against network.onnx --input picture.jpg",
+        "network.safetensors: ",
+    ),
+    ("detect detector.safetensors captcha.png --draw boxes.png", "detector.safetensors: "),
+    ("evaluate e0/i3.safetensors e0/labelled", "e0/i3.safetensors: "),
+    (
+        "evaluate e0/i4.safetensors e0/labelled --floats e0/efficientnet-lite0.onnx",
+        "e0/i4.safetensors: ",
+    ),
+    (
+        "export cli/models/m.safetensors target/efficientnet-lite0-i4.onnx",
+        "cli/models/m.safetensors: ",
+    ),
+    ("inspect cli/models/m.safetensors --plot target/layers.svg", "cli/models/m.safetensors: "),
+    (
+        "quantize net/tests/data/small.onnx target/small.safetensors --bits 3 --block 8",
+        "net/tests/data/small.onnx: ",
+    ),
+    (
+        "quantize network.onnx network.safetensors --bits 4 --calibrate some_pictures/",
+        "network.onnx: ",
+    ),
+    ("quantize network.onnx n.safetensors --target-size 2MB --calibrate p/", "network.onnx: "),
+    ("quantize network.onnx n.safetensors --target-snr 25 --calibrate p/", "network.onnx: "),
+    (
+        "quantize network.onnx n.safetensors --bits 3 --method signed-extreme --preset yolov9",
+        "network.onnx: ",
+    ),
+    (
+        "run cli/models/m.safetensors --input coffee.jpg rocket.jpg --int8 --half-scales",
+        "cli/models/m.safetensors: ",
+    ),
+    ("verify cli/tests/golden", "golden cases are in its tests/golden"),
+    (
+        "yolov9 build y.safetensors --weights yolov9-c.safetensors --deploy --bits 4 --block 32",
+        "yolov9-c.safetensors: ",
+    ),
+    (
+        "yolov9 build small.safetensors --yaml small.yaml --random 1 --deploy --size 64",
+        "small.yaml: ",
+    ),
+    ("isa --chip none", "none"),
+    ("yolov9 summary --nc 1", "50999590 parameters"),
+];
+
+#[test]
+fn every_spelling_that_the_readme_showed_is_understood() {
+    let folder = folder("spellings");
+    for (line, words) in LINES {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let output = command(&arguments).current_dir(&folder).output().unwrap();
+        let told = text(&output);
+        assert_ne!(output.status.code(), Some(2), "{line}: {told}");
+        assert!(told.contains(words), "{line}: {told}");
+        assert_eq!(output.status.success(), line.starts_with("yolov9 summary"), "{line}: {told}");
+    }
+}
