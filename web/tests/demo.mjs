@@ -138,8 +138,7 @@ async function assertSame(page, shown, model, picture) {
 const textOf = (page, selector) => page.$eval(selector, (element) => element.textContent);
 const shown = (page, selector) => page.waitForSelector(`${selector}:not([hidden])`);
 const choose = async (page, selector, path) => (await page.$(selector)).uploadFile(path);
-const modelOf = (bits) =>
-  bits === 4 ? "cli/models/efficientnet-lite0-i4.safetensors" : `web/demo/models/efficientnet-lite0-i${bits}.safetensors`;
+const modelOf = (bits) => `${bits === 4 ? "cli/models" : "web/demo/models"}/efficientnet-lite0-i${bits}.safetensors`;
 
 test("a sample is clicked, its layers measured, the bits switched", async (t) => {
   await onPage(async (page) => {
@@ -188,7 +187,8 @@ test("a picture is picked, another dropped; a broken one is told", async () => {
       const file = new File([await (await fetch(sample.src)).blob()], "dropped.jpg", { type: "image/jpeg" });
       const dataTransfer = new DataTransfer();
       dataTransfer.items.add(file);
-      const drag = (type) => document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+      const how = { dataTransfer, bubbles: true, cancelable: true };
+      const drag = (type) => document.body.dispatchEvent(new DragEvent(type, how));
       for (const type of ["dragenter", "dragover", "drop"]) drag(type);
     });
     await assertSame(page, await answerFor(page, "dropped.jpg"), modelOf(4), "astronaut.jpg");
@@ -222,7 +222,9 @@ async function quantise(page, path, { bits = 4, block = 32 } = {}) {
   await page.click("#own-start");
 }
 
-/** The file that comes into a folder by the click; in Firefox, what the link holds, for nobody can tell it the folder. */
+/**
+ * The file that comes into a folder by the click; in Firefox, what the link holds, for nobody can tell it the folder.
+ */
 async function downloaded(page, folder, selector) {
   if (browserName === "firefox") {
     const [name, bytes] = await page.$eval(selector, async ({ download, href }) => [
@@ -361,7 +363,8 @@ test("works offline once loaded", async () => {
       await page.click("#choices label::-p-text(8 bits)");
       await shown(page, "#notice");
       assert.match(await textOf(page, "#notice"), /is there a connection/);
-      await page.waitForFunction(() => document.querySelector("#choices :checked").closest("label").textContent === "4 bits");
+      const chosen = () => document.querySelector("#choices :checked").closest("label").textContent === "4 bits";
+      await page.waitForFunction(chosen);
     } finally {
       await listen(port);
     }

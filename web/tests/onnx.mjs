@@ -23,11 +23,23 @@ export function onnx({ nodes, constants = [], input, output }) {
   const graph = message(
     7,
     ...nodes.map(({ type, inputs, output }) =>
-      message(1, ...inputs.map((name) => bytes(1, name)), bytes(2, output), bytes(3, `the ${type} of ${output}`), bytes(4, type)),
+      message(
+        1,
+        ...inputs.map((name) => bytes(1, name)),
+        bytes(2, output),
+        bytes(3, `the ${type} of ${output}`),
+        bytes(4, type),
+      ),
     ),
     bytes(2, "test"),
     ...constants.map(({ name, shape, data }) =>
-      message(5, ...shape.map((extent) => number(1, extent)), number(2, FLOAT), bytes(8, name), bytes(9, Buffer.from(data.buffer))),
+      message(
+        5,
+        ...shape.map((extent) => number(1, extent)),
+        number(2, FLOAT),
+        bytes(8, name),
+        bytes(9, Buffer.from(data.buffer)),
+      ),
     ),
     value(11, "x", input),
     value(12, "y", output),
@@ -51,7 +63,9 @@ export function large({ layers = 6, channels = 1024 } = {}) {
   const value = (index) => Math.sin(index * 12.9898);
   const names = ["x", ...Array.from({ length: layers - 1 }, (_, i) => `t${i}`), "y"];
   return onnx({
-    nodes: Array.from({ length: layers }, (_, i) => ({ type: "Conv", inputs: [names[i], `w${i}`], output: names[i + 1] })),
+    nodes: Array.from({ length: layers }, (_, i) => {
+      return { type: "Conv", inputs: [names[i], `w${i}`], output: names[i + 1] };
+    }),
     constants: Array.from({ length: layers }, (_, i) => ({
       name: `w${i}`,
       shape: [channels, channels, 1, 1],

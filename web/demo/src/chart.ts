@@ -31,7 +31,8 @@ export function showProfile({ steps, clock }: Profile, network: Network, softwar
   const plot = make("div", { className: "plot", role: "img" }, ...bars);
   plot.setAttribute(
     "aria-label",
-    `Bar chart of ${steps.length} steps, ${milliseconds(total)} in all, ${milliseconds(inIntegers)} of it in layers with ` +
+    `Bar chart of ${steps.length} steps, ${milliseconds(total)} in all, ` +
+    `${milliseconds(inIntegers)} of it in layers with ` +
       "integer weights; the numbers are in the table below.",
   );
   plot.addEventListener("pointerleave", () => say());
@@ -52,12 +53,8 @@ export function showProfile({ steps, clock }: Profile, network: Network, softwar
       make("td", {}, step.milliseconds.toFixed(3)),
     ),
   );
-  const table = make(
-    "table",
-    {},
-    make("thead", {}, make("tr", {}, ...["Step", "Kernel", "Bits", "ms"].map((name) => make("th", { scope: "col" }, name)))),
-    make("tbody", {}, ...rows),
-  );
+  const columns = ["Step", "Kernel", "Bits", "ms"].map((name) => make("th", { scope: "col" }, name));
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...columns)), make("tbody", {}, ...rows));
   const numbers = make(
     "details",
     {},
@@ -65,7 +62,12 @@ export function showProfile({ steps, clock }: Profile, network: Network, softwar
     make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Time of each step" }, table),
   );
   chart.replaceChildren(
-    make("div", { className: "axis", "aria-hidden": "true" }, make("span", {}, milliseconds(longest)), make("span", {}, "0")),
+    make(
+      "div",
+      { className: "axis", "aria-hidden": "true" },
+      make("span", {}, milliseconds(longest)),
+      make("span", {}, "0"),
+    ),
     plot,
     make("div", { className: "under" }, key, readout),
     numbers,

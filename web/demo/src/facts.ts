@@ -33,8 +33,9 @@ export function showMemory(network: Network): void {
   memory.replaceChildren(...row("f32", floats, "floats"), ...row(bits ? `${bits} bits` : "now", now, "integers"));
   const { total, weights, constants, tensors, parameters } = network.memoryUse;
   memoryNote.textContent =
-    `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and constants and ` +
-    `${bytes(tensors)} the tensors between layers. ${kept.length} of ${network.layers.length} layers stay floats${depthwise ? ", the depthwise ones" : ""}.`;
+    `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and ` +
+    `constants and ${bytes(tensors)} the tensors between layers. ${kept.length} of ${network.layers.length} layers ` +
+    `stay floats${depthwise ? ", the depthwise ones" : ""}.`;
 }
 
 /** How long a picture took, and on what. */

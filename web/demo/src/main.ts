@@ -129,7 +129,8 @@ function addChoice(wanted: Model): void {
     checked: wanted === initial,
     onchange: () => session.use(wanted),
   });
-  choices.append(make("label", { className: "choice", title: wanted.name }, radio, make("span", { className: "choice-name" }, wanted.name), staircase(wanted.bits)));
+  const name = make("span", { className: "choice-name" }, wanted.name);
+  choices.append(make("label", { className: "choice", title: wanted.name }, radio, name, staircase(wanted.bits)));
 }
 
 /** Adds a network that was quantised here, in place of the one before, and runs it. */
@@ -154,7 +155,9 @@ async function look(name: string, alt: string, file: Blob, sample?: number): Pro
     return;
   }
   notify(notice);
-  for (const [at, button] of [...samples.children].entries()) button.setAttribute("aria-pressed", String(at === sample));
+  for (const [at, button] of [...samples.children].entries()) {
+    button.setAttribute("aria-pressed", String(at === sample));
+  }
   const picture: Picture = { name, bitmap };
   showPicture({ url: URL.createObjectURL(file), alt });
   session.classify(picture);
@@ -183,7 +186,8 @@ function takeFile(file: File): void {
 
 for (const [at, { name, url, alt }] of PICTURES.entries()) {
   const image = make("img", { src: url, alt: "", width: 96, height: 96 });
-  const button = make("button", { type: "button", title: alt, onclick: () => void lookAtSample(at), "aria-pressed": "false" });
+  const onclick = () => void lookAtSample(at);
+  const button = make("button", { type: "button", title: alt, onclick, "aria-pressed": "false" });
   button.append(image, make("span", {}, name));
   samples.append(button);
 }

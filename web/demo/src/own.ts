@@ -86,7 +86,8 @@ async function run(onnx: File, use: (model: OwnModel) => void): Promise<void> {
       },
     };
     const made = await quantize(await onnx.arrayBuffer(), how);
-    show(made, { name: `${onnx.name.replace(/\.onnx$/i, "")}-i${bits.value}`, bits: Number(bits.value), bytes: made.model }, use);
+    const title = `${onnx.name.replace(/\.onnx$/i, "")}-i${bits.value}`;
+    show(made, { name: title, bits: Number(bits.value), bytes: made.model }, use);
   } catch (error) {
     notify(notice, abort.signal.aborted ? "Cancelled." : `${onnx.name}: ${inWords(error)}`);
   } finally {
@@ -123,16 +124,25 @@ function show({ layers }: Quantized, model: OwnModel, use: (model: OwnModel) => 
     make("thead", {}, make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)))),
     make("tbody", {}, ...rows),
   );
-  const title = make("h3", { tabIndex: -1 }, `${bytes(floats)} became ${bytes(now)}`, make("span", {}, ` ${times(floats, now)} smaller`));
+  const smaller = make("span", {}, ` ${times(floats, now)} smaller`);
+  const title = make("h3", { tabIndex: -1 }, `${bytes(floats)} became ${bytes(now)}`, smaller);
   result.replaceChildren(
     title,
     make(
       "div",
       { className: "actions" },
-      make("a", { className: "main", href: download, download: `${model.name}.safetensors` }, `Download ${bytes(model.bytes.length)}`),
+      make(
+        "a",
+        { className: "main", href: download, download: `${model.name}.safetensors` },
+        `Download ${bytes(model.bytes.length)}`,
+      ),
       make("button", { type: "button", className: "quiet", onclick: () => use(model) }, "Use it on the picture above"),
     ),
-    make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Layers of the quantised network" }, table),
+    make(
+      "div",
+      { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Layers of the quantised network" },
+      table,
+    ),
   );
   result.hidden = false;
   queueMicrotask(() => title.focus());

@@ -64,8 +64,17 @@ function worst(y, expected, magnitude) {
 
 /** Every kernel with each input that it takes, and the package's own choice. */
 const RUNS = [
-  ...[undefined, "conv_direct", "conv_gemm", "conv_gemm_wide", "conv_subgroup", "conv_depthwise"].map((kernel) => [kernel, "f32"]),
-  ...[undefined, "conv_gemm", "conv_gemm_wide", "conv_gemm_int8", "conv_subgroup_int8"].map((kernel) => [kernel, "int8"]),
+  [undefined, "f32"],
+  ["conv_direct", "f32"],
+  ["conv_gemm", "f32"],
+  ["conv_gemm_wide", "f32"],
+  ["conv_subgroup", "f32"],
+  ["conv_depthwise", "f32"],
+  [undefined, "int8"],
+  ["conv_gemm", "int8"],
+  ["conv_gemm_wide", "int8"],
+  ["conv_gemm_int8", "int8"],
+  ["conv_subgroup_int8", "int8"],
 ];
 
 /** Whether a kernel must take such a layer in a browser: wgpu has no subgroups there. */
