@@ -6,13 +6,13 @@ use anyhow::{Context, ensure};
 use comfy_table::{CellAlignment, Table};
 use dsconv::Method;
 use dsconv_net::detect::{Detector, Head};
-use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part};
+use dsconv_net::yolov9::{Architecture, Description, GraphOutputs, Part};
 use dsconv_net::{Graph, LayerReport, Model, QuantizeOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The article's network; see the README beside it.
-const YAML: &str = include_str!("../models/yolov9-c-dsconv.yaml");
+const YAML: &str = dsconv_net::yolov9::YOLOV9_C_DSCONV;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -95,7 +95,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 /// The network of a description, and its name.
-fn network(yaml: Option<&Path>, classes: Option<usize>) -> anyhow::Result<(Network, String)> {
+fn network(yaml: Option<&Path>, classes: Option<usize>) -> anyhow::Result<(Architecture, String)> {
     let (text, place, name) = match yaml {
         None => (YAML.to_owned(), "yolov9-c-dsconv.yaml".into(), "yolov9-c-DSConv".into()),
         Some(path) => {
@@ -110,12 +110,12 @@ fn network(yaml: Option<&Path>, classes: Option<usize>) -> anyhow::Result<(Netwo
         if let Some(classes) = classes {
             description = description.with_classes(classes)?;
         }
-        Network::new(&description)
+        Architecture::new(&description)
     };
     Ok((network().with_context(|| place)?, name))
 }
 
-fn check_size(network: &Network, size: u32) -> anyhow::Result<()> {
+fn check_size(network: &Architecture, size: u32) -> anyhow::Result<()> {
     let stride = network.stride();
     ensure!(
         size > 0 && size.is_multiple_of(stride) && size <= 1 << 14,
@@ -135,7 +135,7 @@ fn summary(
     let summary = network.summary([size; 2]);
     let (deployed, deployed_flops) = network.cost(GraphOutputs::Deployable, [size; 2]);
     if json {
-        let module = |(index, layer): (usize, &dsconv_net::yolov9::Layer)| {
+        let module = |(index, layer): (usize, &dsconv_net::yolov9::ResolvedLayer)| {
             serde_json::json!({
                 "index": index, "from": layer.from, "n": layer.copies, "params": layer.parameters,
                 "module": layer.module, "arguments": layer.arguments,
@@ -245,7 +245,11 @@ fn build(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// The convolutions that stay floats.
-fn kept(network: &Network, outputs: GraphOutputs, choice: Choice) -> anyhow::Result<Vec<String>> {
+fn kept(
+    network: &Architecture,
+    outputs: GraphOutputs,
+    choice: Choice,
+) -> anyhow::Result<Vec<String>> {
     if choice != Choice::Article {
         return Ok(Vec::new());
     }
@@ -288,7 +292,7 @@ struct Row {
 }
 
 /// What the parts' weights take, and their sum.
-fn parts(network: &Network, layers: &[LayerReport]) -> Vec<Row> {
+fn parts(network: &Architecture, layers: &[LayerReport]) -> Vec<Row> {
     let of: Vec<Option<Part>> = layers.iter().map(|layer| network.part(&layer.name)).collect();
     let row = |name, part: Option<Part>| {
         let layers = || {
