@@ -4,9 +4,12 @@ use crate::progress::with_progress;
 use anyhow::Context;
 use dsconv::Method;
 use dsconv_net::detect::{Detector, Head};
-use dsconv_net::yolov9::{Architecture, Description, GraphOutputs, YOLOV9_C_DSCONV};
+use dsconv_net::yolov9::{Architecture, Description, GraphOutputs};
 use dsconv_net::{Graph, Model, QuantizeOptions};
 use std::path::Path;
+
+/// The article's network; see the README beside it.
+const YAML: &str = dsconv_net::yolov9::YOLOV9_C_DSCONV;
 
 /// The network of a description, and its name.
 pub(crate) fn describe(
@@ -14,9 +17,7 @@ pub(crate) fn describe(
     classes: Option<usize>,
 ) -> anyhow::Result<(Architecture, String)> {
     let (text, place, name) = match yaml {
-        None => {
-            (YOLOV9_C_DSCONV.to_owned(), "yolov9-c-dsconv.yaml".into(), "yolov9-c-DSConv".into())
-        }
+        None => (YAML.to_owned(), "yolov9-c-dsconv.yaml".into(), "yolov9-c-DSConv".into()),
         Some(path) => {
             let place = path.display().to_string();
             let text = std::fs::read_to_string(path).with_context(|| place.clone())?;
