@@ -1,7 +1,8 @@
 //! The only place that reads shader files: a kernel's file, then the shared files that it imports.
 //!
 //! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what the
-//! variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`.
+//! variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, and `{tiles}` for what the kernel keeps
+//! in workgroup memory, `float` or `int8`.
 
 use super::kernel::{ActivationFormat, FloatFormat, Kernel};
 use super::variant::Variant;
@@ -14,11 +15,15 @@ macro_rules! shared {
 }
 
 /// Every file of `shaders/shared`.
-const SHARED: [(&str, &str); 14] = shared![
-    "conv",
+const SHARED: [(&str, &str); 22] = shared![
+    "coordinates",
+    "epilogue",
     "gemm",
     "gemm_input_float",
     "gemm_input_int8",
+    "gemm_output",
+    "gemm_tile_float",
+    "gemm_tile_int8",
     "input_f16",
     "input_f32",
     "input_int8",
@@ -26,9 +31,13 @@ const SHARED: [(&str, &str); 14] = shared![
     "output_f16",
     "output_f32",
     "packed_dot",
+    "params",
     "quantize",
     "subgroup",
+    "subgroup_output",
     "tiles",
+    "unpack_weights",
+    "weight_scales",
 ];
 
 /// The text of a shared file. Names come from our own shaders, and a test puts every variant together.
@@ -97,10 +106,18 @@ impl Source {
             ActivationFormat::Float => "float",
             ActivationFormat::Int8 => "int8",
         };
+        let tiles = match self.kernel {
+            Kernel::ConvGemmInt8 => "int8",
+            _ => "float",
+        };
         let lines = text.lines().map_while(|line| line.strip_prefix("// #import "));
         let names = lines.flat_map(|line| line.split(','));
-        let filled = names
-            .map(|n| n.trim().replace("{floats}", floats).replace("{activations}", activations));
+        let filled = names.map(|name| {
+            name.trim()
+                .replace("{floats}", floats)
+                .replace("{activations}", activations)
+                .replace("{tiles}", tiles)
+        });
         filled.collect()
     }
 
