@@ -1,7 +1,7 @@
 // #import params, coordinates, unpack_weights, input_{floats}, epilogue
 
-// Convolution with one input channel per group and float weights, one thread per output element: there are no blocks to scale, and
-// no inputs that other outputs of a pixel would share.
+// Convolution with one input channel per group and float weights, one thread per output element: there are no blocks
+// to scale, and no inputs that other outputs of a pixel would share.
 //
 //     sum = 0
 //     for each tap inside the input:

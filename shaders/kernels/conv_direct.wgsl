@@ -1,6 +1,7 @@
 // #import params, coordinates, unpack_weights, weight_scales, input_quad, epilogue
 
-// Convolution, one thread per output element: any geometry, any weight format. The fallback, and the paper's formula as it stands:
+// Convolution, one thread per output element: any geometry, any weight format. The fallback, and the paper's formula
+// as it stands:
 //
 //     sum = 0
 //     for each tap inside the input, block of input channels:
@@ -8,8 +9,8 @@
 //         sum += alpha * products + kds_bias * inputs
 //     output = epilogue(sum)
 //
-// The other kernels multiply each q by alpha first. So this one sums in another order than they do, and checks them. No memory is
-// shared, and neighbouring threads write neighbouring elements of the output.
+// The other kernels multiply each q by alpha first. So this one sums in another order than they do, and checks them.
+// No memory is shared, and neighbouring threads write neighbouring elements of the output.
 
 const THREADS = 64u;
 

@@ -1,7 +1,8 @@
 // #import params, coordinates, unpack_weights, weight_scales, tiles
 // #import gemm, gemm_tile_{tiles}, gemm_input_{activations}, gemm_output
 
-// Convolution as an implicit matrix product in floats, for GPUs: pixels x output channels, summed over taps and channels.
+// Convolution as an implicit matrix product in floats, for GPUs: pixels x output channels, summed over taps and
+// channels.
 //
 //     for each tap, block of input channels, step of 16 channels of the block:
 //         x[channel][pixel]  = input at pixel + tap                        -> workgroup memory
@@ -9,8 +10,9 @@
 //         sum[pixel][output] += x[channel][pixel] * w[channel][output]        for all 16 channels
 //     output[pixel][output] = epilogue(sum[pixel][output])
 //
-// A workgroup of 8 x 8 threads computes TILE_PIXELS x 64 outputs of one group; thread (x, y) the pixels x + 8i and the output
-// channels y + 8k. In the drawing, # are those of thread (1, 2), 4 x 8 (8 x 8 in wide tiles, which have 64 pixels):
+// A workgroup of 8 x 8 threads computes TILE_PIXELS x 64 outputs of one group; thread (x, y) the pixels x + 8i and
+// the output channels y + 8k. In the drawing, # are those of thread (1, 2), 4 x 8 (8 x 8 in wide tiles, which have 64
+// pixels):
 //
 //                       pixels 0 to 31
 //                    .#.......#.......#.......#......
@@ -27,20 +29,21 @@
 //
 // The tricks, and why:
 //
-// 1. Weights are unpacked and scaled on the way into workgroup memory, once for all pixels of the tile. A thread does it for one
-//    output channel, so it loads alpha and KDS bias once per block.
-// 2. Nothing in registers is indexed by a variable: an array that a loop variable indexes would leave the registers. So sums
-//    have names, and loops over them are written out.
+// 1. Weights are unpacked and scaled on the way into workgroup memory, once for all pixels of the tile. A thread does
+//    it for one output channel, so it loads alpha and KDS bias once per block.
+// 2. Nothing in registers is indexed by a variable: an array that a loop variable indexes would leave the registers.
+//    So sums have names, and loops over them are written out.
 // 3. A product of quads is a chain of fused multiply-adds. A `dot` of four takes five instructions for four.
-// 4. Padding is loaded like everything else, from row 0, and stored in this thread's own column of w, which the thread fills
-//    right afterwards. The zeros that x holds instead are stored once for a whole tap. So neither a branch nor a
-//    select stands between the loads of a step, and they can all be under way at once.
-// 5. In x, the second pair of quads is permuted: its pixels' numbers are taken exclusive or 4. So threads that write or read
-//    together use different banks of workgroup memory, and it costs no memory: with one more entry per quad seven workgroups would
-//    fit on a compute unit of an AMD GPU instead of eight.
-// 6. Places of weights move on by additions, places that do not change in a loop are computed before it, and loops test at their
-//    end, since there is at least one step: Mesa's compiler does none of these by itself.
-// 7. With WHOLE_STEPS all shifts and masks are known when this is compiled, and loads bring 16 bytes where layouts permit.
+// 4. Padding is loaded like everything else, from row 0, and stored in this thread's own column of w, which the
+//    thread fills right afterwards. The zeros that x holds instead are stored once for a whole tap. So neither a
+//    branch nor a select stands between the loads of a step, and they can all be under way at once.
+// 5. In x, the second pair of quads is permuted: its pixels' numbers are taken exclusive or 4. So threads that write
+//    or read together use different banks of workgroup memory, and it costs no memory: with one more entry per quad
+//    seven workgroups would fit on a compute unit of an AMD GPU instead of eight.
+// 6. Places of weights move on by additions, places that do not change in a loop are computed before it, and loops
+//    test at their end, since there is at least one step: Mesa's compiler does none of these by itself.
+// 7. With WHOLE_STEPS all shifts and masks are known when this is compiled, and loads bring 16 bytes where layouts
+//    permit.
 // 8. Outputs past the last compute the last one again, see `tile_channel`, and are not stored.
 // 9. Wide tiles read workgroup memory half as often per product, and unpack weights once for twice the pixels.
 
@@ -170,8 +173,8 @@ fn store(tile: Tile, local: vec2<u32>, number: u32, sums: Sums) {
     store_two(tile, local, number + 2u, sums.a2, sums.b2, sums.a3, sums.b3);
 }
 
-// Where a pixel's quad lies in the tile (trick 5). A multiple of 8 may be added for other pixels of a thread, and QUAD for the
-// other quad of the pair.
+// Where a pixel's quad lies in the tile (trick 5). A multiple of 8 may be added for other pixels of a thread, and
+// QUAD for the other quad of the pair.
 fn x_place(quad: u32, pixel: u32) -> u32 {
     return QUAD * quad + (pixel ^ (4u * (quad / 2u)));
 }
@@ -224,8 +227,8 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
     return total;
 }
 
-// Fills a column of the weights' tile, a step's quads of one output channel (trick 1). `scale` is for bytes: its alpha has been
-// multiplied by `byte_scale`.
+// Fills a column of the weights' tile, a step's quads of one output channel (trick 1). `scale` is for bytes: its
+// alpha has been multiplied by `byte_scale`.
 fn fill_weights(at: vec3<u32>, odd: u32, channel: u32, quads: vec3<u32>, scale: WeightScale, column: u32) {
     if BITS == 32u {
         tiles[column] = bitcast<vec4<f32>>(weight_vectors[at.x]);
@@ -241,8 +244,8 @@ fn fill_weights(at: vec3<u32>, odd: u32, channel: u32, quads: vec3<u32>, scale: 
     tiles[column + 3u * QUAD] = byte_floats(bytes.w) * scale.alpha + scale.kds_bias;
 }
 
-// The same up to the block's end. What lies past it meets zeros of the input, so it must be a number: the last quad comes
-// again.
+// The same up to the block's end. What lies past it meets zeros of the input, so it must be a number: the last quad
+// comes again.
 fn fill_ragged_weights(tap: u32, start: u32, end: u32, channel: u32, scale: WeightScale, column: u32) {
     for (var quad = 0u; quad < STEP; quad++) {
         let bytes = weight_bytes(tap, min(start + quad, end - 1u), channel);

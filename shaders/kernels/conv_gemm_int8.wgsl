@@ -1,7 +1,8 @@
 // #import params, coordinates, unpack_weights, weight_scales, tiles
 // #import gemm, gemm_tile_{tiles}, gemm_output, input_int8
 
-// The implicit matrix product with integer activations, on the packed dot product, for GPUs that have it as an instruction.
+// The implicit matrix product with integer activations, on the packed dot product, for GPUs that have it as an
+// instruction.
 //
 //     for each tap, block of input channels:
 //         for each step of 32 channels of the block:
@@ -10,8 +11,8 @@
 //     sum += kds_bias[block][output] * scaled sum of x[block][pixel]                 apart, where there is a KDS bias
 //     output[pixel][output] = epilogue(sum[pixel][output])
 //
-// A workgroup of 8 x 8 threads computes 32 pixels x 64 output channels of one group; thread (x, y) the pixels x + 8i and the
-// output channels y + 8k, 4 x 8 of them, as in the drawing of conv_gemm.wgsl.
+// A workgroup of 8 x 8 threads computes 32 pixels x 64 output channels of one group; thread (x, y) the pixels x + 8i
+// and the output channels y + 8k, 4 x 8 of them, as in the drawing of conv_gemm.wgsl.
 //
 //     workgroup memory, 5.75 KB, entries of the tiles of four quads (16 channels, 16 bytes):
 //     x_tile   [2 halves of the step][32 pixels]                      64 entries
@@ -23,21 +24,21 @@
 //
 // The tricks, and why:
 //
-// 1. One `dot4I8Packed` is four multiply-adds. Down a block the sums are exact in i32, then convert, multiply the two scales,
-//    multiply and add: three instructions per output and block.
-// 2. Weights are unpacked on the way into workgroup memory, once for 32 pixels. They stay at the top of their bytes, which
-//    makes them int8 with no sign extension; alpha takes the factor back, exactly.
+// 1. One `dot4I8Packed` is four multiply-adds. Down a block the sums are exact in i32, then convert, multiply the two
+//    scales, multiply and add: three instructions per output and block.
+// 2. Weights are unpacked on the way into workgroup memory, once for 32 pixels. They stay at the top of their bytes,
+//    which makes them int8 with no sign extension; alpha takes the factor back, exactly.
 // 3. Nothing in registers is indexed by a variable, so that it stays there: products and sums have names.
-// 4. In x, the second half is permuted: its pixels' numbers are taken exclusive or 4. So threads that write or read together use
-//    different banks of workgroup memory.
+// 4. In x, the second half is permuted: its pixels' numbers are taken exclusive or 4. So threads that write or read
+//    together use different banks of workgroup memory.
 // 5. Scales lie as far apart as the entries of the tiles they belong to, 16 bytes, so that one address serves for both.
 // 6. Padding is loaded like everything else, from row 0; its scale is 0.
 // 7. Places move on by additions, and loops test at their end: Mesa's compiler does neither by itself.
 // 8. With ONE_STEP the products start from 0 in every step, and need no registers from one step to the next.
 // 9. The KDS bias has a loop of its own behind the main one, for few layers have one.
 //
-// Tiles of 8 x 8 outputs a thread, as conv_gemm has them, and of 4 x 16 take 200 and 136 registers on AMD GPUs, which leaves 4
-// and 6 waves instead of 8.
+// Tiles of 8 x 8 outputs a thread, as conv_gemm has them, and of 4 x 16 take 200 and 136 registers on AMD GPUs, which
+// leaves 4 and 6 waves instead of 8.
 
 // Whether every block is a whole number of steps, of 32 channels: then nothing is cut off at a block's end.
 override WHOLE_STEPS: bool = false;
@@ -100,7 +101,7 @@ fn main(
     let x_to = TILE_PIXELS * x_half + ((thread / 2u) ^ (4u * x_half));
     let channel = tile_channel(tile, thread);
     let x_scale_to = SCALES * (thread / 2u) + x_half;
-    let w_scale_to = SCALES * (SIDE * (thread / 32u) + thread % SIDE) + thread / SIDE % 4u;
+    let w_scale_to = SCALES * SIDE * (thread / 32u) + SCALES * (thread % SIDE) + thread / SIDE % 4u;
     let x_from = vec2<u32>(local.x, TILE_PIXELS + (local.x ^ 4u));
     let blocks = params.block_count;
     let all_outputs = params.all_outputs;

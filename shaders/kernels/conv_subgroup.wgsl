@@ -9,7 +9,8 @@
 //             sum[p][o] += broadcast(x[p], from lane c) * (alpha[o] * q[c][o] + kds_bias[o])
 //     output[p][o] = epilogue(sum[p][o])
 //
-// A workgroup is one subgroup, and computes 32 pixels x 32 output channels of one group. Nothing lies in workgroup memory:
+// A workgroup is one subgroup, and computes 32 pixels x 32 output channels of one group. Nothing lies in workgroup
+// memory:
 //
 //                              32 pixels, by fours (p0 to p7)
 //                       s0    s1    s2    s3    s4    s5    s6    s7       sums of a lane: for each four of
@@ -20,12 +21,13 @@
 //
 // The tricks, and why:
 //
-// 1. Lanes are output channels. On such devices a load costs as much as some fifty multiply-adds, whether from memory or
-//    from workgroup memory, so nothing is loaded twice: a load of packed weights serves eight output channels, as they lie
-//    side by side, and 32 pixels.
+// 1. Lanes are output channels. On such devices a load costs as much as some fifty multiply-adds, whether from memory
+//    or from workgroup memory, so nothing is loaded twice: a load of packed weights serves eight output channels, as
+//    they lie side by side, and 32 pixels.
 // 2. Each lane loads one input channel of every pixel, and broadcasts, which are cheap, spread those.
-// 3. Nothing is indexed by a variable: sums that a loop variable indexes leave the registers, and took eight times as long. So
-//    the eight sums and what is added to them are written out, here and in conv_subgroup_int8. The openings are shared.
+// 3. Nothing is indexed by a variable: sums that a loop variable indexes leave the registers, and took eight times as
+//    long. So the eight sums and what is added to them are written out, here and in conv_subgroup_int8. The openings
+//    are shared.
 // 4. Sums of four pixels are added at a time, so that they stay in registers meanwhile.
 // 5. Where each pixel's channels start is worked out by one lane for four pixels, and broadcast.
 // 6. With WHOLE_STEPS one load of a plane of weights brings both quads of a step.

@@ -1,4 +1,4 @@
-// #import params, coordinates, unpack_weights, weight_scales, tiles
+// #import params, unpack_weights, weight_scales, tiles
 // #import subgroup, subgroup_output, input_int8
 
 // Convolution with integer activations for software devices with subgroups of eight lanes.
@@ -15,10 +15,11 @@
 // conv_subgroup.wgsl, with the same reasons. What differs:
 //
 // 1. A load brings four channels, those of a quad: all lanes' loads bring 32 channels of a pixel.
-// 2. Software devices multiply floats faster than bytes: integers become floats. The sum over a block is exact below 2^24 (the
-//    host sees to that), so it is the integer sum bit for bit.
-// 3. The loop over quads stays a loop: a shuffle with a loop's lane number costs no more than a broadcast with a constant one, and a
-//    longer body costs more than it brings. So does unpacking two quads at a time, as conv_subgroup does.
+// 2. Software devices multiply floats faster than bytes: integers become floats. The sum over a block is exact below
+//    2^24 (the host sees to that), so it is the integer sum bit for bit.
+// 3. The loop over quads stays a loop: a shuffle with a loop's lane number costs no more than a broadcast with a
+//    constant one, and a longer body costs more than it brings. So does unpacking two quads at a time, as
+//    conv_subgroup does.
 // 4. A lane loads the scales of four pixels, and broadcasts spread them.
 
 // Four pixels' channels of a lane's quad: a column for each of the four channels.
@@ -137,9 +138,11 @@ fn add(sums: ptr<function, Sums>, x: Quads, quad: u32, w: Quads) {
     (*sums)[3] += x0 * w[3].x + x1 * w[3].y + x2 * w[3].z + x3 * w[3].w;
 }
 
-// Adds a block's sums, scaled by alpha and by the scales of four pixels, and the KDS bias times the pixels' scaled sums.
+// Adds a block's sums, scaled by alpha and by the scales of four pixels, and the KDS bias times the pixels' scaled
+// sums.
 fn add_scaled(
-    totals: ptr<function, Sums>, sums: Sums, alpha: vec4<f32>, kds_bias: vec4<f32>, scales: vec4<f32>, x_sums: vec4<f32>,
+    totals: ptr<function, Sums>, sums: Sums,
+    alpha: vec4<f32>, kds_bias: vec4<f32>, scales: vec4<f32>, x_sums: vec4<f32>,
 ) {
     (*totals)[0] += sums[0] * (scales * alpha.x) + x_sums * kds_bias.x;
     (*totals)[1] += sums[1] * (scales * alpha.y) + x_sums * kds_bias.y;

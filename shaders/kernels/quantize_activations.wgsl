@@ -1,7 +1,7 @@
 // #import params, coordinates, quantize, input_quad, output_f32
 
-// Floats to integer activations, int8 mantissas in blocks of channels with a scale each; the layout is that of input_int8.wgsl.
-// One thread per pixel, group and block.
+// Floats to integer activations, int8 mantissas in blocks of channels with a scale each; the layout is that of
+// input_int8.wgsl. One thread per pixel, group and block.
 //
 //     scale = the largest |x| of the block / 127, or the next power of two that is enough
 //     mantissa = round(x / scale)          for each channel, four a word
@@ -31,13 +31,13 @@ fn main(
 
     var largest = 0u;
     for (var quad = first_quad; quad < end_quad; quad++) {
-        let magnitudes = finite_bits(start, quad, block) & vec4<u32>(MAGNITUDE);
+        let magnitudes = finite_quad(start, quad, block) & vec4<u32>(MAGNITUDE);
         largest = max(largest, max(max(magnitudes.x, magnitudes.y), max(magnitudes.z, magnitudes.w)));
     }
     let chosen = block_scale(largest);
     var sum = 0;
     for (var quad = first_quad; quad < end_quad; quad++) {
-        let values = mantissas(finite_bits(start, quad, block), vec4<f32>(chosen.inverse));
+        let values = mantissas(finite_quad(start, quad, block), vec4<f32>(chosen.inverse));
         sum += dot(values, vec4<i32>(1));
         store_word(row * params.row_quads + quad, quad_word(values));
     }
@@ -47,7 +47,7 @@ fn main(
 }
 
 // The bits of a quad's floats, made finite.
-fn finite_bits(start: u32, quad: u32, block: u32) -> vec4<u32> {
+fn finite_quad(start: u32, quad: u32, block: u32) -> vec4<u32> {
     let place = quad_place(quad, block);
     return finite(bitcast<vec4<u32>>(input_quad(start + place.channel * params.input_c, place.count)));
 }

@@ -2,8 +2,8 @@
 
 // What conv_gemm reads where its input is floats. For integer activations gemm_input_int8.wgsl takes its place.
 
-// Whether the channels of a pixel are neighbours in the input, and start at a multiple of four, so that four are one load.
-// Only together with WHOLE_STEPS.
+// Whether the channels of a pixel are neighbours in the input, and start at a multiple of four, so that four are one
+// load. Only together with WHOLE_STEPS.
 override CHANNELS_LAST: bool = false;
 
 // Where a pixel's channels start in the input at a tap; NONE in the padding and past the last pixel.

@@ -1,10 +1,11 @@
 // #import params, coordinates, unpack_weights, input_int8
 
-// What conv_gemm reads where its input is integer activations, which become floats on the way into workgroup memory: for
-// devices without a packed dot product. Takes the place of gemm_input_float.wgsl, whose comments on the functions hold.
+// What conv_gemm reads where its input is integer activations, which become floats on the way into workgroup memory:
+// for devices without a packed dot product. Takes the place of gemm_input_float.wgsl, whose comments on the functions
+// hold.
 
-// Whether the channels of a pixel are neighbours, in the tile's order of loading: as integers they always are. True just where
-// WHOLE_STEPS is.
+// Whether the channels of a pixel are neighbours, in the tile's order of loading: as integers they always are. True
+// just where WHOLE_STEPS is.
 override CHANNELS_LAST: bool = false;
 
 fn input_row(pixel: Pixel, group: u32, tap: u32) -> u32 {

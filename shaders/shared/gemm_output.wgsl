@@ -1,8 +1,8 @@
 // #import params, coordinates, epilogue, quantize, tiles, gemm, gemm_tile_{tiles}, output_{floats}
 
-// How the matrix products store their sums: by way of workgroup memory, where they can be indexed, so that one copy of the
-// epilogue in a loop serves all of them. That brought conv_gemm from 41 to 11 KB of code on navi21, less than its
-// instruction cache holds.
+// How the matrix products store their sums: by way of workgroup memory, where they can be indexed, so that one copy
+// of the epilogue in a loop serves all of them. That brought conv_gemm from 41 to 11 KB of code on navi21, less than
+// its instruction cache holds.
 //
 // Two pixels of each thread are staged at a time, four places of four floats:
 //
@@ -46,8 +46,9 @@ fn store_two(tile: Tile, local: vec2<u32>, number: u32, a0: vec4<f32>, b0: vec4<
     }
 }
 
-// Stores one pixel of a thread as integer activations. The eight threads of a pixel have staged channels eight apart, from
-// `base` on; here each gets eight neighbours, `local.y` their number, of the block that starts with the eight of `leader`.
+// Stores one pixel of a thread as integer activations. The eight threads of a pixel have staged channels eight apart,
+// from `base` on; here each gets eight neighbours, `local.y` their number, of the block that starts with the eight of
+// `leader`.
 fn store_integers(tile: Tile, local: vec2<u32>, index: u32, valid: bool, base: u32) {
     workgroupBarrier();
     let first_at = base + THREADS * (local.y / 4u) + local.x;

@@ -5,8 +5,8 @@ const QUAD = 64u;
 // Where the weights' tile starts; the input's starts at 0.
 const WEIGHTS = 256u;
 
-// Four channels an entry: of the input [quad][pixel], permuted, see `x_place`; from WEIGHTS on [quad][output channel]. One
-// array for both, since padding is stored among the weights (trick 4 of conv_gemm).
+// Four channels an entry: of the input [quad][pixel], permuted, see `x_place`; from WEIGHTS on [quad][output
+// channel]. One array for both, since padding is stored among the weights (trick 4 of conv_gemm).
 var<workgroup> tiles: array<vec4<f32>, 512>;
 
 // Stages four floats in one of 256 places: those of the weights.

@@ -12,9 +12,11 @@ const SCALES = 4u;
 var<workgroup> x_tile: array<vec4<u32>, 64>;
 // [half][output channel], four quads an entry, in the first 128 entries; sums are staged in all 256.
 var<workgroup> w_tile: array<vec4<u32>, 256>;
-// [pixel][4], of which the first two hold the scale of the pixel's block, from each of the two threads that load the pixel.
+// [pixel][4], of which the first two hold the scale of the pixel's block, from each of the two threads that load the
+// pixel.
 var<workgroup> x_scale: array<f32, 128>;
-// Alpha of an output channel's block, [half of the channels][y of the thread][4]: a thread's own by fours, side by side.
+// Alpha of an output channel's block, [half of the channels][y of the thread][4]: a thread's own by fours, side by
+// side.
 var<workgroup> w_scale: array<f32, 64>;
 
 // Stages four floats in one of 256 places.

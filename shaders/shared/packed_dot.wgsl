@@ -1,5 +1,5 @@
-// The packed dot product in plain WGSL, for browsers without the language feature packed_4x8_integer_dot_product. No file
-// imports this one: the host adds it where the built-in is missing.
+// The packed dot product in plain WGSL, for browsers without the language feature packed_4x8_integer_dot_product. No
+// file imports this one: the host adds it where the built-in is missing.
 
 // Multiplies four int8 in a word by four in another, and sums.
 fn dot4I8Packed(a: u32, b: u32) -> i32 {

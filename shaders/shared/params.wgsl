@@ -10,8 +10,8 @@ const NONE = 0xffffffffu;
 
 // The geometry of one plan. The host's twin is `Params` in src/gpu/params.rs.
 //
-// A row is all input channels of a group at one pixel, or at one tap of an output channel's weights. It is cut into blocks,
-// and blocks into quads of four neighbouring channels; the last quad of a block may have fewer.
+// A row is all input channels of a group at one pixel, or at one tap of an output channel's weights. It is cut into
+// blocks, and blocks into quads of four neighbouring channels; the last quad of a block may have fewer.
 struct Params {
     batch: u32,
     groups: u32,
@@ -56,8 +56,8 @@ struct Params {
     all_outputs: u32, // outputs * groups
     input_scales_at: u32, // where the scales of an input of integer activations start, in words
     power_of_two_scales: u32, // whether scales of activations are powers of two
-    // The output as integer activations: words of a pixel's mantissas, its blocks, how many times eight channels a block
-    // has, and where the scales start, in words; NONE for an output of floats.
+    // The output as integer activations: words of a pixel's mantissas, its blocks, how many times eight channels a
+    // block has, and where the scales start, in words; NONE for an output of floats.
     output_quads: u32,
     output_blocks: u32,
     output_eights: u32,

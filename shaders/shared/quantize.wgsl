@@ -1,11 +1,11 @@
 // #import params
 
-// From floats to int8 mantissas with a scale: value = scale * mantissa, the largest of a block at 127 or just below. Works
-// on the bits of the floats, so that NaN and infinities are what they are whatever a compiler assumes of them.
+// From floats to int8 mantissas with a scale: value = scale * mantissa, the largest of a block at 127 or just below.
+// Works on the bits of the floats, so that NaN and infinities are what they are whatever a compiler assumes of them.
 
 const LARGEST = 0x7f7fffffu; // the largest float; NaN and infinities lie above
 const SMALLEST = 0x0d800000u; // 2^-100: blocks whose largest value is smaller are zero
-const MAGNITUDE = 0x7fffffffu; // all bits of a float but the sign; magnitudes of finite floats are ordered as their bits are
+const MAGNITUDE = 0x7fffffffu; // all bits of a float but the sign; as integers they are ordered as magnitudes are
 
 // The scale of a block, and its inverse.
 struct BlockScale {

@@ -1,7 +1,7 @@
-// #import params, coordinates, tiles
+// #import coordinates, tiles
 
-// What the kernels for subgroups of eight lanes share: the tile of a workgroup, which is one subgroup, and how what a lane
-// works out reaches the others.
+// What the kernels for subgroups of eight lanes share: the tile of a workgroup, which is one subgroup, and how what a
+// lane works out reaches the others.
 
 const LANES = 8u;
 // Pixels, and output channels, of a workgroup: four per lane, LANES apart.

@@ -44,8 +44,8 @@ fn store_four(tile: Tile, lane: u32, pixel: Pixel, sums: vec4<f32>) {
     }
 }
 
-// Stores a pixel as integer activations. Lanes hold neighbouring channels: each component of a vector is a run of eight. Blocks of
-// 16 and 32 channels are two and four of these runs: swapping components combines them.
+// Stores a pixel as integer activations. Lanes hold neighbouring channels: each component of a vector is a run of
+// eight. Blocks of 16 and 32 channels are two and four of these runs: swapping components combines them.
 fn store_integers(tile: Tile, lane: u32, index: u32, valid: bool, values: vec4<f32>) {
     let bits = finite(bitcast<vec4<u32>>(values));
     var largest = subgroupMax(bits & vec4<u32>(MAGNITUDE));

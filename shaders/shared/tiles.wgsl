@@ -1,6 +1,7 @@
 // #import params, output_{floats}
 
-// What the kernels that compute tiles of pixels x output channels share: where a workgroup's tile lies, and storing a scale.
+// What the kernels that compute tiles of pixels x output channels share: where a workgroup's tile lies, and storing a
+// scale.
 
 // Where a tile starts: the output channel in its group, and the pixel over all images.
 struct Tile {
@@ -16,8 +17,8 @@ fn tile_place(index: u32, pixels: u32, outputs: u32) -> Tile {
     return Tile(index % output_tiles * outputs, row % params.groups, row / params.groups * pixels);
 }
 
-// The output channel over all groups of a channel of the tile. Outputs past the group's last are computed as the last one
-// again, and are not stored: so nothing in a main loop asks whether they exist.
+// The output channel over all groups of a channel of the tile. Outputs past the group's last are computed as the last
+// one again, and are not stored: so nothing in a main loop asks whether they exist.
 fn tile_channel(tile: Tile, output: u32) -> u32 {
     return tile.group * params.outputs + min(tile.first_output + output, params.outputs - 1u);
 }

@@ -2,29 +2,29 @@
 
 // Unpacks weights: integers of 2 to 8 bits, which lie in bit planes, and 32-bit floats.
 //
-// The unit is a quad: the weights of four neighbouring input channels, for one output channel at one tap. Unpacked, it is a
-// word of four bytes, channel 0 in the lowest, each weight q at the top of its byte: the byte is q * 2^(8 - BITS) as an
-// int8, so the sign needs no work. `byte_scale` undoes the factor, once per block.
+// The unit is a quad: the weights of four neighbouring input channels, for one output channel at one tap. Unpacked,
+// it is a word of four bytes, channel 0 in the lowest, each weight q at the top of its byte: the byte is q * 2^(8 -
+// BITS) as an int8, so the sign needs no work. `byte_scale` undoes the factor, once per block.
 //
-// A width is a sum of powers of two, and each of these powers has a plane: 7 bits have planes of 4, 2 and 1 bits. The first
-// plane holds the highest bits of every weight. So every width is dense in memory, and unpacks by a shift and a mask per
-// quad and plane. One byte of a word of each plane, its highest bit on the left; the other three bytes hold the quads'
-// other three channels:
+// A width is a sum of powers of two, and each of these powers has a plane: 7 bits have planes of 4, 2 and 1 bits. The
+// first plane holds the highest bits of every weight. So every width is dense in memory, and unpacks by a shift and a
+// mask per quad and plane. One byte of a word of each plane, its highest bit on the left; the other three bytes hold
+// the quads' other three channels:
 //
 //     plane of 8    | q0 q0 q0 q0 q0 q0 q0 q0 |   one quad a word
 //     plane of 4    | q0 q0 q0 q0|q1 q1 q1 q1 |   two quads
 //     plane of 2    | q0 q0|q1 q1|q2 q2|q3 q3 |   four quads
 //     plane of 1    | q0|q1|q2|q3|q4|q5|q6|q7 |   eight quads
 //
-// For example, quad 2 of 7-bit weights: its word of the plane of 4 is the second of the row, where it comes first; in the
-// first word of the plane of 2 it comes third, and in that of the plane of 1 third:
+// For example, quad 2 of 7-bit weights: its word of the plane of 4 is the second of the row, where it comes first; in
+// the first word of the plane of 2 it comes third, and in that of the plane of 1 third:
 //
 //     a byte of the quad    | 4 4 4 4|2 2|1|0 |   the digit is the plane that the bit comes from
 //
-// In memory, [tap][plane][word][output channel]: the words of neighbouring output channels, which neighbouring threads load, lie
-// side by side. 8-bit integers and floats lie in fours, so that a load can bring 16 bytes:
-// 8-bit integers [tap][quad / 4][output channel][quad % 4], a word each, and floats [tap][quad][output channel][channel % 4].
-// The last of these fours may be shorter. The host packs all this in src/gpu/planes.rs.
+// In memory, [tap][plane][word][output channel]: the words of neighbouring output channels, which neighbouring
+// threads load, lie side by side. 8-bit integers and floats lie in fours, so that a load can bring 16 bytes: 8-bit
+// integers [tap][quad / 4][output channel][quad % 4], a word each, and floats [tap][quad][output channel][channel %
+// 4]. The last of these fours may be shorter. The host packs all this in src/gpu/planes.rs.
 //
 // Three functions unpack integers, and share the walk's one step, `from_plane`:
 //
@@ -36,9 +36,9 @@
 // The same buffer in fours: for 8-bit integers and floats whose rows are whole fours.
 @group(0) @binding(7) var<storage, read> weight_vectors: array<vec4<u32>>;
 
-// The bits of one quad in a word of a plane of `plane` bits, moved to where they belong in the quad's bytes: behind the
-// `above` bits of the planes before. `index` counts quads from the word's highest bits. All but the word are known when this
-// is compiled, so that it is one shift and one mask.
+// The bits of one quad in a word of a plane of `plane` bits, moved to where they belong in the quad's bytes: behind
+// the `above` bits of the planes before. `index` counts quads from the word's highest bits. All but the word are
+// known when this is compiled, so that it is one shift and one mask.
 fn from_plane(word: u32, plane: u32, above: u32, index: u32) -> u32 {
     let up = plane * index;
     let moved = select(word >> ((above - up) & 31u), word << ((up - above) & 31u), up >= above);
@@ -53,8 +53,8 @@ fn word_of_plane(plane_at: u32, plane: u32, quad: u32, channel: u32) -> u32 {
     return word << (plane * (quad % quads_per_word));
 }
 
-// Two neighbouring quads of a row of packed integers, the first an even one. Below 8 bits one load of each plane brings both. For
-// 8 bits, and for a first quad that is odd, only the first counts.
+// Two neighbouring quads of a row of packed integers, the first an even one. Below 8 bits one load of each plane
+// brings both. For 8 bits, and for a first quad that is odd, only the first counts.
 fn unpack_pair(tap: u32, quad: u32, channel: u32) -> vec2<u32> {
     var plane_at = tap * params.row_words;
     if BITS == 8u {
@@ -83,8 +83,9 @@ fn unpack_quad(tap: u32, quad: u32, channel: u32) -> u32 {
     return unpack_pair(tap, quad, channel).x;
 }
 
-// Four quads, sixteen channels, of a row whose blocks are multiples of sixteen channels. `places` come from `first_sixteen`.
-// A word of the plane of 1 holds thirty-two channels: `odd` is 1 for the second half of them, else 0.
+// Four quads, sixteen channels, of a row whose blocks are multiples of sixteen channels. `places` come from
+// `first_sixteen`. A word of the plane of 1 holds thirty-two channels: `odd` is 1 for the second half of them, else
+// 0.
 fn unpack_sixteen(places: vec3<u32>, odd: u32, channel: u32, all_outputs: u32) -> vec4<u32> {
     if BITS == 8u {
         return weight_vectors[places.x];
@@ -114,9 +115,10 @@ fn four_from_plane(word: u32, plane: u32, above: u32) -> vec4<u32> {
     );
 }
 
-// Where a row's weights start for `unpack_sixteen`: 8-bit integers in `weight_vectors`, in the first component; narrower ones in
-// `weights`, a component for each plane. The first is the place of one output channel. The other two are those of channel 0: they
-// are the same in all threads, so that compilers can keep them in scalar registers. Float weights start in the first, too.
+// Where a row's weights start for `unpack_sixteen`: 8-bit integers in `weight_vectors`, in the first component;
+// narrower ones in `weights`, a component for each plane. The first is the place of one output channel. The other two
+// are those of channel 0: they are the same in all threads, so that compilers can keep them in scalar registers.
+// Float weights start in the first, too.
 fn first_sixteen(tap: u32, channel: u32) -> vec3<u32> {
     let all_outputs = params.all_outputs;
     if BITS >= 8u {
@@ -148,14 +150,15 @@ fn byte_floats(bytes: u32) -> vec4<f32> {
 }
 
 // Four weights of a row before alpha and KDS bias, integers as the floats of their bytes, still to be multiplied by
-// `byte_scale`. `channel` is the output channel over all groups. What lies past a block's end is any weight of the layer: it
-// must meet an input of 0.
+// `byte_scale`. `channel` is the output channel over all groups. What lies past a block's end is any weight of the
+// layer: it must meet an input of 0.
 fn weight_bytes(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
     if BITS == 32u {
         let row = tap * params.channels + 4u * quad;
         let count = min(params.channels - 4u * quad, 4u);
         let places = row * params.all_outputs + channel * count + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u));
-        return bitcast<vec4<f32>>(vec4<u32>(weights[places.x], weights[places.y], weights[places.z], weights[places.w]));
+        let bits = vec4<u32>(weights[places.x], weights[places.y], weights[places.z], weights[places.w]);
+        return bitcast<vec4<f32>>(bits);
     }
     return byte_floats(unpack_quad(tap, quad, channel));
 }
