@@ -11,21 +11,27 @@
 //     output[pixel][output] = epilogue(sum[pixel][output])
 //
 // A workgroup of 8 x 8 threads computes TILE_PIXELS x 64 outputs of one group; thread (x, y) the pixels x + 8i and
-// the output channels y + 8k. In the drawing, # are those of thread (1, 2), 4 x 8 (8 x 8 in wide tiles, which have 64
-// pixels):
+// the output channels y + 8k. In the drawing of a tile, # are the sums of thread (1, 2): 4 x 8 of them, or 8 x 8 in wide
+// tiles, which have 64 pixels.
 //
-//                       pixels 0 to 31
-//                    .#.......#.......#.......#......
-//                           :       :       :            rows 2, 10, 18, ... 58
-//     output         .#.......#.......#.......#......
-//     channels              :       :       :
-//     0 to 63        .#.......#.......#.......#......
+//                pixel   0       8       16      24    31
+//     channel     0      ................................
+//                 1      ................................
+//                 2      .#.......#.......#.......#......
+//                 3      ................................
+//                ...
+//                10      .#.......#.......#.......#......
+//                ...
+//                58      .#.......#.......#.......#......
+//                ...
+//                63      ................................
 //
-//     workgroup memory, 8 KB, entries of a quad (four channels, 16 bytes):
-//     tiles[  0..256]  x: [4 quads][64 pixels], of which the narrow form uses 32
-//     tiles[256..512]  w: [4 quads][64 output channels]; behind the main loop, the sums on their way out
+// Workgroup memory, 8 KB, holds what a step needs. An entry is a quad: four input channels, 16 bytes.
 //
-// A thread fills two or four entries of x, and of w a column: the four quads of output channel `thread`.
+//     tiles[0..256]     x: [4 quads][64 pixels], of which narrow tiles use 32
+//     tiles[256..512]   w: [4 quads][64 output channels]; behind the main loop the sums, on their way out
+//
+// Of x a thread fills two entries, or four in wide tiles; of w a column, the four quads of output channel `thread`.
 //
 // The tricks, and why:
 //
@@ -33,7 +39,7 @@
 //    it for one output channel, so it loads alpha and KDS bias once per block.
 // 2. Nothing in registers is indexed by a variable: an array that a loop variable indexes would leave the registers.
 //    So sums have names, and loops over them are written out.
-// 3. A product of quads is a chain of fused multiply-adds. A `dot` of four takes five instructions for four.
+// 3. A product of quads is a chain of four fused multiply-adds. A `dot` would take five instructions.
 // 4. Padding is loaded like everything else, from row 0, and stored in this thread's own column of w, which the
 //    thread fills right afterwards. The zeros that x holds instead are stored once for a whole tap. So neither a
 //    branch nor a select stands between the loads of a step, and they can all be under way at once.

@@ -14,7 +14,8 @@
 // A workgroup of 8 x 8 threads computes 32 pixels x 64 output channels of one group; thread (x, y) the pixels x + 8i
 // and the output channels y + 8k, 4 x 8 of them, as in the drawing of conv_gemm.wgsl.
 //
-//     workgroup memory, 5.75 KB, entries of the tiles of four quads (16 channels, 16 bytes):
+// Workgroup memory, 5.75 KB, holds what a step needs. An entry of a tile is four quads: 16 input channels, 16 bytes.
+//
 //     x_tile   [2 halves of the step][32 pixels]                      64 entries
 //     w_tile   [2 halves of the step][64 output channels]            128 entries; 256 for the sums on their way out
 //     x_scale  [32 pixels][4]                                        128 floats
@@ -194,7 +195,7 @@ fn load_pixels(at: vec2<u32>) -> Pixels {
     );
 }
 
-// Adds the products of a step: four pixels times eight output channels.
+// Adds the products of a step: four pixels times eight output channels, written out (trick 3).
 fn multiply(sums: Integers, x: Pixels, y: u32) -> Integers {
     return Integers(
         dots(sums.o0, x, y), dots(sums.o1, x, y + SIDE),

@@ -12,12 +12,13 @@
 // A workgroup is one subgroup, and computes 32 pixels x 32 output channels of one group. Nothing lies in workgroup
 // memory:
 //
-//                              32 pixels, by fours (p0 to p7)
-//                       s0    s1    s2    s3    s4    s5    s6    s7       sums of a lane: for each four of
-//     lane 0   outputs   0,  8, 16, 24  of all pixels                      pixels an array of its 4 outputs,
-//     lane 1   outputs   1,  9, 17, 25                                     each a vector of the 4 pixels
+//                                 pixels   0 to 3   4 to 7   8 to 11   ...   28 to 31
+//     lane 0   channels 0,  8, 16, 24          s0       s1       s2      ...      s7
+//     lane 1   channels 1,  9, 17, 25          s0       s1       s2      ...      s7
 //     ...
-//     lane 7   outputs   7, 15, 23, 31                                     128 sums in all
+//     lane 7   channels 7, 15, 23, 31          s0       s1       s2      ...      s7
+//
+// Each of s0 to s7 is the sums of a lane's four output channels for four pixels, a vector per channel: 128 sums a lane.
 //
 // The tricks, and why:
 //

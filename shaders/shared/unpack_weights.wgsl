@@ -3,28 +3,35 @@
 // Unpacks weights: integers of 2 to 8 bits, which lie in bit planes, and 32-bit floats.
 //
 // The unit is a quad: the weights of four neighbouring input channels, for one output channel at one tap. Unpacked,
-// it is a word of four bytes, channel 0 in the lowest, each weight q at the top of its byte: the byte is q * 2^(8 -
-// BITS) as an int8, so the sign needs no work. `byte_scale` undoes the factor, once per block.
+// it is a word of four bytes, channel 0 in the lowest. Each weight q is at the top of its byte, so that the sign needs
+// no work: as an int8 the byte is q * 2^(8 - BITS). `byte_scale` undoes the factor.
 //
 // A width is a sum of powers of two, and each of these powers has a plane: 7 bits have planes of 4, 2 and 1 bits. The
 // first plane holds the highest bits of every weight. So every width is dense in memory, and unpacks by a shift and a
-// mask per quad and plane. One byte of a word of each plane, its highest bit on the left; the other three bytes hold
-// the quads' other three channels:
+// mask per quad and plane. A word of a plane holds as many quads as fit. This is one byte of it, the highest bit on the
+// left, and it holds one channel of each quad; the other three bytes hold the quads' other channels:
 //
 //     plane of 8    | q0 q0 q0 q0 q0 q0 q0 q0 |   one quad a word
 //     plane of 4    | q0 q0 q0 q0|q1 q1 q1 q1 |   two quads
 //     plane of 2    | q0 q0|q1 q1|q2 q2|q3 q3 |   four quads
 //     plane of 1    | q0|q1|q2|q3|q4|q5|q6|q7 |   eight quads
 //
-// For example, quad 2 of 7-bit weights: its word of the plane of 4 is the second of the row, where it comes first; in
-// the first word of the plane of 2 it comes third, and in that of the plane of 1 third:
+// A 7-bit weight is put together from three of these, each moved to the right by the bits of the planes before it:
 //
-//     a byte of the quad    | 4 4 4 4|2 2|1|0 |   the digit is the plane that the bit comes from
+//     unpacked      | 4  4  4  4| 2  2| 1| .  |   the digit is the plane that a bit comes from
 //
-// In memory, [tap][plane][word][output channel]: the words of neighbouring output channels, which neighbouring
-// threads load, lie side by side. 8-bit integers and floats lie in fours, so that a load can bring 16 bytes: 8-bit
-// integers [tap][quad / 4][output channel][quad % 4], a word each, and floats [tap][quad][output channel][channel %
-// 4]. The last of these fours may be shorter. The host packs all this in src/gpu/planes.rs.
+// In memory a row of 7-bit weights, of eight quads here, is the words of its planes one after another:
+//
+//     | 4: q0 q1 | 4: q2 q3 | 4: q4 q5 | 4: q6 q7 | 2: q0 q1 q2 q3 | 2: q4 q5 q6 q7 | 1: q0 q1 q2 q3 q4 q5 q6 q7 |
+//
+// The words of neighbouring output channels, which neighbouring threads load, lie side by side: [tap][plane][word]
+// [output channel]. 8-bit integers and floats lie in fours, so that a load can bring 16 bytes. The last of these fours
+// may be shorter:
+//
+//     8-bit integers    [tap][quad / 4][output channel][quad % 4], a word each
+//     floats            [tap][quad][output channel][channel % 4]
+//
+// The host packs all this in src/gpu/planes.rs.
 //
 // Three functions unpack integers, and share the walk's one step, `from_plane`:
 //

@@ -1,8 +1,8 @@
 //! The only place that reads shader files: a kernel's file, then the shared files that it imports.
 //!
-//! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what the
-//! variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, and `{tiles}` for what the kernel keeps
-//! in workgroup memory, `float` or `int8`.
+//! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what
+//! the variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, and `{tiles}` for what the
+//! kernel keeps in workgroup memory, `float` or `int8`.
 
 use super::kernel::{ActivationFormat, FloatFormat, Kernel};
 use super::variant::Variant;
