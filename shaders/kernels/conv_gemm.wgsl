@@ -11,8 +11,8 @@
 //     output[pixel][output] = epilogue(sum[pixel][output])
 //
 // A workgroup of 8 x 8 threads computes TILE_PIXELS x 64 outputs of one group; thread (x, y) the pixels x + 8i and
-// the output channels y + 8k. In the drawing of a tile, # are the sums of thread (1, 2): 4 x 8 of them, or 8 x 8 in wide
-// tiles, which have 64 pixels.
+// the output channels y + 8k. In the drawing of a tile, # are the sums of thread (1, 2): 4 x 8 of them, or 8 x 8 in
+// wide tiles, which have 64 pixels.
 //
 //                pixel   0       8       16      24    31
 //     channel     0      ................................

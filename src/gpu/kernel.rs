@@ -186,8 +186,7 @@ impl Kernel {
         }
     }
 
-    /// The specializations that the kernel has for such an input. The channels of integer activations are always
-    /// neighbours.
+    /// The specializations that the kernel has for such an input. The channels of integer activations are always neighbours.
     pub(super) const fn specializations(
         self,
         activations: ActivationFormat,
@@ -246,8 +245,8 @@ impl Kernel {
         }
     }
 
-    /// The kernel for one output shape, where this one was chosen for the layer. The wide specialization needs so many
-    /// pixels that a device is still full: 512 workgroups, four for each unit of a large GPU.
+    /// The kernel for one output shape, where this one was chosen for the layer. The wide specialization needs so many pixels
+    /// that a device is still full: 512 workgroups, four for each unit of a large GPU.
     pub(crate) fn for_output(
         self,
         descriptor: &ConvDescriptor,

@@ -35,8 +35,7 @@ impl Pipelines {
     /// An empty cache for that device.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) if the device was made with limits too low for any kernel, or what the
-    /// device reports.
+    /// [`Error::Limit`](crate::Error::Limit) if the device was made with limits too low for any kernel, or what the device reports.
     pub fn new(device: &wgpu::Device) -> Result<Self> {
         Self::make(device, None)
     }

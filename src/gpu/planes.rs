@@ -108,8 +108,8 @@ pub(crate) fn transpose_scales(shifts: &[f32], outputs: u32, taps: u32) -> Vec<f
     transposed
 }
 
-/// Floats as halves, two a word, the first in the low half; and the power of two that they are to be multiplied by,
-/// which brings the largest near the upper end: the smallest keep their precision.
+/// Floats as halves, two a word, the first in the low half; and the power of two that they are to be multiplied by, which
+/// brings the largest near the upper end: the smallest keep their precision.
 pub(crate) fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     // At most 2^14 and above: half of what a half holds. 2^127 is the largest power that f32 knows.

@@ -1,5 +1,5 @@
-//! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose
-//! clocks are coarse on purpose.
+//! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
+//! coarse on purpose.
 
 use super::kernel::{ActivationFormat, ConvProblem, Kernel};
 use super::layer::{Layer, LayerOptions};

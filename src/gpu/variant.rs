@@ -74,8 +74,8 @@ pub enum Specialization {
 }
 
 impl Variant {
-    /// Every variant: each kernel with each input and weight format that it takes. Those with halves for two of the
-    /// formats, for what differs is apart.
+    /// Every variant: each kernel with each input and weight format that it takes. Those with halves for two of the formats,
+    /// for what differs is apart.
     pub fn all() -> impl Iterator<Item = Self> {
         let takes = |kernel: Kernel, activations, weights: WeightFormat| match kernel {
             Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
