@@ -1,34 +1,42 @@
-// #import subgroup, input_int8
+// #import params, unpack_weights, weight_scales, tiles
+// #import subgroup, subgroup_output, input_int8
 
-// The subgroup form of conv_subgroup with integer activations: lanes are output channels, a workgroup
-// computes 32 pixels x 32 output channels. A load brings four channels of eight quads, so it serves 32
-// channels. Software devices multiply floats faster than bytes: integers become floats, whose sum over
-// a block is exact below 2^24 (the host sees to that), and is the integer sum bit for bit.
+// Convolution with integer activations for software devices with subgroups of eight lanes.
+//
+//     for each tap, block of input channels:
+//         for each step of 8 quads of the block:
+//             lane l loads quad l of all 32 pixels
+//             for each quad, pixel p, own output o:
+//                 products[p][o] += dot(shuffle(x[p], from lane quad), q[quad][o])      exact, in floats
+//         sum[p][o] += products[p][o] * (scale[p] * alpha[o]) + scaled sum of x[p] * kds_bias[o]
+//     output[p][o] = epilogue(sum[p][o])
+//
+// A workgroup is one subgroup, and computes 32 pixels x 32 output channels of one group, laid out over the lanes as in
+// conv_subgroup.wgsl, with the same reasons. What differs:
+//
+// 1. A load brings four channels, those of a quad: all lanes' loads bring 32 channels of a pixel.
+// 2. Software devices multiply floats faster than bytes: integers become floats. The sum over a block is exact below
+//    2^24 (the host sees to that), so it is the integer sum bit for bit.
+// 3. The loop over quads stays a loop: a shuffle with a loop's lane number costs no more than a broadcast with a
+//    constant one, and a longer body costs more than it brings. So does unpacking two quads at a time, as
+//    conv_subgroup does.
+// 4. A lane loads the scales of four pixels, and broadcasts spread them.
 
-// Channels of this lane's quad, of four pixels.
+// Four pixels' channels of a lane's quad: a column for each of the four channels.
 alias Quads = mat4x4<f32>;
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let work = work_index(workgroup, grid);
-    if work >= params.work {
+    let index = workgroup_index(workgroup, grid);
+    if index >= params.workgroups {
         return;
     }
-    let tile = tile_place(work, TILE, TILE);
-    let first_output = tile.output;
-    let group = tile.group;
-    let first_pixel = tile.pixel;
-    // Outputs past the last compute the last one again, and are not stored.
-    let outputs = min(vec4<u32>(0u, 8u, 16u, 24u) + first_output + lane, vec4<u32>(params.outputs - 1u));
-    let channels = group * params.outputs + outputs;
-    let pixel_0 = pixel_place(first_pixel + lane);
-    let pixel_1 = pixel_place(first_pixel + lane + 8u);
-    let pixel_2 = pixel_place(first_pixel + lane + 16u);
-    let pixel_3 = pixel_place(first_pixel + lane + 24u);
+    let tile = tile_place(index, TILE, TILE);
+    let own = lane_part(tile, lane);
 
     var t0 = Sums();
     var t1 = Sums();
@@ -39,24 +47,16 @@ fn main(
     var t6 = Sums();
     var t7 = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
-        // The row of each pixel: a lane works out four, and all get them all.
-        let rows = vec4<u32>(
-            integer_row(pixel_0, group, tap),
-            integer_row(pixel_1, group, tap),
-            integer_row(pixel_2, group, tap),
-            integer_row(pixel_3, group, tap),
+        let own_rows = vec4<u32>(
+            integer_row(own.pixel_0, tile.group, tap),
+            integer_row(own.pixel_1, tile.group, tap),
+            integer_row(own.pixel_2, tile.group, tap),
+            integer_row(own.pixel_3, tile.group, tap),
         );
-        let p0 = four_lanes(rows.x);
-        let p1 = four_more_lanes(rows.x);
-        let p2 = four_lanes(rows.y);
-        let p3 = four_more_lanes(rows.y);
-        let p4 = four_lanes(rows.z);
-        let p5 = four_more_lanes(rows.z);
-        let p6 = four_lanes(rows.w);
-        let p7 = four_more_lanes(rows.w);
+        let rows = spread(own_rows);
         var start = 0u;
         for (var block = 0u; block < params.block_count; block++) {
-            let end = select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
+            let end = block_end(start, block);
             var s0 = Sums();
             var s1 = Sums();
             var s2 = Sums();
@@ -66,23 +66,23 @@ fn main(
             var s6 = Sums();
             var s7 = Sums();
             for (; start < end; start += LANES) {
-                // Lane l loads quad l.
+                // Trick 1: lane l loads quad l of the step.
                 let mine = select(NONE, start + lane, start + lane < end);
-                let x0 = fetch(p0, mine);
-                let x1 = fetch(p1, mine);
-                let x2 = fetch(p2, mine);
-                let x3 = fetch(p3, mine);
-                let x4 = fetch(p4, mine);
-                let x5 = fetch(p5, mine);
-                let x6 = fetch(p6, mine);
-                let x7 = fetch(p7, mine);
+                let x0 = fetch(rows.p0, mine);
+                let x1 = fetch(rows.p1, mine);
+                let x2 = fetch(rows.p2, mine);
+                let x3 = fetch(rows.p3, mine);
+                let x4 = fetch(rows.p4, mine);
+                let x5 = fetch(rows.p5, mine);
+                let x6 = fetch(rows.p6, mine);
+                let x7 = fetch(rows.p7, mine);
                 let count = min(end - start, LANES);
                 for (var quad = 0u; quad < count; quad++) {
                     let w = Quads(
-                        weight_quad(tap, start + quad, channels.x),
-                        weight_quad(tap, start + quad, channels.y),
-                        weight_quad(tap, start + quad, channels.z),
-                        weight_quad(tap, start + quad, channels.w),
+                        weight_quad(tap, start + quad, own.channels.x),
+                        weight_quad(tap, start + quad, own.channels.y),
+                        weight_quad(tap, start + quad, own.channels.z),
+                        weight_quad(tap, start + quad, own.channels.w),
                     );
                     add(&s0, x0, quad, w);
                     add(&s1, x1, quad, w);
@@ -95,24 +95,25 @@ fn main(
                 }
             }
             start = end;
-            let shift_0 = block_shift(tap, block, channels.x);
-            let shift_1 = block_shift(tap, block, channels.y);
-            let shift_2 = block_shift(tap, block, channels.z);
-            let shift_3 = block_shift(tap, block, channels.w);
-            let alpha = vec4<f32>(shift_0.x, shift_1.x, shift_2.x, shift_3.x);
-            let kds_bias = vec4<f32>(shift_0.y, shift_1.y, shift_2.y, shift_3.y);
-            let scale_0 = integer_scale(rows.x, block);
-            let scale_1 = integer_scale(rows.y, block);
-            let scale_2 = integer_scale(rows.z, block);
-            let scale_3 = integer_scale(rows.w, block);
-            scale(&t0, s0, alpha, kds_bias, four_scales(scale_0.x), four_scales(scale_0.y));
-            scale(&t1, s1, alpha, kds_bias, four_more_scales(scale_0.x), four_more_scales(scale_0.y));
-            scale(&t2, s2, alpha, kds_bias, four_scales(scale_1.x), four_scales(scale_1.y));
-            scale(&t3, s3, alpha, kds_bias, four_more_scales(scale_1.x), four_more_scales(scale_1.y));
-            scale(&t4, s4, alpha, kds_bias, four_scales(scale_2.x), four_scales(scale_2.y));
-            scale(&t5, s5, alpha, kds_bias, four_more_scales(scale_2.x), four_more_scales(scale_2.y));
-            scale(&t6, s6, alpha, kds_bias, four_scales(scale_3.x), four_scales(scale_3.y));
-            scale(&t7, s7, alpha, kds_bias, four_more_scales(scale_3.x), four_more_scales(scale_3.y));
+            let w_0 = weight_scale(tap, block, own.channels.x);
+            let w_1 = weight_scale(tap, block, own.channels.y);
+            let w_2 = weight_scale(tap, block, own.channels.z);
+            let w_3 = weight_scale(tap, block, own.channels.w);
+            let alpha = vec4<f32>(w_0.alpha, w_1.alpha, w_2.alpha, w_3.alpha);
+            let kds_bias = vec4<f32>(w_0.kds_bias, w_1.kds_bias, w_2.kds_bias, w_3.kds_bias);
+            // Trick 4.
+            let x_0 = activation_scale(own_rows.x, block);
+            let x_1 = activation_scale(own_rows.y, block);
+            let x_2 = activation_scale(own_rows.z, block);
+            let x_3 = activation_scale(own_rows.w, block);
+            add_scaled(&t0, s0, alpha, kds_bias, four_scales(x_0.scale), four_scales(x_0.sum));
+            add_scaled(&t1, s1, alpha, kds_bias, four_more_scales(x_0.scale), four_more_scales(x_0.sum));
+            add_scaled(&t2, s2, alpha, kds_bias, four_scales(x_1.scale), four_scales(x_1.sum));
+            add_scaled(&t3, s3, alpha, kds_bias, four_more_scales(x_1.scale), four_more_scales(x_1.sum));
+            add_scaled(&t4, s4, alpha, kds_bias, four_scales(x_2.scale), four_scales(x_2.sum));
+            add_scaled(&t5, s5, alpha, kds_bias, four_more_scales(x_2.scale), four_more_scales(x_2.sum));
+            add_scaled(&t6, s6, alpha, kds_bias, four_scales(x_3.scale), four_scales(x_3.sum));
+            add_scaled(&t7, s7, alpha, kds_bias, four_more_scales(x_3.scale), four_more_scales(x_3.sum));
         }
     }
     store(tile, 0u, lane, t0);
@@ -137,18 +138,24 @@ fn add(sums: ptr<function, Sums>, x: Quads, quad: u32, w: Quads) {
     (*sums)[3] += x0 * w[3].x + x1 * w[3].y + x2 * w[3].z + x3 * w[3].w;
 }
 
-// Adds a block's sums, scaled: by alpha, and by the scales of four pixels.
-fn scale(totals: ptr<function, Sums>, sums: Sums, alpha: vec4<f32>, kds_bias: vec4<f32>, scales: vec4<f32>, x_sums: vec4<f32>) {
+// Adds a block's sums, scaled by alpha and by the scales of four pixels, and the KDS bias times the pixels' scaled
+// sums.
+fn add_scaled(
+    totals: ptr<function, Sums>, sums: Sums,
+    alpha: vec4<f32>, kds_bias: vec4<f32>, scales: vec4<f32>, x_sums: vec4<f32>,
+) {
     (*totals)[0] += sums[0] * (scales * alpha.x) + x_sums * kds_bias.x;
     (*totals)[1] += sums[1] * (scales * alpha.y) + x_sums * kds_bias.y;
     (*totals)[2] += sums[2] * (scales * alpha.z) + x_sums * kds_bias.z;
     (*totals)[3] += sums[3] * (scales * alpha.w) + x_sums * kds_bias.w;
 }
 
+// The scales of lanes 0 to 3, or their sums.
 fn four_scales(value: f32) -> vec4<f32> {
     return bitcast<vec4<f32>>(four_lanes(bitcast<u32>(value)));
 }
 
+// Those of lanes 4 to 7.
 fn four_more_scales(value: f32) -> vec4<f32> {
     return bitcast<vec4<f32>>(four_more_lanes(bitcast<u32>(value)));
 }
@@ -157,7 +164,8 @@ fn four_more_scales(value: f32) -> vec4<f32> {
 fn fetch(rows: vec4<u32>, quad: u32) -> Quads {
     let exists = (rows != vec4<u32>(NONE)) & vec4<bool>(quad != NONE);
     let at = select(vec4<u32>(), rows * params.row_quads + quad, exists);
-    let words = select(vec4<u32>(), vec4<u32>(input[at.x], input[at.y], input[at.z], input[at.w]), exists);
+    let loaded = vec4<u32>(input_words[at.x], input_words[at.y], input_words[at.z], input_words[at.w]);
+    let words = select(vec4<u32>(), loaded, exists);
     let bytes = bitcast<vec4<i32>>(words);
     return Quads(
         vec4<f32>((bytes << vec4<u32>(24u)) >> vec4<u32>(24u)),

@@ -1,6 +1,10 @@
-// #import input_quad
+// #import params, coordinates, input_quad, input_{floats}
 
-// What conv_gemm reads: floats. Appended to it; gemm_input_int8.wgsl takes its place for integer activations.
+// What conv_gemm reads where its input is floats. For integer activations gemm_input_int8.wgsl takes its place.
+
+// Whether the channels of a pixel are neighbours in the input, and start at a multiple of four, so that four are one
+// load. Only together with WHOLE_STEPS.
+override CHANNELS_LAST: bool = false;
 
 // Where a pixel's channels start in the input at a tap; NONE in the padding and past the last pixel.
 fn input_row(pixel: Pixel, group: u32, tap: u32) -> u32 {
@@ -27,7 +31,9 @@ fn load_quad(first: u32, quads: u32, scale: f32) -> vec4<f32> {
     }
     let step = params.input_c;
     let at = first + 4u * quads * step;
-    return vec4<f32>(input_float(at), input_float(at + step), input_float(at + 2u * step), input_float(at + 3u * step));
+    return vec4<f32>(
+        input_float(at), input_float(at + step), input_float(at + 2u * step), input_float(at + 3u * step),
+    );
 }
 
 // Up to four channels of a row's quad; 0 past the block's end.

@@ -1,29 +1,42 @@
-// The input as integer activations: quads, [pixel][group][quad], four mantissas a word; then [pixel][group][block], a
-// scale and the scaled sum of the block's mantissas.
+// #import params, coordinates
 
-@group(0) @binding(3) var<storage, read> input: array<u32>;
-// The same in fours.
+// Input of integer activations: first the mantissas, quads of four int8 a word, [pixel][group][quad]; then, for
+// [pixel][group][block], a scale and the scaled sum of the block's mantissas. A pixel and group are a row.
+
+@group(0) @binding(3) var<storage, read> input_words: array<u32>;
+// The same buffer in fours.
 @group(0) @binding(6) var<storage, read> input_vectors: array<vec4<u32>>;
 
-// Which row of integer activations a pixel and tap meet, over all images and groups; NONE in the padding
-// and past the last pixel.
+// The scale of a block of activations: a value is scale * mantissa. `sum` is the sum of the block's values, which a KDS
+// bias is multiplied by.
+struct ActivationScale {
+    scale: f32,
+    sum: f32,
+}
+
+// Which row a pixel and tap meet; NONE in the padding and past the last pixel.
 fn integer_row(pixel: Pixel, group: u32, tap: u32) -> u32 {
     let position = tap_position(pixel.origin, tap);
     if !pixel.valid || !inside_input(position) {
         return NONE;
     }
-    let index = (pixel.image * u32(params.input_height) + u32(position.x)) * u32(params.input_width) + u32(position.y);
-    return index * params.groups + group;
+    let row = pixel.image * u32(params.input_height) + u32(position.y);
+    return (row * u32(params.input_width) + u32(position.x)) * params.groups + group;
 }
 
-// Scale of a block of integer activations, and its scaled sum where a KDS bias wants it; 0 for no row.
-fn integer_scale(row: u32, block: u32) -> vec2<f32> {
+// Where the scale of a block of a row lies; its sum follows.
+fn activation_scale_at(row: u32, block: u32) -> u32 {
+    return params.input_scales_at + 2u * (row * params.block_count + block);
+}
+
+// The scale of a block, and its sum where a KDS bias wants it; 0 for no row.
+fn activation_scale(row: u32, block: u32) -> ActivationScale {
     if row == NONE {
-        return vec2<f32>();
+        return ActivationScale();
     }
-    let at = params.scales_at + 2u * (row * params.block_count + block);
+    let at = activation_scale_at(row, block);
     if params.kds_bias_at == NONE {
-        return vec2<f32>(bitcast<f32>(input[at]), 0.0);
+        return ActivationScale(bitcast<f32>(input_words[at]), 0.0);
     }
-    return bitcast<vec2<f32>>(vec2<u32>(input[at], input[at + 1u]));
+    return ActivationScale(bitcast<f32>(input_words[at]), bitcast<f32>(input_words[at + 1u]));
 }

@@ -1,4 +1,6 @@
-// #import input_{floats}, conv
+// #import params, input_{floats}
+
+// Reads quads of a float input, whatever its layout.
 
 // Up to four channels of a pixel, from an index into the input; missing ones are 0.
 fn input_quad(at: u32, count: u32) -> vec4<f32> {

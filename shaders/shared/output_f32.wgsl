@@ -1,16 +1,19 @@
-// The output as 32-bit words: floats, or integer activations as input_f32.wgsl has them; the residual as floats.
+// The output as 32-bit words: floats, or integer activations as input_int8.wgsl has them. The residual as floats.
 
 @group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> output: array<u32>;
+@group(0) @binding(5) var<storage, read_write> output_words: array<u32>;
 
+// One element of the residual.
 fn residual_float(at: u32) -> f32 {
     return residual[at];
 }
 
+// Stores an element of a float output.
 fn store_float(at: u32, value: f32) {
-    output[at] = bitcast<u32>(value);
+    output_words[at] = bitcast<u32>(value);
 }
 
+// Stores a word of an output of integer activations.
 fn store_word(at: u32, word: u32) {
-    output[at] = word;
+    output_words[at] = word;
 }

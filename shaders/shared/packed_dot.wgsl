@@ -1,5 +1,7 @@
-// For browsers without the language feature packed_4x8_integer_dot_product: takes the built-in's place.
+// The packed dot product in plain WGSL, for browsers without the language feature packed_4x8_integer_dot_product. No
+// file imports this one: the host adds it where the built-in is missing.
 
+// Multiplies four int8 in a word by four in another, and sums.
 fn dot4I8Packed(a: u32, b: u32) -> i32 {
     let to_top = vec4<u32>(24u, 16u, 8u, 0u);
     let x = bitcast<vec4<i32>>(vec4<u32>(a) << to_top) >> vec4<u32>(24u);

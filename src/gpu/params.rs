@@ -8,7 +8,7 @@ use crate::{Activation, ActivationScale, Blocks, ConvDescriptor, Layout, Residua
 /// "There is none", for offsets.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Where a layer's alpha, KDS bias and bias lie, and how its rows of channels are cut.
+/// Where a layer's KDS bias and bias lie behind its alpha, and how its rows of channels are cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WeightLayout {
     pub(crate) bits: u8,
@@ -18,7 +18,7 @@ pub(crate) struct WeightLayout {
     pub(crate) scale_factor: f32,
 }
 
-/// The uniform of a plan: the twin of `Params` in shaders/shared/conv.wgsl (a test compares them).
+/// The uniform of a plan: the twin of `Params` in shaders/shared/params.wgsl (a test compares them).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
@@ -53,20 +53,20 @@ pub(crate) struct Params {
     row_words: u32,
     kds_bias_at: u32,
     bias_at: u32,
-    work: u32,
+    workgroups: u32,
     activation: u32,
     activation_a: f32,
     activation_b: f32,
     residual: u32,
     taps: u32,
     all_outputs: u32,
-    scales_at: u32,
-    power_of_two: u32,
+    input_scales_at: u32,
+    power_of_two_scales: u32,
     output_quads: u32,
     output_blocks: u32,
     output_eights: u32,
     output_scales_at: u32,
-    scale_factor: f32,
+    weight_scale_factor: f32,
 }
 
 /// Words of the mantissas of integer activations; their scales follow.
@@ -112,12 +112,12 @@ impl Params {
             activation: Activation::Identity,
             residual: Residual::None,
         });
-        Self { power_of_two: (scale == ActivationScale::PowerOfTwo).into(), ..this }
+        Self { power_of_two_scales: (scale == ActivationScale::PowerOfTwo).into(), ..this }
     }
 
     /// Workgroups.
     pub(crate) fn work(&self) -> u32 {
-        self.work
+        self.workgroups
     }
 
     /// The uniform for a convolution.
@@ -128,7 +128,7 @@ impl Params {
         let blocks = weights.blocks;
         // WGSL leaves infinities undefined: the ends of the range stand for them.
         let finite = |v: f32| v.clamp(f32::MIN, f32::MAX);
-        // The numbers are those of `activate` in shaders/shared/conv.wgsl.
+        // The numbers are those of `activate` in shaders/shared/epilogue.wgsl.
         let (activation, activation_a, activation_b) = match geometry.activation {
             Activation::Identity => (0, 0.0, 0.0),
             Activation::Relu => (1, 0.0, f32::MAX),
@@ -171,7 +171,7 @@ impl Params {
             row_words: row_words(blocks.quads(), weights.bits),
             kds_bias_at: weights.kds_bias_at,
             bias_at: weights.bias_at,
-            work: kernel.workgroups(descriptor, &blocks, output.0),
+            workgroups: kernel.workgroups(descriptor, &blocks, output.0),
             activation,
             activation_a,
             activation_b,
@@ -182,13 +182,13 @@ impl Params {
             },
             taps: descriptor.taps(),
             all_outputs: descriptor.out_channels,
-            scales_at: integer_words(input.0, descriptor.groups, &blocks),
-            power_of_two: 0,
+            input_scales_at: integer_words(input.0, descriptor.groups, &blocks),
+            power_of_two_scales: 0,
             output_quads: 0,
             output_blocks: 0,
             output_eights: 1,
             output_scales_at: NONE,
-            scale_factor: weights.scale_factor,
+            weight_scale_factor: weights.scale_factor,
         }
     }
 
@@ -200,7 +200,7 @@ impl Params {
         int8: &Int8Output,
     ) -> Self {
         let blocks = &int8.blocks;
-        self.power_of_two = (int8.scale == ActivationScale::PowerOfTwo).into();
+        self.power_of_two_scales = (int8.scale == ActivationScale::PowerOfTwo).into();
         self.output_quads = blocks.quads();
         self.output_blocks = blocks.count;
         // One block, however long, is a whole tile.

@@ -1,7 +1,8 @@
 //! The only place that reads shader files: a kernel's file, then the shared files that it imports.
 //!
-//! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what the
-//! variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`.
+//! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what
+//! the variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, and `{tiles}` for what the
+//! kernel keeps in workgroup memory, `float` or `int8`.
 
 use super::format::{ActivationFormat, FloatFormat};
 use super::kernel::Kernel;
@@ -15,11 +16,15 @@ macro_rules! shared {
 }
 
 /// Every file of `shaders/shared`.
-const SHARED: [(&str, &str); 14] = shared![
-    "conv",
+const SHARED: [(&str, &str); 22] = shared![
+    "coordinates",
+    "epilogue",
     "gemm",
     "gemm_input_float",
     "gemm_input_int8",
+    "gemm_output",
+    "gemm_tile_float",
+    "gemm_tile_int8",
     "input_f16",
     "input_f32",
     "input_int8",
@@ -27,9 +32,13 @@ const SHARED: [(&str, &str); 14] = shared![
     "output_f16",
     "output_f32",
     "packed_dot",
+    "params",
     "quantize",
     "subgroup",
+    "subgroup_output",
     "tiles",
+    "unpack_weights",
+    "weight_scales",
 ];
 
 /// The text of a shared file. Names come from our own shaders, and a test puts every variant together.
@@ -67,26 +76,30 @@ impl Variant {
 
 impl Source {
     pub(crate) fn wgsl(self) -> String {
-        let file = self.kernel.spec().source;
-        let mut names = self.imports(file);
-        let mut wgsl = file.to_string();
-        let mut next = 0;
-        while let Some(name) = names.get(next) {
-            let text = shared(name);
-            wgsl.push('\n');
-            wgsl.push_str(text);
-            for import in self.imports(text) {
-                if !names.contains(&import) {
-                    names.push(import);
-                }
-            }
-            next += 1;
-        }
-        if names.iter().any(|name| name.ends_with("_f16")) {
+        let files = self.files();
+        let texts: Vec<&str> = files.iter().map(|(_, text)| *text).collect();
+        let mut wgsl = texts.join("\n");
+        if files.iter().any(|(name, _)| name.ends_with("_f16")) {
             // On the first line, so that line numbers stay.
             wgsl.insert_str(0, "enable f16; ");
         }
         wgsl
+    }
+
+    /// The kernel's file and all that it imports, directly or not, each with its name.
+    fn files(self) -> Vec<(String, &'static str)> {
+        let mut files = vec![(self.kernel.name().to_string(), self.kernel.spec().source)];
+        let mut next = 0;
+        while let Some((_, text)) = files.get(next) {
+            for name in self.imports(text) {
+                if files.iter().all(|(file, _)| *file != name) {
+                    let text = shared(&name);
+                    files.push((name, text));
+                }
+            }
+            next += 1;
+        }
+        files
     }
 
     /// The names that a file imports, with what is in braces filled in.
@@ -99,10 +112,19 @@ impl Source {
             ActivationFormat::Float => "float",
             ActivationFormat::Int8 => "int8",
         };
+        // Kernels that take floats keep floats, whatever else they take.
+        let tiles = match self.kernel.spec().takes_input(ActivationFormat::Float) {
+            true => "float",
+            false => "int8",
+        };
         let lines = text.lines().map_while(|line| line.strip_prefix("// #import "));
         let names = lines.flat_map(|line| line.split(','));
-        let filled = names
-            .map(|n| n.trim().replace("{floats}", floats).replace("{activations}", activations));
+        let filled = names.map(|name| {
+            name.trim()
+                .replace("{floats}", floats)
+                .replace("{activations}", activations)
+                .replace("{tiles}", tiles)
+        });
         filled.collect()
     }
 
@@ -154,6 +176,127 @@ mod tests {
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, name)));
         (module, info)
+    }
+
+    /// What a file of WGSL declares, and what it uses: found by its words, since a parser wants all files at once.
+    #[derive(Default)]
+    struct Names {
+        declared: BTreeSet<String>,
+        /// Parameters and variables of functions.
+        local: BTreeSet<String>,
+        used: BTreeSet<String>,
+    }
+
+    /// Identifiers and numbers as a whole, anything else by the character; no comments.
+    fn tokens(text: &str) -> Vec<String> {
+        let mut tokens: Vec<String> = Vec::new();
+        for line in text.lines() {
+            let mut in_word = false;
+            for c in line.split("//").next().unwrap_or("").chars() {
+                let word = c.is_alphanumeric() || c == '_';
+                match tokens.last_mut() {
+                    Some(last) if word && in_word => last.push(c),
+                    _ if c.is_whitespace() => {}
+                    _ => tokens.push(c.to_string()),
+                }
+                in_word = word;
+            }
+        }
+        tokens
+    }
+
+    fn names(text: &str) -> Names {
+        let tokens = tokens(text);
+        let token = |i: usize| tokens.get(i).map_or("", String::as_str);
+        let mut names = Names::default();
+        let mut depth = 0;
+        for i in 0..tokens.len() {
+            match token(i) {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                "fn" | "struct" | "alias" | "const" | "override" | "let" | "var" => {
+                    let mut at = i + 1;
+                    if token(at) == "<" {
+                        at = (at..).find(|&at| token(at) == ">").unwrap() + 1;
+                    }
+                    let scope = if depth == 0 { &mut names.declared } else { &mut names.local };
+                    scope.insert(token(at).to_string());
+                }
+                // A parameter, a field, or a variable that is declared above.
+                name if token(i + 1) == ":" => {
+                    if depth == 0 && !names.declared.contains(name) {
+                        names.local.insert(name.to_string());
+                    }
+                }
+                _ if i > 0 && [".", "@"].contains(&token(i - 1)) => {}
+                name => {
+                    names.used.insert(name.to_string());
+                }
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn files_import_what_they_use_and_nothing_more() {
+        let mut problems = BTreeSet::new();
+        // The host adds this one where a browser lacks the built-in.
+        let mut imported = BTreeSet::from(["packed_dot".to_string()]);
+        for source in sources() {
+            let files = source.files();
+            let names: Vec<Names> = files.iter().map(|(_, text)| names(text)).collect();
+            let declaring = |name: &String| names.iter().position(|n| n.declared.contains(name));
+            for (index, (file, text)) in files.iter().enumerate() {
+                let imports: BTreeSet<String> = source.imports(text).into_iter().collect();
+                imported.extend(imports.iter().cloned());
+                let mut used = BTreeSet::new();
+                for name in &names[index].used {
+                    if let Some(other) = declaring(name).filter(|&other| other != index) {
+                        used.insert(files[other].0.clone());
+                        if !imports.contains(&files[other].0) {
+                            problems.insert(format!("{file} uses {name} of {}", files[other].0));
+                        }
+                    }
+                }
+                for import in imports.difference(&used) {
+                    problems.insert(format!("{file} uses nothing of {import}"));
+                }
+                // Such a name could be taken for the other's.
+                for name in names[index].local.iter().filter(|name| declaring(name).is_some()) {
+                    problems.insert(format!("{file} has a variable {name}, a name of a file"));
+                }
+            }
+        }
+        assert_eq!(problems, BTreeSet::new());
+        let all: BTreeSet<String> = SHARED.iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(imported, all);
+    }
+
+    #[test]
+    fn no_file_imports_itself_by_way_of_others() {
+        for source in sources() {
+            let mut left = source.files();
+            while !left.is_empty() {
+                let leaf = left.iter().position(|(_, text)| {
+                    let imports = source.imports(text);
+                    left.iter().all(|(name, _)| !imports.contains(name))
+                });
+                let names: Vec<_> = left.iter().map(|(name, _)| name).collect();
+                left.remove(leaf.unwrap_or_else(|| panic!("a circle of {names:?}")));
+            }
+        }
+    }
+
+    #[test]
+    fn files_say_what_they_are_for_and_keep_to_the_width() {
+        let kernels = sources().map(|source| (source.kernel.name(), source.kernel.spec().source));
+        for (name, text) in kernels.chain(SHARED) {
+            let mut lines = text.lines().skip_while(|l| l.is_empty() || l.starts_with("// #"));
+            assert!(lines.next().is_some_and(|l| l.starts_with("// ")), "{name}'s purpose");
+            for line in text.lines() {
+                assert!(line.chars().count() <= 120, "{name}: {line}");
+            }
+        }
     }
 
     /// Field names and offsets of `Params`, from its debug output and its layout: a twin without a list.

@@ -1,0 +1,78 @@
+// The numbers of one plan, and the formats that a pipeline is compiled for: every kernel has both.
+
+// Bits of a weight: 2 to 8 for packed integers, 32 for floats.
+override BITS: u32 = 32;
+// Whether alpha and KDS bias are halves, two a word, instead of floats.
+override HALF_SCALES: bool = false;
+
+// "There is none", for indices and offsets.
+const NONE = 0xffffffffu;
+
+// The geometry of one plan. The host's twin is `Params` in src/gpu/params.rs.
+//
+// A row is all input channels of a group at one pixel, or at one tap of an output channel's weights. It is cut into
+// blocks, and blocks into quads of four neighbouring channels; the last quad of a block may have fewer.
+struct Params {
+    batch: u32,
+    groups: u32,
+    channels: u32, // input channels per group
+    outputs: u32, // output channels per group
+    input_height: i32,
+    input_width: i32,
+    output_height: u32,
+    output_width: u32,
+    kernel_height: u32,
+    kernel_width: u32,
+    stride_y: u32,
+    stride_x: u32,
+    dilation_y: u32,
+    dilation_x: u32,
+    padding_top: i32,
+    padding_left: i32,
+    // Distances in elements between neighbours; the residual has the output's.
+    input_n: u32,
+    input_c: u32,
+    input_y: u32,
+    input_x: u32,
+    output_n: u32,
+    output_c: u32,
+    output_y: u32,
+    output_x: u32,
+    block_count: u32, // blocks of a row
+    block_size: u32, // channels of every block but the last
+    block_quads: u32, // quads of every block but the last
+    row_quads: u32,
+    row_words: u32, // words of packed weights per tap and output channel
+    // Where KDS bias and bias start in `weight_scales`, the first in its elements, the other in words; NONE where there
+    // are none. Alpha starts at 0.
+    kds_bias_at: u32,
+    bias_at: u32,
+    workgroups: u32, // of this plan; the grid may hold some more
+    activation: u32, // which function, by the numbers of `activate`
+    activation_a: f32,
+    activation_b: f32,
+    residual: u32, // 0 for none, 1 where it is added before the activation, 2 after it
+    taps: u32, // kernel_height * kernel_width
+    all_outputs: u32, // outputs * groups
+    input_scales_at: u32, // where the scales of an input of integer activations start, in words
+    power_of_two_scales: u32, // whether scales of activations are powers of two
+    // The output as integer activations: words of a pixel's mantissas, its blocks, how many times eight channels a
+    // block has, and where the scales start, in words; NONE for an output of floats.
+    output_quads: u32,
+    output_blocks: u32,
+    output_eights: u32,
+    output_scales_at: u32,
+    weight_scale_factor: f32, // what alpha and KDS bias in memory are to be multiplied by, where they are halves
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// The number of this workgroup; the grid is folded, for counts beyond the limit of one dimension.
+fn workgroup_index(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
+    return workgroup.x + workgroup.y * grid.x;
+}
+
+// The quad behind a block that starts at `start`.
+fn block_end(start: u32, block: u32) -> u32 {
+    return select(start + params.block_quads, params.row_quads, block + 1u == params.block_count);
+}
