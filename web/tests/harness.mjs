@@ -12,7 +12,7 @@ export const web = fileURLToPath(new URL("..", import.meta.url));
 export const root = join(web, "..");
 export { enable, features };
 /** The folder of the kernels' golden cases. */
-export const golden = join(root, "cli/tests/golden");
+export const golden = join(root, "tests/golden");
 
 let browser;
 let server;

@@ -177,7 +177,7 @@ fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
             let file = path.display().to_string();
             ensure!(
                 path.extension().is_some_and(|e| e == "safetensors"),
-                "{file}: expected a state dict named *.safetensors; the README has the line that makes one of a .pt"
+                "{file}: expected a state dict named *.safetensors; docs/yolov9.md has the line that makes one of a .pt"
             );
             let bytes = std::fs::read(path).with_context(|| file.clone())?;
             network.load(outputs, &file, &bytes)?

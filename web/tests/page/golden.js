@@ -1,4 +1,4 @@
-// Golden cases (cli/tests/golden/README.md) through the package, on every kernel that takes them.
+// Golden cases (tests/golden/README.md) through the package, on every kernel that takes them.
 import { Device, InvalidInputError, Layer, UnsupportedError } from "/dist/index.js";
 import { countBuffers, rawDevice } from "./gpu.js";
 import { convolve, dequantize, quantizeInput } from "./oracle.js";
