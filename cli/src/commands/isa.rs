@@ -8,21 +8,18 @@ use dsconv::gpu::{
 use dsconv::{BlockFormat, ConvDescriptor};
 use std::process::ExitCode;
 
-// What is known of the kernels; all matches over them are these.
+// The facts about kernels that this command needs, from the library's table.
 
-/// Pixels times outputs of a thread, and channels of a step of the main loop.
+/// Multiply-adds of a thread for each channel, and channels of a step of the main loop.
 fn step(kernel: Kernel) -> Option<(u32, u32)> {
-    match kernel {
-        Kernel::ConvGemm => Some((4 * 8, 16)),
-        Kernel::ConvGemmWide => Some((8 * 8, 16)),
-        Kernel::ConvGemmInt8 => Some((4 * 8, 32)),
-        _ => None,
-    }
+    let spec = kernel.spec();
+    let tile = spec.tile()?;
+    Some((tile.pixels * tile.outputs / spec.threads, spec.step?))
 }
 
-/// Says whether AMD's subgroups, of 32 or 64, can run the kernel: those for subgroups of eight are not for them.
+/// Says whether AMD's subgroups, of 32 or 64, can run the kernel: those for smaller subgroups are not for them.
 fn runs_on_amd(kernel: Kernel) -> bool {
-    !matches!(kernel, Kernel::ConvSubgroup | Kernel::ConvSubgroupInt8)
+    kernel.spec().subgroup_size.is_none_or(|size| matches!(size, 32 | 64))
 }
 
 /// The kernel that takes the place of this one for large outputs, or itself.
@@ -31,11 +28,6 @@ fn for_large_outputs(kernel: Kernel) -> Kernel {
         Kernel::ConvGemm => Kernel::ConvGemmWide,
         other => other,
     }
-}
-
-/// Says whether the kernel makes activations, and is no convolution.
-fn quantizes(kernel: Kernel) -> bool {
-    kernel == Kernel::QuantizeActivations
 }
 
 #[derive(clap::Args)]
@@ -167,7 +159,7 @@ fn chosen(variant: &Variant) -> bool {
         };
         let kernel = Kernel::choose(&problem, &gpu);
         kernel == variant.kernel || for_large_outputs(kernel) == variant.kernel
-    }) || (quantizes(variant.kernel) && activations == ActivationFormat::Float)
+    }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)
 }
 
 fn print(rows: &[Row]) {
