@@ -39,6 +39,10 @@ fn every_variant_fits_the_pipeline_layout() {
         let (descriptor, block) = match variant.specialization {
             Specialization::General => (ConvDescriptor::new(4, 4, [3, 3]).with_groups(4), 32),
             Specialization::OneStep => (ConvDescriptor::new(32, 4, [3, 3]), 32),
+            Specialization::Window { size, stride } => {
+                let window = ConvDescriptor::new(4, 4, [size; 2]).with_stride([stride; 2]);
+                (window.with_groups(4), 32)
+            }
             _ => (ConvDescriptor::new(64, 4, [3, 3]), 64),
         };
         let shape = Shape::new(1, descriptor.in_channels, 8, 8);

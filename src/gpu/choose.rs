@@ -2,7 +2,7 @@
 
 use super::capabilities::Capabilities;
 use super::format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};
-use super::kernel::{AcceptedWeights, Kernel, Work};
+use super::kernel::{AcceptedWeights, Kernel, Specialization, Work};
 use super::options::LayerOptions;
 use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef};
 
@@ -95,6 +95,8 @@ impl Kernel {
                 Self::ConvGemmInt8
             }
             ActivationFormat::Int8 => Self::ConvGemm,
+            // A third of the loads, and none of the places worked out for each of them.
+            ActivationFormat::Float if fits(Self::ConvDepthwiseWindow) => Self::ConvDepthwiseWindow,
             ActivationFormat::Float if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
             // A tile of 32 output channels would be mostly empty.
             ActivationFormat::Float if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,
@@ -134,6 +136,11 @@ impl Kernel {
         let pixels = output.pixels() as u64;
         let count = match self.spec().work {
             Work::Outputs => (output.elements() as u64).div_ceil(threads),
+            Work::Patches { rows, columns } => {
+                let patches = output.height.div_ceil(rows) * output.width.div_ceil(columns);
+                let planes = u64::from(output.batch) * u64::from(output.channels);
+                planes * u64::from(patches).div_ceil(threads)
+            }
             Work::Blocks => (pixels * groups * u64::from(blocks.count)).div_ceil(threads),
             Work::Tiles(tile) => {
                 let output_tiles = descriptor.outputs_per_group().div_ceil(tile.outputs);
@@ -205,10 +212,16 @@ impl Kernel {
         if !(spec.is_convolution() && spec.takes_input(problem.activations)) {
             return false;
         }
+        let depthwise = problem.descriptor.channels_per_group() == 1;
         // Sums over a block must stay exact: in i32 with weights at the top of a byte, or in f32.
         let largest = 128 * u64::from(problem.largest_block());
         let exact = match self {
-            Self::ConvDepthwise => problem.descriptor.channels_per_group() == 1,
+            Self::ConvDepthwise => depthwise,
+            Self::ConvDepthwiseWindow => {
+                depthwise
+                    && Specialization::of_window(&problem.descriptor)
+                        .is_some_and(|window| spec.has(window))
+            }
             Self::ConvGemmInt8 => 128 * largest < 1 << 31,
             Self::ConvSubgroupInt8 => (largest << (problem.weights().bits() - 1)) <= 1 << 24,
             _ => true,

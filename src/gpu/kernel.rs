@@ -4,6 +4,7 @@
 //! compute, and when it is chosen, stands in `choose.rs`.
 
 use super::format::ActivationFormat;
+use crate::ConvDescriptor;
 
 /// An algorithm: one WGSL file in `shaders/kernels`, or one of its forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,9 @@ pub enum Kernel {
     ConvSubgroup,
     /// `conv_depthwise` takes float weights and one input channel per group.
     ConvDepthwise,
+    /// `conv_depthwise_window` is for square windows of 3, 5 or 7 with a stride of 1 or 2 and no dilation: eight outputs
+    /// a thread, which share what they load.
+    ConvDepthwiseWindow,
     /// `conv_gemm_int8` is the matrix product with integer activations, on the packed dot product.
     ConvGemmInt8,
     /// `conv_subgroup_int8` is the subgroup form with integer activations, in exact float arithmetic.
@@ -82,6 +86,13 @@ pub enum Work {
     Outputs,
     /// A workgroup computes a tile.
     Tiles(Tile),
+    /// A thread computes a patch of one channel: so many output rows times so many columns.
+    Patches {
+        /// Output rows.
+        rows: u32,
+        /// Output columns.
+        columns: u32,
+    },
     /// A thread quantises one block of a pixel's channels.
     Blocks,
 }
@@ -106,9 +117,25 @@ pub enum Specialization {
     WholeStepsNhwc,
     /// Every block is one step, so that its integer sums need no registers of their own.
     OneStep,
+    /// The window is square, of that size, moves on by that stride in both directions, and has no dilation.
+    Window {
+        /// Rows and columns.
+        size: u32,
+        /// Input pixels from one window to the next.
+        stride: u32,
+    },
 }
 
-use Specialization::{General, OneStep, WholeSteps, WholeStepsNhwc};
+impl Specialization {
+    /// The window of a convolution, if it is square and has one stride and no dilation.
+    pub(super) fn of_window(descriptor: &ConvDescriptor) -> Option<Self> {
+        let &ConvDescriptor { kernel: [size, width], stride: [stride, across], .. } = descriptor;
+        let regular = size == width && stride == across && descriptor.dilation == [1, 1];
+        regular.then_some(Self::Window { size, stride })
+    }
+}
+
+use Specialization::{General, OneStep, WholeSteps, WholeStepsNhwc, Window};
 
 const FLOAT: AcceptedInput =
     AcceptedInput { format: ActivationFormat::Float, specializations: &[General] };
@@ -121,6 +148,16 @@ const GEMM_INPUTS: &[AcceptedInput] = &[
     AcceptedInput { specializations: &[WholeStepsNhwc, General], ..INT8 },
 ];
 
+/// The windows of `conv_depthwise_window`: those of the networks that are made of depthwise layers.
+const WINDOWS: &[Specialization] = &[
+    Window { size: 3, stride: 1 },
+    Window { size: 3, stride: 2 },
+    Window { size: 5, stride: 1 },
+    Window { size: 5, stride: 2 },
+    Window { size: 7, stride: 1 },
+    Window { size: 7, stride: 2 },
+];
+
 /// The file of a kernel.
 macro_rules! file {
     ($name:literal) => {
@@ -129,7 +166,7 @@ macro_rules! file {
 }
 
 /// Every kernel, in the order of [`Kernel`].
-pub static KERNELS: [KernelSpec; 8] = [
+pub static KERNELS: [KernelSpec; 9] = [
     KernelSpec {
         kernel: Kernel::ConvDirect,
         name: "conv_direct",
@@ -190,6 +227,19 @@ pub static KERNELS: [KernelSpec; 8] = [
         weights: AcceptedWeights::Floats,
         work: Work::Outputs,
         threads: 64,
+        step: None,
+        subgroup_size: None,
+        workgroup_bytes: 0,
+        constants: &[],
+    },
+    KernelSpec {
+        kernel: Kernel::ConvDepthwiseWindow,
+        name: "conv_depthwise_window",
+        source: file!("conv_depthwise_window"),
+        inputs: &[AcceptedInput { specializations: WINDOWS, ..FLOAT }],
+        weights: AcceptedWeights::Floats,
+        work: Work::Patches { rows: 2, columns: 4 },
+        threads: 32,
         step: None,
         subgroup_size: None,
         workgroup_bytes: 0,
@@ -293,7 +343,7 @@ impl KernelSpec {
     pub const fn tile(&self) -> Option<Tile> {
         match self.work {
             Work::Tiles(tile) => Some(tile),
-            Work::Outputs | Work::Blocks => None,
+            Work::Outputs | Work::Patches { .. } | Work::Blocks => None,
         }
     }
 
@@ -329,11 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn every_input_has_a_general_specialization_and_steps_have_others() {
+    fn every_input_has_a_general_specialization_or_windows_and_steps_have_others() {
         for spec in &KERNELS {
             for input in spec.inputs {
-                assert_eq!(input.specializations.last(), Some(&General), "{}", spec.name);
-                let others = input.specializations.len() > 1;
+                let [.., last] = input.specializations else { panic!("{} has none", spec.name) };
+                assert!(matches!(last, General | Window { .. }), "{}", spec.name);
+                let others = input.specializations.contains(&WholeSteps)
+                    || input.specializations.contains(&WholeStepsNhwc);
                 assert_eq!(others, spec.step.is_some(), "{}", spec.name);
             }
         }

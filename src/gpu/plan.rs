@@ -93,7 +93,7 @@ impl Layer {
         if let Some(int8) = &options.int8_output {
             params = params.with_int8_output(kernel, output, int8);
         }
-        let variant = Variant::of(kernel, self.format, &layout.blocks, options);
+        let variant = Variant::of(kernel, self.format, descriptor, &layout.blocks, options);
         Dispatch { variant, params, bindings, output, memory }.bind(pipelines)
     }
 
@@ -138,8 +138,13 @@ impl Layer {
         };
         let params =
             Params::quantize_input(descriptor, layout, (input, options.input_layout), scale);
-        let variant =
-            Variant::of(Kernel::QuantizeActivations, WeightFormat::F32, &layout.blocks, options);
+        let variant = Variant::of(
+            Kernel::QuantizeActivations,
+            WeightFormat::F32,
+            descriptor,
+            &layout.blocks,
+            options,
+        );
         Dispatch { variant, params, bindings, output: input, memory }.bind(pipelines)
     }
 }

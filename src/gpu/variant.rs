@@ -3,7 +3,7 @@
 use super::format::{ActivationFormat, FloatFormat, WeightFormat};
 use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization};
 use super::options::LayerOptions;
-use crate::{Blocks, Layout};
+use crate::{Blocks, ConvDescriptor, Layout};
 
 /// A pipeline: an algorithm specialised to a weight format, and to blocks of whole steps. Geometry, block
 /// size, activation and most of the layouts are data, so layers that differ in those share one.
@@ -58,6 +58,7 @@ impl Variant {
     pub(crate) fn of(
         kernel: Kernel,
         weights: WeightFormat,
+        descriptor: &ConvDescriptor,
         blocks: &Blocks,
         options: &LayerOptions,
     ) -> Self {
@@ -81,6 +82,9 @@ impl Variant {
                 let one = |step| whole(step) && blocks.channels == blocks.count * step;
                 spec.step.is_some_and(one)
             }
+            Specialization::Window { .. } => {
+                Specialization::of_window(descriptor) == Some(*specialization)
+            }
         };
         // The table has the narrowest first.
         let mut of_input = spec.specializations(activations).iter().copied();
@@ -96,7 +100,7 @@ impl Variant {
 
     /// Whether every block is a whole number of steps, so that loads of the input bring four elements.
     pub(crate) fn whole_steps(self) -> bool {
-        self.specialization != Specialization::General
+        !matches!(self.specialization, Specialization::General | Specialization::Window { .. })
     }
 
     /// Whether loads of the weights bring four words. Narrower integers come by the word: all of a layer's may be one.
@@ -123,6 +127,9 @@ impl Variant {
         if spec.has(Specialization::OneStep) {
             constants.push(("ONE_STEP", is(Specialization::OneStep)));
         }
+        if let Specialization::Window { size, stride } = self.specialization {
+            constants.extend([("WINDOW", f64::from(size)), ("STRIDE", f64::from(stride))]);
+        }
         constants.extend(spec.constants);
         constants
     }
@@ -132,10 +139,11 @@ impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let spec = self.kernel.spec();
         let specialization = match self.specialization {
-            Specialization::General if spec.step.is_some() => " ragged",
-            Specialization::General | Specialization::WholeSteps => "",
-            Specialization::WholeStepsNhwc => " nhwc",
-            Specialization::OneStep => " one step",
+            Specialization::General if spec.step.is_some() => " ragged".into(),
+            Specialization::General | Specialization::WholeSteps => String::new(),
+            Specialization::WholeStepsNhwc => " nhwc".into(),
+            Specialization::OneStep => " one step".into(),
+            Specialization::Window { size, stride } => format!(" {size}x{size} stride {stride}"),
         };
         // Kernels that take nothing else need not say so.
         let input = match self.activations {

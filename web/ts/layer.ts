@@ -45,6 +45,7 @@ export type KernelName =
   | "conv_gemm_wide"
   | "conv_subgroup"
   | "conv_depthwise"
+  | "conv_depthwise_window"
   | "conv_gemm_int8"
   | "conv_subgroup_int8";
 
