@@ -1,4 +1,5 @@
-//! Packing of 2- to 8-bit integers into a dense bit stream, for files. The GPU's layout is in `gpu/pack.rs`.
+//! Packing of 2- to 8-bit integers into a dense bit stream, for files. The GPU's layout is in
+//! `src/gpu/planes.rs`.
 
 use crate::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! The oracle: the convolution's formula as plain loops in f64. Slow on purpose; every kernel is
+//! The CPU reference: the convolution's formula as plain loops in f64. Slow on purpose; every kernel is
 //! checked against it.
 
 use crate::error::check_length;

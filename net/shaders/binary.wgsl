@@ -6,7 +6,7 @@ struct Params {
     axes: array<vec4<u32>, 6>,
     rank: u32,
     count: u32,
-    function: u32, // the code that `binary` in src/gpu/geometry.rs gives it
+    function: u32, // the code that `binary` in net/src/gpu/geometry.rs gives it
     unused: u32,
 }
 

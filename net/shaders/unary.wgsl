@@ -2,7 +2,7 @@
 
 struct Params {
     count: u32,
-    function: u32, // the code that `unary` in src/gpu/geometry.rs gives it
+    function: u32, // the code that `unary` in net/src/gpu/geometry.rs gives it
     a: f32,
     b: f32,
 }

@@ -1,4 +1,4 @@
-//! Programs on the CPU: plain loops with sums in f64. The oracle that other executors are checked
+//! Programs on the CPU: plain loops with sums in f64. The reference that other executors are checked
 //! against, and the folding of constants.
 
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};

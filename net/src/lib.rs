@@ -4,7 +4,7 @@
 //! # The life of a network
 //!
 //! ```text
-//!  ONNX --onnx--+                                               +--cpu--> outputs (the oracle)
+//!  ONNX --onnx--+                                               +--cpu--> outputs (the reference)
 //!               |                                               |
 //!               +--> Graph --specialise (lower)--> Program -----+
 //!               |    ^   |                                      |
@@ -20,7 +20,7 @@
 //! as blocked DequantizeLinear.
 //!
 //! [`Graph::specialise`] lowers a graph to a [`Program`] for one set of input shapes: shape arithmetic is gone,
-//! activations and residuals are fused, weights are shared. [`cpu::run`] runs it with sums in f64, as the oracle for
+//! activations and residuals are fused, weights are shared. [`cpu::run`] runs it with sums in f64, as the reference for
 //! other executors; a `gpu::Network` runs it on a GPU. [`picture`] and [`detect`] make inputs of pictures and read
 //! classes and boxes out of outputs.
 //!

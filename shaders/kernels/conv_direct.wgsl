@@ -9,7 +9,8 @@
 //         sum += alpha * products + kds_bias * inputs
 //     output = epilogue(sum)
 //
-// The other kernels multiply each q by alpha first. So this one sums in another order than they do, and checks them.
+// The other float kernels with blocks multiply each q by alpha first. So this one sums in another order than they do,
+// and checks them.
 // No memory is shared, and neighbouring threads write neighbouring elements of the output.
 
 const THREADS = 64u;

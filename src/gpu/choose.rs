@@ -98,7 +98,7 @@ impl Kernel {
             // A third of the loads, and none of the places worked out for each of them.
             ActivationFormat::Float if fits(Self::ConvDepthwiseWindow) => Self::ConvDepthwiseWindow,
             ActivationFormat::Float if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
-            // A tile of 32 output channels would be mostly empty.
+            // A tile of 32 or 64 output channels would be mostly empty.
             ActivationFormat::Float if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,
             // Seven to ten times faster than tiles in workgroup memory on lavapipe.
             ActivationFormat::Float if capabilities.software && fits(Self::ConvSubgroup) => {

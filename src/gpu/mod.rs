@@ -2,21 +2,25 @@
 //!
 //! # The formula
 //!
-//! A weight is an integer times the scale of its block, and a block is a run of input channels at one tap of the kernel:
+//! A weight is an integer times the scale of its block, and a block is a run of input channels at one tap of the kernel
+//! window. The channel distribution shift (CDS) is folded into alpha, KDS bias and bias, so the kernels compute
 //!
 //! ```text
-//! w[o, c, y, x] = alpha[o, block(c), y, x] * q[o, c, y, x] + kds_bias[o, block(c), y, x]
-//! out[o, p]     = activation(bias[o] + sum over taps and channels of w * in)
+//! weight[o, c, tap] = alpha[o, block(c), tap] * q[o, c, tap] + kds_bias[o, block(c), tap]
+//! output[o, pixel]  = activation(sum of weight * input over channels and taps + bias[o])
 //! ```
 //!
-//! With float activations the kernels make `w` in registers or in workgroup memory and multiply. With integer activations
-//! they sum products of integers over a block and multiply the sum by alpha and by the activations' scale once.
+//! `conv_gemm` and `conv_subgroup` make the float weight in registers or in workgroup memory and multiply. The others
+//! sum products over a block first, and multiply the sum once: `conv_direct` by alpha, `conv_gemm_int8` and
+//! `conv_subgroup_int8` by alpha and the activations' scale. Kernels for depthwise layers take float weights, which
+//! have no alpha.
 //!
 //! # What lies where in device memory
 //!
-//! - **Packed integers** ([`WeightFormat::Packed`]): a width is a sum of powers of two (7 = 4 + 2 + 1), and each power has
-//!   a *plane* of words. A word holds bits of several *quads*, runs of four channels of one block. Output channels lie side by
-//!   side, so that neighbouring threads load neighbouring words. `shaders/shared/unpack_weights.wgsl` draws the words.
+//! - **Packed integers** ([`WeightFormat::Packed`]): a width is a sum of powers of two (7 = 4 + 2 + 1), and each power
+//!   has a *plane* of words. A word holds bits of several *quads*, runs of four channels of one block. Output channels
+//!   lie side by side, so that neighbouring threads load neighbouring words. `shaders/shared/unpack_weights.wgsl` draws
+//!   the words.
 //! - **Alpha, KDS bias and bias**: `[tap][block][output channel]` twice, then `[output channel]`, in floats or halves.
 //! - **Float tensors**: NCHW or NHWC, in floats or halves.
 //! - **Integer activations**: quads of int8 mantissas, `[pixel][group][quad]`, then a scale and a scaled sum per
@@ -28,16 +32,17 @@
 //! [`Layer::run`], which is for first steps and tests.
 //!
 //! 1. [`Pipelines`] lives as long as the device: bind group layout, shader modules, compiled pipelines.
-//! 2. A [`Layer`] lives as long as the model. [`Layer::new`] takes weights and [`LayerOptions`], chooses a [`Kernel`] by the
-//!    rules of [`Kernel::choose`], packs the weights and uploads them.
-//! 3. A [`Plan`] lives as long as one input shape. [`Layer::plan`] checks the host's tensors, compiles the pipeline of the
-//!    [`Variant`] that is needed, and binds. [`Plan::record`] can't fail and allocates nothing.
+//! 2. A [`Layer`] lives as long as the model. [`Layer::new`] takes weights and [`LayerOptions`], chooses a [`Kernel`]
+//!    by the rules of [`Kernel::choose`], packs the weights and uploads them.
+//! 3. A [`Plan`] lives as long as one input shape. [`Layer::plan`] checks the host's tensors, compiles the pipeline of
+//!    the [`Variant`] that is needed, and binds. Here `conv_gemm` gives way to `conv_gemm_wide` if the output is large,
+//!    which is not known earlier. [`Plan::record`] can't fail and allocates nothing.
 //!
 //! # Where to read
 //!
-//! `kernel.rs` is the table of kernels and `choose.rs` says which one runs; `shader.rs` puts WGSL files together; `planes.rs`
-//! packs weights; `params.rs` is the uniform. Dependencies point one way: formats, then the table, options and rules, then
-//! memory and pipelines, then layers, plans and runs.
+//! `kernel.rs` is the table of kernels and `choose.rs` says which one runs; `shader.rs` puts WGSL files together;
+//! `planes.rs` packs weights; `params.rs` is the uniform. Dependencies point one way: formats, then the table, options
+//! and rules, then memory and pipelines, then layers, plans and runs.
 
 mod cache;
 mod capabilities;

@@ -8,24 +8,9 @@
 //!
 //! # Adding an operator
 //!
-//! An operator that is a composition of those that a graph has takes one place here:
-//!
-//! 1. a row in `convert::convert` (and, if it is more than a few lines, a function in `composed`).
-//!
-//! A function of one or two floats is a variant of [`Unary`](crate::op::Unary) or [`Binary`](crate::op::Binary) with
-//! its value in `apply`, a row in `onnx/plain.rs`, and its code in `gpu/geometry.rs` and `shaders/unary.wgsl` or
-//! `shaders/binary.wgsl`.
-//!
-//! Any other operator takes these places; behind the first two, the compiler asks for 3, 4 and the kernel:
-//!
-//! 1. a row in `onnx/plain.rs` if it has no attributes and ONNX's inputs, which import and export share, or else a row
-//!    in `convert::simple` or `convert::convert`;
-//! 2. a variant of [`Op`](crate::graph::Op), with its name and number of inputs in the table below it;
-//! 3. its lowering to steps in `lower/node.rs`;
-//! 4. its export in `onnx/export/operator.rs`;
-//! 5. if no step computes it yet, a variant of [`StepOp`](crate::program::StepOp), with its value in `cpu.rs` and its
-//!    kernel in `gpu/geometry.rs`;
-//! 6. cases in `tests/python/operators.py`, which compare with ONNX Runtime.
+//! CONTRIBUTING.md of the repository lists the places that an operator takes, under "An ONNX operator". A composition
+//! of operators that a graph has takes one here: an arm in `convert::convert`, and a function in `composed` if it is
+//! more than a few lines.
 
 mod attributes;
 mod composed;
