@@ -230,6 +230,42 @@ fn layers_as_small_as_a_step() {
 }
 
 #[test]
+fn windows_of_depthwise_layers_at_every_edge() {
+    let mut rng = fastrand::Rng::new();
+    let layouts = [Layout::Nchw, Layout::Nhwc];
+    for (size, stride) in [3, 5, 7].into_iter().flat_map(|size| [(size, 1), (size, 2)]) {
+        // Extents around the patch of a thread, and past a workgroup of them; paddings that differ from side to side.
+        for (height, width) in [(1, 1), (2, 4), (3, 5), (4, 9), (17, 33)] {
+            let padding = [0; 4].map(|_| rng.u32(0..size));
+            let groups = rng.u32(1..=5);
+            // Two outputs of a group share its input.
+            let outputs = groups * rng.u32(1..=2);
+            let descriptor = ConvDescriptor::new(groups, outputs, [size; 2])
+                .with_stride([stride; 2])
+                .with_padding(padding)
+                .with_groups(groups);
+            let rows = (size + (height - 1) * stride).saturating_sub(padding[0] + padding[2]);
+            let columns = (size + (width - 1) * stride).saturating_sub(padding[1] + padding[3]);
+            let input = Shape::new(rng.u32(1..=2), groups, rows.max(1), columns.max(1));
+            if descriptor.output_shape(input).is_err() {
+                continue;
+            }
+            let case = plain(descriptor, input, 8, 1);
+            let options = LayerOptions {
+                input_layout: layouts[rng.usize(..2)],
+                output_layout: layouts[rng.usize(..2)],
+                residual: Residual::AfterActivation,
+                activation: Activation::Silu,
+                ..case.options
+            };
+            let kernels = [Kernel::ConvDepthwise, Kernel::ConvDepthwiseWindow];
+            let kernels = kernels.map(|kernel| (kernel, ActivationFormat::Float));
+            check_on(&Case { options, ..case }, kernels);
+        }
+    }
+}
+
+#[test]
 fn every_width_at_its_extremes_is_exact() {
     let Some(gpu) = gpu() else { return };
     let descriptor = ConvDescriptor::new(37, 6, [3, 1]).with_padding([1, 0, 1, 0]);

@@ -70,6 +70,7 @@ const RUNS = [
   ["conv_gemm_wide", "f32"],
   ["conv_subgroup", "f32"],
   ["conv_depthwise", "f32"],
+  ["conv_depthwise_window", "f32"],
   [undefined, "int8"],
   ["conv_gemm", "int8"],
   ["conv_gemm_wide", "int8"],
@@ -85,6 +86,12 @@ function takes(kernel, inputFormat, integers, meta) {
       return false;
     case "conv_depthwise":
       return !integers && meta.in_channels === meta.groups;
+    case "conv_depthwise_window": {
+      const [[size, width], [stride, across]] = [meta.kernel, meta.stride];
+      const regular = size === width && stride === across && meta.dilation.every((d) => d === 1);
+      const known = [3, 5, 7].includes(size) && [1, 2].includes(stride);
+      return !integers && meta.in_channels === meta.groups && regular && known;
+    }
     default:
       return integers || inputFormat === "f32";
   }

@@ -343,7 +343,7 @@ fn steps_have_names_and_run_one_by_one() {
     let expected = [
         ("s0", "quantize_activations"),
         ("s0", convolution),
-        ("s1", "conv_depthwise"),
+        ("s1", "conv_depthwise_window"),
         ("s2", "unary"),
         ("s3", "quantize_activations"),
         ("s3", convolution),
