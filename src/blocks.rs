@@ -117,7 +117,7 @@ impl Blocks {
 }
 
 /// Elements of alpha: one per output channel, block and tap.
-pub(crate) fn shift_count(descriptor: &ConvDescriptor, format: &BlockFormat) -> usize {
+pub(crate) fn scale_count(descriptor: &ConvDescriptor, format: &BlockFormat) -> usize {
     let blocks = format.blocks(descriptor).count as usize;
     descriptor.out_channels as usize * blocks * descriptor.taps() as usize
 }
@@ -128,23 +128,23 @@ pub(crate) fn for_each_block(
     format: &BlockFormat,
     mut visit: impl FnMut(usize, BlockMembers),
 ) {
-    for shift in 0..shift_count(descriptor, format) {
-        visit(shift, block_members(descriptor, format, shift));
+    for scale in 0..scale_count(descriptor, format) {
+        visit(scale, block_members(descriptor, format, scale));
     }
 }
 
 /// Indices into the OIHW weights of one block, in channel order.
 pub(crate) type BlockMembers = std::iter::StepBy<std::ops::Range<usize>>;
 
-/// The weights that share the `shift`th element of alpha.
+/// The weights that share the `scale`th element of alpha.
 pub(crate) fn block_members(
     descriptor: &ConvDescriptor,
     format: &BlockFormat,
-    shift: usize,
+    scale: usize,
 ) -> BlockMembers {
     let taps = descriptor.taps() as usize;
     let blocks = format.blocks(descriptor);
-    let (tap, row) = (shift % taps, shift / taps);
+    let (tap, row) = (scale % taps, scale / taps);
     let (block, output) = (row % blocks.count as usize, row / blocks.count as usize);
     let channels = blocks.range(block as u32);
     let row_start = output * blocks.channels as usize;
@@ -177,12 +177,12 @@ mod tests {
             let format = BlockFormat::new(4, 4).unwrap().with_partition(partition);
             let blocks = format.blocks(&descriptor);
             let mut seen = vec![0; descriptor.weight_count()];
-            for_each_block(&descriptor, &format, |shift, members| {
+            for_each_block(&descriptor, &format, |scale, members| {
                 for index in members {
                     seen[index] += 1;
                     let (tap, channel, output) = (index % 6, index / 6 % 22, index / 132);
                     let block = blocks.of(channel as u32) as usize;
-                    assert_eq!(shift, (output * blocks.count as usize + block) * 6 + tap);
+                    assert_eq!(scale, (output * blocks.count as usize + block) * 6 + tap);
                 }
             });
             assert!(seen.iter().all(|&n| n == 1));

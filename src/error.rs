@@ -1,3 +1,5 @@
+//! The error type of the library, and the checks that several files share.
+
 use std::path::PathBuf;
 
 /// Everything that can go wrong. Messages name the field, what was expected and what came.

@@ -1,6 +1,6 @@
 //! From float weights to DSConv weights.
 
-use crate::blocks::{block_members, shift_count};
+use crate::blocks::{block_members, scale_count};
 use crate::error::check_tensor;
 use crate::{BlockFormat, ConvDescriptor, DsConvWeights, Partition, Result};
 use rayon::prelude::*;
@@ -70,17 +70,17 @@ impl Quantizer {
     pub fn weights(&self, descriptor: &ConvDescriptor, oihw: &[f32]) -> Result<DsConvWeights> {
         descriptor.validate()?;
         check_tensor("weight", descriptor.weight_count(), oihw)?;
-        let blocks: Vec<Block> = (0..shift_count(descriptor, &self.format))
+        let blocks: Vec<Block> = (0..scale_count(descriptor, &self.format))
             .into_par_iter()
-            .map(|shift| {
-                let members = block_members(descriptor, &self.format, shift);
+            .map(|scale| {
+                let members = block_members(descriptor, &self.format, scale);
                 let values: Vec<f64> = members.map(|index| f64::from(oihw[index])).collect();
                 self.block(&values)
             })
             .collect();
         let mut q = vec![0; oihw.len()];
-        for (shift, block) in blocks.iter().enumerate() {
-            for (index, &value) in block_members(descriptor, &self.format, shift).zip(&block.q) {
+        for (scale, block) in blocks.iter().enumerate() {
+            for (index, &value) in block_members(descriptor, &self.format, scale).zip(&block.q) {
                 q[index] = value;
             }
         }
@@ -91,7 +91,7 @@ impl Quantizer {
         }
         if weights.bits_per_weight() >= 32.0 {
             log::warn!(
-                "{} bits a weight with its shifts, no less than f32: keep layers with {} channels per group in floats",
+                "{} bits a weight with its scales, no less than f32: keep layers with {} channels per group in floats",
                 weights.bits_per_weight(),
                 descriptor.channels_per_group(),
             );

@@ -50,7 +50,7 @@ fn convolve_f64(weights: WeightsRef<'_>, input: Shape, x: &[f64]) -> Result<Refe
         .enumerate()
         .map(|(index, y)| {
             let (image, output) = (index as u32 / shape.channels, index as u32 % shape.channels);
-            output_plane(&weights, input, x, shape, image, output, y)
+            output_plane(&weights, (input, x), (image, output), (shape, y))
         })
         .collect();
     let magnitude = magnitudes.into_iter().fold(0.0, f64::max);
@@ -87,12 +87,9 @@ impl Reference {
 /// Computes one output channel of one image; returns its magnitude.
 fn output_plane(
     weights: &WeightsRef<'_>,
-    input: Shape,
-    x: &[f64],
-    shape: Shape,
-    image: u32,
-    output: u32,
-    y: &mut [f64],
+    (input, x): (Shape, &[f64]),
+    (image, output): (u32, u32),
+    (shape, y): (Shape, &mut [f64]),
 ) -> f64 {
     let descriptor = weights.descriptor();
     let [kernel_height, kernel_width] = descriptor.kernel;
@@ -145,10 +142,9 @@ fn weight(weights: &WeightsRef<'_>, output: u32, channel: u32, tap: u32) -> f64 
         WeightsRef::Float(weights) => f64::from(weights.values()[index]),
         WeightsRef::DsConv(weights) => {
             let blocks = weights.blocks();
-            let shift = ((output * blocks.count + blocks.of(channel)) * taps + tap) as usize;
-            let kds_bias = weights.kds_bias().map_or(0.0, |kds| f64::from(kds[shift]));
-            let value =
-                f64::from(weights.alpha()[shift]) * f64::from(weights.q()[index]) + kds_bias;
+            let at = ((output * blocks.count + blocks.of(channel)) * taps + tap) as usize;
+            let kds_bias = weights.kds_bias().map_or(0.0, |kds| f64::from(kds[at]));
+            let value = f64::from(weights.alpha()[at]) * f64::from(weights.q()[index]) + kds_bias;
             match weights.cds() {
                 Some(Cds::Kernel { scale, shift }) => {
                     f64::from(scale[output as usize]) * value + f64::from(shift[output as usize])

@@ -1,3 +1,5 @@
+//! Geometry: convolutions, shapes of tensors and their layouts in memory.
+
 use crate::{Error, Result};
 
 /// The largest extent (channels, height, width, kernel, padding, …) that the kernels take: products

@@ -234,12 +234,12 @@ fn layer_tensors(weights: &Weights) -> Vec<(&'static str, Tensor)> {
             weights.bias()
         }
         Weights::DsConv(weights) => {
-            let [_, shifts, channels] = shapes(weights.descriptor(), Some(weights.format()));
+            let [_, scales, channels] = shapes(weights.descriptor(), Some(weights.format()));
             let bytes = bitstream::pack_dense(weights.q(), weights.format().bits());
             tensors.push(("q", Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }));
-            tensors.push(("alpha", f32_tensor(shifts.clone(), weights.alpha())));
+            tensors.push(("alpha", f32_tensor(scales.clone(), weights.alpha())));
             if let Some(kds_bias) = weights.kds_bias() {
-                tensors.push(("kds_bias", f32_tensor(shifts, kds_bias)));
+                tensors.push(("kds_bias", f32_tensor(scales, kds_bias)));
             }
             if let Some(cds) = weights.cds() {
                 tensors.push(("cds_scale", f32_tensor(channels.clone(), cds.scale())));
@@ -271,16 +271,16 @@ impl Reader<'_> {
             });
         };
         format.validate()?;
-        let [_, shifts, channels] = shapes(&entry.conv, Some(&format));
+        let [_, scales, channels] = shapes(&entry.conv, Some(&format));
         // The packed length is checked against the file before anything of that size is made.
         let q = bitstream::unpack_dense(
             self.bytes("q", Dtype::U8, None)?,
             format.bits(),
             entry.conv.weight_count(),
         )?;
-        let alpha = self.f32("alpha", &shifts)?;
+        let alpha = self.f32("alpha", &scales)?;
         let mut weights = DsConvWeights::from_integers(entry.conv, format, &q, alpha)?;
-        if let Some(kds_bias) = self.optional("kds_bias", &shifts)? {
+        if let Some(kds_bias) = self.optional("kds_bias", &scales)? {
             weights = weights.with_kds_bias(kds_bias)?;
         }
         if let Some(reading) = entry.cds {

@@ -1,6 +1,6 @@
 //! Weights of a convolution: float, or DSConv's integers with their distribution shifts.
 
-use crate::blocks::{for_each_block, shift_count};
+use crate::blocks::{for_each_block, scale_count};
 use crate::error::{check_length, check_tensor};
 use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Result};
 
@@ -134,14 +134,14 @@ impl DsConvWeights {
     ) -> Result<Self> {
         Self::check_lengths(&descriptor, &format, q.len(), &alpha)?;
         let clamped: Vec<i32> = q.iter().map(|&q| q.clamp(format.min(), format.max())).collect();
-        for_each_block(&descriptor, &format, |shift, members| {
+        for_each_block(&descriptor, &format, |scale, members| {
             let (mut meant, mut kept) = (0.0, 0.0);
             for index in members {
                 meant += f64::from(q[index]) * f64::from(clamped[index]);
                 kept += f64::from(clamped[index]) * f64::from(clamped[index]);
             }
             if meant != kept {
-                alpha[shift] = (f64::from(alpha[shift]) * meant / kept) as f32;
+                alpha[scale] = (f64::from(alpha[scale]) * meant / kept) as f32;
             }
         });
         Self::from_integers(descriptor, format, &clamped, alpha)
@@ -162,8 +162,8 @@ impl DsConvWeights {
         check_tensor("weight", folded.len(), folded)?;
         let mut q = vec![0i32; folded.len()];
         let mut off = None;
-        for_each_block(&descriptor, &format, |shift, members| {
-            let step = f64::from(alpha[shift]);
+        for_each_block(&descriptor, &format, |scale, members| {
+            let step = f64::from(alpha[scale]);
             for index in members {
                 let weight = f64::from(folded[index]);
                 let quotient = if step == 0.0 { 0.0 } else { weight / step };
@@ -195,7 +195,7 @@ impl DsConvWeights {
         descriptor.validate()?;
         format.validate()?;
         check_length("q", descriptor.weight_count(), q)?;
-        check_tensor("alpha", shift_count(descriptor, format), alpha)
+        check_tensor("alpha", scale_count(descriptor, format), alpha)
     }
 
     /// The same with a KDS bias, of alpha's shape.
@@ -270,10 +270,10 @@ impl DsConvWeights {
         self.bias.as_deref()
     }
 
-    /// Bits that one weight takes with its share of alpha and KDS bias, at 32 bits per shift.
+    /// Bits that one weight takes with its share of alpha and KDS bias, at 32 bits each.
     pub fn bits_per_weight(&self) -> f64 {
-        let shifts = self.alpha.len() * if self.kds_bias.is_some() { 2 } else { 1 };
-        f64::from(self.format.bits()) + 32.0 * shifts as f64 / self.q.len() as f64
+        let scales = self.alpha.len() * if self.kds_bias.is_some() { 2 } else { 1 };
+        f64::from(self.format.bits()) + 32.0 * scales as f64 / self.q.len() as f64
     }
 
     /// The float kernel and bias that these weights stand for, with the channel shift folded in.
@@ -281,17 +281,17 @@ impl DsConvWeights {
     /// # Errors
     /// [`Error::NonFinite`] if folding leaves the range of f32.
     pub fn dequantize(&self) -> Result<FloatWeights> {
-        let shifts = self.folded_shifts()?;
+        let folded = self.folded_scales()?;
         let mut values = vec![0.0; self.q.len()];
-        for_each_block(&self.descriptor, &self.format, |shift, members| {
-            let kds_bias = shifts.kds_bias.as_ref().map_or(0.0, |kds| f64::from(kds[shift]));
+        for_each_block(&self.descriptor, &self.format, |scale, members| {
+            let kds_bias = folded.kds_bias.as_ref().map_or(0.0, |kds| f64::from(kds[scale]));
             for index in members {
-                let scaled = f64::from(shifts.alpha[shift]) * f64::from(self.q[index]);
+                let scaled = f64::from(folded.alpha[scale]) * f64::from(self.q[index]);
                 values[index] = (scaled + kds_bias) as f32;
             }
         });
         let weights = FloatWeights::new(self.descriptor, values)?;
-        match shifts.bias {
+        match folded.bias {
             Some(bias) => weights.with_bias(bias),
             None => Ok(weights),
         }
@@ -303,30 +303,30 @@ impl DsConvWeights {
     /// # Errors
     /// [`Error::NonFinite`] if folding leaves the range of f32.
     pub fn fold_cds(&self) -> Result<Self> {
-        let FoldedShifts { alpha, kds_bias, bias } = self.folded_shifts()?;
+        let FoldedScales { alpha, kds_bias, bias } = self.folded_scales()?;
         let (descriptor, format, q) = (self.descriptor, self.format, self.q.clone());
         Ok(Self { descriptor, format, q, alpha, kds_bias, cds: None, bias })
     }
 
     /// Alpha, KDS bias and bias with the channel distribution shift folded in, which is exact but for
     /// the rounding to f32: both readings are linear in them. The kernels know no CDS.
-    pub(crate) fn folded_shifts(&self) -> Result<FoldedShifts> {
+    pub(crate) fn folded_scales(&self) -> Result<FoldedScales> {
         let per_channel = self.alpha.len() / self.descriptor.out_channels as usize;
-        let scaled = |shifts: &[f32], cds: &Cds, plus: &[f32]| -> Vec<f32> {
-            let fold = |(index, &shift): (usize, &f32)| {
+        let scaled = |scales: &[f32], cds: &Cds, plus: &[f32]| -> Vec<f32> {
+            let fold = |(index, &scale): (usize, &f32)| {
                 let channel = index / per_channel;
                 let plus = plus.get(channel).copied().map_or(0.0, f64::from);
-                (f64::from(shift) * f64::from(cds.scale()[channel]) + plus) as f32
+                (f64::from(scale) * f64::from(cds.scale()[channel]) + plus) as f32
             };
-            shifts.iter().enumerate().map(fold).collect()
+            scales.iter().enumerate().map(fold).collect()
         };
         let folded = match &self.cds {
-            None => FoldedShifts {
+            None => FoldedScales {
                 alpha: self.alpha.clone(),
                 kds_bias: self.kds_bias.clone(),
                 bias: self.bias.clone(),
             },
-            Some(cds @ Cds::Output { shift, .. }) => FoldedShifts {
+            Some(cds @ Cds::Output { shift, .. }) => FoldedScales {
                 alpha: scaled(&self.alpha, cds, &[]),
                 kds_bias: self.kds_bias.as_ref().map(|kds| scaled(kds, cds, &[])),
                 bias: Some(match &self.bias {
@@ -336,7 +336,7 @@ impl DsConvWeights {
                     None => shift.clone(),
                 }),
             },
-            Some(cds @ Cds::Kernel { shift, .. }) => FoldedShifts {
+            Some(cds @ Cds::Kernel { shift, .. }) => FoldedScales {
                 alpha: scaled(&self.alpha, cds, &[]),
                 kds_bias: Some(match &self.kds_bias {
                     Some(kds) => scaled(kds, cds, shift),
@@ -355,12 +355,10 @@ impl DsConvWeights {
         }
         Ok(folded)
     }
-}
 
-impl DsConvWeights {
-    /// Elements of [`folded_shifts`](Self::folded_shifts), without folding: those per block, and those per channel.
+    /// Counts the elements of [`folded_scales`](Self::folded_scales) without folding: `[per block, per channel]`.
     #[cfg(feature = "gpu")]
-    pub(crate) fn folded_shift_counts(&self) -> [usize; 2] {
+    pub(crate) fn folded_scale_counts(&self) -> [usize; 2] {
         let kds_bias = self.kds_bias.is_some() || matches!(self.cds, Some(Cds::Kernel { .. }));
         let bias = self.bias.is_some() || matches!(self.cds, Some(Cds::Output { .. }));
         let channels = self.descriptor.out_channels as usize;
@@ -368,8 +366,8 @@ impl DsConvWeights {
     }
 }
 
-/// What [`DsConvWeights::folded_shifts`] gives.
-pub(crate) struct FoldedShifts {
+/// The result of [`DsConvWeights::folded_scales`].
+pub(crate) struct FoldedScales {
     pub(crate) alpha: Vec<f32>,
     pub(crate) kds_bias: Option<Vec<f32>>,
     pub(crate) bias: Option<Vec<f32>>,
@@ -378,7 +376,7 @@ pub(crate) struct FoldedShifts {
 /// Weights of a layer, of either kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Weights {
-    /// Integers with distribution shifts.
+    /// Integers with their scales.
     DsConv(DsConvWeights),
     /// Floats.
     Float(FloatWeights),
@@ -404,7 +402,7 @@ impl Weights {
 /// A borrowed [`Weights`]: what the GPU layer and the reference take.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightsRef<'a> {
-    /// Integers with distribution shifts.
+    /// Integers with their scales.
     DsConv(&'a DsConvWeights),
     /// Floats.
     Float(&'a FloatWeights),

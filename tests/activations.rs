@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{expected, gpu, run_guarded, submit, worst_error};
+use common::{Run, expected, gpu, run_guarded, submit, worst_error};
 use dsconv::gpu::{
     ActivationFormat, ConvProblem, Int8Output, Kernel, Layer, LayerOptions, MemoryUse, Tensors,
     download, upload,
@@ -207,7 +207,8 @@ proptest! {
             .with_groups(groups);
         let mut rng = fastrand::Rng::with_seed(seed);
         let extras = common::Extras { kds_bias: true, bias: true, cds: 0 };
-        let weights = common::random_weights(&mut rng, descriptor, bits, 32, Partition::Fixed, extras);
+        let format = BlockFormat::new(bits, 32).unwrap();
+        let weights = common::random_weights(&mut rng, descriptor, format, extras);
         let next = ConvDescriptor::new(descriptor.out_channels, 1, [1, 1]);
         let format = BlockFormat::new(4, block).unwrap();
         let next = self::weights(next, format, 1);
@@ -307,9 +308,10 @@ fn block_products_are_exact_at_their_extremes() {
                         input_format: ActivationFormat::Int8,
                         ..LayerOptions::default()
                     };
-                    let expected = expected(&weights, options, shape, &x, &[]);
+                    let run = Run { options, input: shape, x: &x, residual: &[] };
+                    let expected = expected(&weights, run);
                     assert_eq!(expected.values[0], 256.0 * f64::from(q) * f64::from(x[0]));
-                    let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
+                    let y = run_guarded(gpu, &weights, run).unwrap();
                     assert_eq!(worst_error(&y, &expected), 0.0, "{} {bits} bits", kernel.name());
                 }
             }

@@ -3,10 +3,13 @@
 mod common;
 
 use common::{
-    BOUND, Extras, HALF_BOUND, expected, gpu, random_f32, random_weights, run_guarded, worst_error,
+    BOUND, Extras, HALF_BOUND, Run, expected, gpu, random_f32, random_weights, run_guarded,
+    worst_error,
 };
 use dsconv::gpu::{ActivationFormat, ConvProblem, FloatFormat, Kernel, LayerOptions};
-use dsconv::{Activation, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef};
+use dsconv::{
+    Activation, BlockFormat, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef,
+};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -100,15 +103,16 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
     let Some(gpu) = gpu() else { return };
     let Case { descriptor, input, bits, options, .. } = case.clone();
     let mut rng = fastrand::Rng::with_seed(case.seed);
-    let weights =
-        random_weights(&mut rng, descriptor, bits, case.block_size, case.partition, case.extras);
+    let format = BlockFormat::new(bits, case.block_size).unwrap().with_partition(case.partition);
+    let weights = random_weights(&mut rng, descriptor, format, case.extras);
     let x = random_f32(&mut rng, input.elements());
     let outputs = descriptor.output_shape(input).unwrap().elements();
     let residual = random_f32(&mut rng, outputs);
     let floats = weights.dequantize().unwrap();
     let with = |input_format| LayerOptions { input_format, ..options };
+    let run = |options| Run { options, input, x: &x, residual: &residual };
     let [of_floats, of_integers] = [ActivationFormat::Float, ActivationFormat::Int8]
-        .map(|activations| expected(&weights, with(activations), input, &x, &residual));
+        .map(|activations| expected(&weights, run(with(activations))));
     for (kernel, input_format) in kernels {
         let options = LayerOptions { kernel: Some(kernel), ..with(input_format) };
         let expected = match input_format {
@@ -116,7 +120,7 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
             ActivationFormat::Int8 => &of_integers,
         };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
-            let result = run_guarded(gpu, weights, options, input, &x, &residual);
+            let result = run_guarded(gpu, weights, run(options));
             let float_format = options.float_format;
             let problem = ConvProblem { float_format, ..ConvProblem::new(weights, input_format) };
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
@@ -249,8 +253,9 @@ fn every_width_at_its_extremes_is_exact() {
                 input_format: activations,
                 ..LayerOptions::default()
             };
-            let expected = expected(&weights, options, shape, &x, &[]);
-            let y = run_guarded(gpu, &weights, options, shape, &x, &[]).unwrap();
+            let run = Run { options, input: shape, x: &x, residual: &[] };
+            let expected = expected(&weights, run);
+            let y = run_guarded(gpu, &weights, run).unwrap();
             assert_eq!(worst_error(&y, &expected), 0.0, "{kernel:?}, {bits} bits");
         }
     }
@@ -287,7 +292,8 @@ fn layers_that_differ_in_geometry_share_pipelines() {
     let mut rng = fastrand::Rng::new();
     let run = |descriptor: ConvDescriptor, bits, block, options, rng: &mut fastrand::Rng| {
         let extras = Extras { kds_bias: rng.bool(), bias: rng.bool(), cds: 0 };
-        let weights = random_weights(rng, descriptor, bits, block, Partition::Even, extras);
+        let format = BlockFormat::new(bits, block).unwrap().with_partition(Partition::Even);
+        let weights = random_weights(rng, descriptor, format, extras);
         let layer = dsconv::gpu::Layer::new(&pipelines, &weights, options).unwrap();
         let shape = Shape::new(1, descriptor.in_channels, 6, 6);
         let x = random_f32(rng, shape.elements());
@@ -319,7 +325,8 @@ fn memory_is_announced_and_as_small_as_promised() {
     let mut rng = fastrand::Rng::new();
     for (bits, block, at_least) in [(2, 128, 14.0), (4, 32, 6.3), (3, 32, 7.9), (8, 32, 3.5)] {
         let extras = Extras { kds_bias: false, bias: false, cds: 0 };
-        let weights = random_weights(&mut rng, descriptor, bits, block, Partition::Fixed, extras);
+        let format = BlockFormat::new(bits, block).unwrap();
+        let weights = random_weights(&mut rng, descriptor, format, extras);
         let announced = dsconv::gpu::MemoryUse::of_layer(&weights, &options);
         let layer = dsconv::gpu::Layer::new(pipelines, &weights, options).unwrap();
         // What the layer tells are the sizes of its buffers.
@@ -335,7 +342,8 @@ fn memory_is_announced_and_as_small_as_promised() {
     for extras in [(true, true, 0), (false, false, 1), (false, true, 2)] {
         let (kds_bias, bias, cds) = extras;
         let extras = Extras { kds_bias, bias, cds };
-        let weights = random_weights(&mut rng, descriptor, 7, 9, Partition::Even, extras);
+        let format = BlockFormat::new(7, 9).unwrap().with_partition(Partition::Even);
+        let weights = random_weights(&mut rng, descriptor, format, extras);
         let layer = dsconv::gpu::Layer::new(pipelines, &weights, options).unwrap();
         assert_eq!(layer.memory_use(), dsconv::gpu::MemoryUse::of_layer(&weights, &options));
     }

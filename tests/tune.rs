@@ -4,7 +4,7 @@ mod common;
 
 use common::{Extras, gpu, random_weights};
 use dsconv::gpu::{ActivationFormat, ConvProblem, LayerOptions, Tuner};
-use dsconv::{ConvDescriptor, Error, Partition, Shape};
+use dsconv::{BlockFormat, ConvDescriptor, Error, Shape};
 
 #[test]
 fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
@@ -12,7 +12,8 @@ fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
     let mut rng = fastrand::Rng::new();
     let descriptor = ConvDescriptor::new(32, 24, [3, 3]).with_padding([1; 4]);
     let extras = Extras { kds_bias: false, bias: true, cds: 0 };
-    let weights = random_weights(&mut rng, descriptor, 4, 32, Partition::Fixed, extras);
+    let format = BlockFormat::new(4, 32).unwrap();
+    let weights = random_weights(&mut rng, descriptor, format, extras);
     let adapter = gpu.adapter.get_info();
     let mut tuner = Tuner::new(&adapter);
     let choose = |tuner: &mut Tuner, input_format, shape: Shape| {

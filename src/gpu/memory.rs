@@ -1,5 +1,8 @@
-use super::kernel::{ActivationFormat, ConvProblem};
-use super::layer::LayerOptions;
+//! Device memory that layers and plans take, told before anything is made.
+
+use super::choose::ConvProblem;
+use super::format::ActivationFormat;
+use super::options::LayerOptions;
 use super::params::{Params, integer_bytes};
 use super::planes::row_words;
 use crate::{Blocks, ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
@@ -33,7 +36,7 @@ impl MemoryUse {
             WeightsRef::DsConv(weights) => {
                 let row = row_words(weights.blocks().quads(), weights.format().bits());
                 let rows = descriptor.out_channels as usize * descriptor.taps() as usize;
-                let [per_block, per_channel] = weights.folded_shift_counts().map(|n| n as u64);
+                let [per_block, per_channel] = weights.folded_scale_counts().map(|n| n as u64);
                 let words = (options.scale_format.bytes() * per_block).div_ceil(4);
                 (row as usize * rows, words + per_channel)
             }
@@ -53,7 +56,7 @@ impl MemoryUse {
     ) -> Result<Self> {
         let problem = ConvProblem::new(weights, options.input_format);
         let output = problem.descriptor.output_shape(input)?;
-        Self::plan(&problem.descriptor, &row_blocks(&problem), input, output, options)
+        Self::plan(&problem.descriptor, &problem.row_blocks(), input, output, options)
     }
 
     pub(crate) fn plan(
@@ -95,13 +98,6 @@ impl MemoryUse {
 /// Bytes of a float tensor: whole words.
 pub(crate) fn float_bytes(shape: Shape, options: &LayerOptions) -> u64 {
     (options.float_format.bytes() * shape.elements() as u64).next_multiple_of(4)
-}
-
-/// The blocks of a row of channels; one for floats.
-pub(crate) fn row_blocks(problem: &ConvProblem) -> Blocks {
-    let channels = problem.descriptor.channels_per_group();
-    let whole = Blocks { channels, size: channels, count: 1 };
-    problem.blocks.map_or(whole, |format| format.blocks(&problem.descriptor))
 }
 
 /// Checks that a storage buffer of that size can be made and bound.

@@ -1,36 +1,82 @@
-//! The convolution on a GPU: three types for three lifetimes.
+//! The convolution on a GPU: the WGSL kernels and their host layer.
 //!
-//! [`Pipelines`] lives as long as the device, a [`Layer`] as long as the model, a [`Plan`] as long as
-//! one input shape. The host owns device, queue, encoders and tensors; nothing here submits, except
+//! # The formula
+//!
+//! A weight is an integer times the scale of its block, and a block is a run of input channels at one tap of the kernel:
+//!
+//! ```text
+//! w[o, c, y, x] = alpha[o, block(c), y, x] * q[o, c, y, x] + kds_bias[o, block(c), y, x]
+//! out[o, p]     = activation(bias[o] + sum over taps and channels of w * in)
+//! ```
+//!
+//! With float activations the kernels make `w` in registers or in workgroup memory and multiply. With integer activations
+//! they sum products of integers over a block and multiply the sum by alpha and by the activations' scale once.
+//!
+//! # What lies where in device memory
+//!
+//! - **Packed integers** ([`WeightFormat::Packed`]): a width is a sum of powers of two (7 = 4 + 2 + 1), and each power has
+//!   a *plane* of words. A word holds bits of several *quads*, runs of four channels of one block. Output channels lie side by
+//!   side, so that neighbouring threads load neighbouring words. `shaders/shared/unpack_weights.wgsl` draws the words.
+//! - **Alpha, KDS bias and bias**: `[tap][block][output channel]` twice, then `[output channel]`, in floats or halves.
+//! - **Float tensors**: NCHW or NHWC, in floats or halves.
+//! - **Integer activations**: quads of int8 mantissas, `[pixel][group][quad]`, then a scale and a scaled sum per
+//!   `[pixel][group][block]`, all in one buffer.
+//!
+//! # The life of a layer
+//!
+//! Three types have three lifetimes. The host owns device, queue, encoders and tensors; nothing here submits, except
 //! [`Layer::run`], which is for first steps and tests.
+//!
+//! 1. [`Pipelines`] lives as long as the device: bind group layout, shader modules, compiled pipelines.
+//! 2. A [`Layer`] lives as long as the model. [`Layer::new`] takes weights and [`LayerOptions`], chooses a [`Kernel`] by the
+//!    rules of [`Kernel::choose`], packs the weights and uploads them.
+//! 3. A [`Plan`] lives as long as one input shape. [`Layer::plan`] checks the host's tensors, compiles the pipeline of the
+//!    [`Variant`] that is needed, and binds. [`Plan::record`] can't fail and allocates nothing.
+//!
+//! # Where to read
+//!
+//! `kernel.rs` is the table of kernels and `choose.rs` says which one runs; `shader.rs` puts WGSL files together; `planes.rs`
+//! packs weights; `params.rs` is the uniform. Dependencies point one way: formats, then the table, options and rules, then
+//! memory and pipelines, then layers, plans and runs.
 
 mod cache;
+mod capabilities;
+mod choose;
 mod device;
+mod format;
 mod kernel;
 mod layer;
 mod memory;
+mod options;
 mod params;
 mod pipelines;
 mod plan;
 mod planes;
-mod profile;
+mod run;
 mod scope;
 mod shader;
+mod timestamps;
 mod transfer;
 mod trusted;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod variant;
 
-pub use device::{Capabilities, Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
-pub use kernel::{ActivationFormat, ConvProblem, FloatFormat, Int8Output, Kernel};
-pub use layer::{Layer, LayerOptions};
+pub use capabilities::Capabilities;
+pub use choose::ConvProblem;
+pub use device::{Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
+pub use format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};
+pub use kernel::{
+    AcceptedInput, AcceptedWeights, KERNELS, Kernel, KernelSpec, Specialization, Tile, Work,
+};
+pub use layer::Layer;
 pub use memory::{MemoryUse, check_buffer};
+pub use options::LayerOptions;
 pub use pipelines::Pipelines;
 pub use plan::{Plan, Tensors, grid};
-pub use profile::Timestamps;
 pub use scope::checked;
+pub use timestamps::Timestamps;
 pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Choice, Tuner};
-pub use variant::{Specialization, Variant, WeightFormat};
+pub use variant::Variant;

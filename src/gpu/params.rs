@@ -1,11 +1,14 @@
-use super::kernel::{Int8Output, Kernel};
+//! The uniform of a plan: its geometry, and where things lie in the buffers.
+
+use super::format::Int8Output;
+use super::kernel::Kernel;
 use super::planes::row_words;
 use crate::{Activation, ActivationScale, Blocks, ConvDescriptor, Layout, Residual, Shape};
 
 /// "There is none", for offsets.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Where a layer's shifts lie, and how its rows of channels are cut.
+/// Where a layer's alpha, KDS bias and bias lie, and how its rows of channels are cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WeightLayout {
     pub(crate) bits: u8,
@@ -78,27 +81,37 @@ pub(crate) fn integer_bytes(shape: Shape, groups: u32, blocks: &Blocks) -> Optio
     (bytes <= u64::from(u32::MAX)).then_some(bytes)
 }
 
+/// What the uniform of a plan is made from: shapes and a descriptor that have been validated.
+pub(crate) struct Geometry<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) descriptor: &'a ConvDescriptor,
+    pub(crate) weights: &'a WeightLayout,
+    pub(crate) input: (Shape, Layout),
+    pub(crate) output: (Shape, Layout),
+    pub(crate) activation: Activation,
+    pub(crate) residual: Residual,
+}
+
 impl Params {
-    /// Of the quantisation of a layer's input, a tensor of floats.
+    /// The uniform for quantising a layer's input, a tensor of floats in that layout.
     pub(crate) fn quantize_input(
         descriptor: &ConvDescriptor,
         weights: &WeightLayout,
-        input: Shape,
-        layout: Layout,
+        input: (Shape, Layout),
         scale: ActivationScale,
     ) -> Self {
         // A 1x1 convolution that keeps every pixel, as far as coordinates go.
-        let pixels = ConvDescriptor::new(input.channels, input.channels, [1, 1])
-            .with_groups(descriptor.groups);
-        let this = Self::new(
-            Kernel::QuantizeActivations,
-            &pixels,
+        let channels = input.0.channels;
+        let pixels = ConvDescriptor::new(channels, channels, [1, 1]).with_groups(descriptor.groups);
+        let this = Self::new(&Geometry {
+            kernel: Kernel::QuantizeActivations,
+            descriptor: &pixels,
             weights,
-            (input, layout),
-            (input, layout),
-            Activation::Identity,
-            Residual::None,
-        );
+            input,
+            output: input,
+            activation: Activation::Identity,
+            residual: Residual::None,
+        });
         Self { power_of_two: (scale == ActivationScale::PowerOfTwo).into(), ..this }
     }
 
@@ -107,23 +120,16 @@ impl Params {
         self.work
     }
 
-    /// Of shapes and a descriptor that have been validated.
-    pub(crate) fn new(
-        kernel: Kernel,
-        descriptor: &ConvDescriptor,
-        weights: &WeightLayout,
-        input: (Shape, Layout),
-        output: (Shape, Layout),
-        activation: Activation,
-        residual: Residual,
-    ) -> Self {
+    /// The uniform for a convolution.
+    pub(crate) fn new(geometry: &Geometry<'_>) -> Self {
+        let &Geometry { kernel, descriptor, weights, input, output, .. } = geometry;
         let [input_n, input_c, input_y, input_x] = input.1.strides(input.0);
         let [output_n, output_c, output_y, output_x] = output.1.strides(output.0);
         let blocks = weights.blocks;
         // WGSL leaves infinities undefined: the ends of the range stand for them.
         let finite = |v: f32| v.clamp(f32::MIN, f32::MAX);
         // The numbers are those of `activate` in shaders/shared/conv.wgsl.
-        let (activation, activation_a, activation_b) = match activation {
+        let (activation, activation_a, activation_b) = match geometry.activation {
             Activation::Identity => (0, 0.0, 0.0),
             Activation::Relu => (1, 0.0, f32::MAX),
             Activation::Relu6 => (1, 0.0, 6.0),
@@ -169,7 +175,7 @@ impl Params {
             activation,
             activation_a,
             activation_b,
-            residual: match residual {
+            residual: match geometry.residual {
                 Residual::None => 0,
                 Residual::BeforeActivation => 1,
                 Residual::AfterActivation => 2,
@@ -198,7 +204,8 @@ impl Params {
         self.output_quads = blocks.quads();
         self.output_blocks = blocks.count;
         // One block, however long, is a whole tile.
-        let size = if blocks.count == 1 { kernel.tile_outputs() } else { blocks.size };
+        let tile = kernel.spec().tile().map_or(0, |tile| tile.outputs);
+        let size = if blocks.count == 1 { tile } else { blocks.size };
         self.output_eights = size / 8;
         self.output_scales_at = integer_words(output, 1, blocks);
         self

@@ -1,4 +1,6 @@
-use super::device::Capabilities;
+//! What layers on one device share: layouts, shader modules and compiled pipelines.
+
+use super::capabilities::Capabilities;
 use super::scope::checked;
 use super::shader::Source;
 use super::transfer::upload;

@@ -1,11 +1,14 @@
-use super::kernel::{ActivationFormat, Kernel};
+//! A layer bound to tensors of one shape, ready to be recorded any number of times.
+
+use super::format::{ActivationFormat, WeightFormat};
+use super::kernel::Kernel;
 use super::layer::Layer;
 use super::memory::{MemoryUse, check_buffer, float_bytes};
-use super::params::Params;
+use super::params::{Geometry, Params};
 use super::pipelines::Pipelines;
 use super::scope::checked;
 use super::transfer::upload;
-use super::variant::{Variant, WeightFormat};
+use super::variant::Variant;
 use crate::{ActivationScale, Error, Residual, Result, Shape};
 
 /// The tensors of a plan: slices of the host's buffers, in the formats and layouts of the layer's options.
@@ -34,19 +37,23 @@ pub struct Plan {
     memory: MemoryUse,
 }
 
-impl Plan {
-    pub(crate) fn convolution<'a>(
-        layer: &'a Layer,
-        input: Shape,
-        tensors: Tensors<'a>,
-    ) -> Result<Self> {
-        let Layer { pipelines, descriptor, options, layout, .. } = layer;
+impl Layer {
+    /// Prepares the convolution of one input shape between tensors of the host: all that can fail
+    /// fails here. Output and input must lie in different buffers, as WebGPU demands.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) names the tensor that is too small, misaligned, missing,
+    /// without `BufferUsages::STORAGE` or in the output's buffer; [`Error::Limit`](crate::Error::Limit)
+    /// for tensors or grids over the device's limits; a shape that does not fit; or what the device
+    /// reports.
+    pub fn plan(&self, input: Shape, tensors: Tensors<'_>) -> Result<Plan> {
+        let Self { pipelines, descriptor, options, layout, .. } = self;
         let output = descriptor.output_shape(input)?;
         let memory = MemoryUse::plan(descriptor, &layout.blocks, input, output, options)?;
         let limits = pipelines.limits();
         let bindings = Bindings {
-            weights: &layer.weights,
-            scales: layer.scales.as_ref().unwrap_or(pipelines.nothing()),
+            weights: &self.weights,
+            scales: self.scales.as_ref().unwrap_or(pipelines.nothing()),
             input: bind(limits, "input", tensors.input, memory.input)?,
             residual: match (options.residual, tensors.residual) {
                 (Residual::None, None) => pipelines.nothing().as_entire_buffer_binding(),
@@ -71,33 +78,40 @@ impl Plan {
             output: bind(limits, "output", tensors.output, memory.output)?,
         };
         let kernel = match options.kernel {
-            None => layer.kernel.for_output(descriptor, &layout.blocks, output),
+            None => self.kernel.for_output(descriptor, &layout.blocks, output),
             Some(chosen) => chosen,
         };
-        let mut params = Params::new(
+        let mut params = Params::new(&Geometry {
             kernel,
             descriptor,
-            layout,
-            (input, options.layout_of_input()),
-            (output, options.output_layout),
-            options.activation,
-            options.residual,
-        );
+            weights: layout,
+            input: (input, options.layout_of_input()),
+            output: (output, options.output_layout),
+            activation: options.activation,
+            residual: options.residual,
+        });
         if let Some(int8) = &options.int8_output {
             params = params.with_int8_output(kernel, output, int8);
         }
-        let variant = Variant::of(kernel, layer.format, &layout.blocks, options);
-        Self::make(pipelines, variant, params, bindings, output, memory)
+        let variant = Variant::of(kernel, self.format, &layout.blocks, options);
+        Dispatch { variant, params, bindings, output, memory }.bind(pipelines)
     }
 
-    pub(crate) fn quantization<'a>(
-        layer: &'a Layer,
+    /// Prepares the quantisation of this layer's input: from floats in the options' layout to integer
+    /// activations in the layer's blocks, as its [`plan`](Self::plan) takes them. Layers whose input has
+    /// the same groups and blocks can share the result.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`Error::Unsupported`](crate::Error::Unsupported) for a layer whose
+    /// options say float activations.
+    pub fn plan_quantization(
+        &self,
         input: Shape,
         scale: ActivationScale,
-        floats: wgpu::BufferSlice<'a>,
-        integers: wgpu::BufferSlice<'a>,
-    ) -> Result<Self> {
-        let Layer { pipelines, descriptor, options, layout, .. } = layer;
+        floats: wgpu::BufferSlice<'_>,
+        integers: wgpu::BufferSlice<'_>,
+    ) -> Result<Plan> {
+        let Self { pipelines, descriptor, options, layout, .. } = self;
         if options.input_format != ActivationFormat::Int8 {
             return Err(Error::Unsupported {
                 what: "quantising the input of a layer that takes floats".into(),
@@ -122,20 +136,65 @@ impl Plan {
             residual: nothing.as_entire_buffer_binding(),
             output: bind(limits, "integer output", integers, memory.output)?,
         };
-        let params = Params::quantize_input(descriptor, layout, input, options.input_layout, scale);
+        let params =
+            Params::quantize_input(descriptor, layout, (input, options.input_layout), scale);
         let variant =
             Variant::of(Kernel::QuantizeActivations, WeightFormat::F32, &layout.blocks, options);
-        Self::make(pipelines, variant, params, bindings, input, memory)
+        Dispatch { variant, params, bindings, output: input, memory }.bind(pipelines)
+    }
+}
+
+impl Plan {
+    /// Records the convolution into a compute pass of its own. Allocates nothing, submits nothing.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("dsconv"),
+            timestamp_writes: None,
+        });
+        self.record(&mut pass);
     }
 
-    fn make(
-        pipelines: &Pipelines,
-        variant: Variant,
-        params: Params,
-        bindings: Bindings<'_>,
-        output: Shape,
-        memory: MemoryUse,
-    ) -> Result<Self> {
+    /// Records the convolution into the host's pass. It sets pipeline and bind group 0.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+
+    /// Frees the plan's own memory when what was submitted is done. Commands that are recorded but not
+    /// submitted become invalid. A browser frees it otherwise when it collects garbage, so maybe never.
+    pub fn destroy(self) {
+        self.uniform.destroy();
+    }
+
+    /// The kernel that runs: the layer's, or its form for so large an output.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// The shape of the output.
+    pub fn output_shape(&self) -> Shape {
+        self.output
+    }
+
+    /// The plan's own memory and that of the tensors it is bound to.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.memory
+    }
+}
+
+/// All that a plan is made from, before anything is allocated.
+struct Dispatch<'a> {
+    variant: Variant,
+    params: Params,
+    bindings: Bindings<'a>,
+    output: Shape,
+    memory: MemoryUse,
+}
+
+impl Dispatch<'_> {
+    fn bind(self, pipelines: &Pipelines) -> Result<Plan> {
+        let Self { variant, params, bindings, output, memory } = self;
         for (name, read) in [("input", &bindings.input), ("residual", &bindings.residual)] {
             if read.buffer == bindings.output.buffer {
                 return Err(Error::invalid(
@@ -177,44 +236,7 @@ impl Plan {
                 entries: &entries,
             })
         })?;
-        Ok(Self { kernel: variant.kernel, pipeline, uniform, bind_group, grid, output, memory })
-    }
-
-    /// Records the convolution into a compute pass of its own. Allocates nothing, submits nothing.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("dsconv"),
-            timestamp_writes: None,
-        });
-        self.record(&mut pass);
-    }
-
-    /// Records the convolution into the host's pass. It sets pipeline and bind group 0.
-    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bind_group, &[]);
-        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
-    }
-
-    /// Frees the plan's own memory when what was submitted is done. Commands that are recorded but not
-    /// submitted become invalid. A browser frees it otherwise when it collects garbage, so maybe never.
-    pub fn destroy(self) {
-        self.uniform.destroy();
-    }
-
-    /// The kernel that runs: the layer's, or its form for so large an output.
-    pub fn kernel(&self) -> Kernel {
-        self.kernel
-    }
-
-    /// The shape of the output.
-    pub fn output_shape(&self) -> Shape {
-        self.output
-    }
-
-    /// The plan's own memory and that of the tensors it is bound to.
-    pub fn memory_use(&self) -> MemoryUse {
-        self.memory
+        Ok(Plan { kernel: variant.kernel, pipeline, uniform, bind_group, grid, output, memory })
     }
 }
 

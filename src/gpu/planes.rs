@@ -96,13 +96,13 @@ fn fours<T: Copy>(values: &[T], row: usize, outputs: usize) -> Vec<T> {
 }
 
 /// `[output channel][block][tap]` to the GPU's `[tap][block][output channel]`.
-pub(crate) fn transpose_scales(shifts: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
+pub(crate) fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
     let (outputs, taps) = (outputs as usize, taps as usize);
-    let row = shifts.len() / outputs;
-    let mut transposed = Vec::with_capacity(shifts.len());
+    let row = scales.len() / outputs;
+    let mut transposed = Vec::with_capacity(scales.len());
     for tap in 0..taps {
         for block in 0..row / taps {
-            transposed.extend((0..outputs).map(|output| shifts[output * row + block * taps + tap]));
+            transposed.extend((0..outputs).map(|output| scales[output * row + block * taps + tap]));
         }
     }
     transposed
@@ -134,7 +134,7 @@ mod tests {
         let format = BlockFormat::new(bits, block).unwrap().with_partition(Partition::Even);
         let q: Vec<i32> =
             (0..descriptor.weight_count()).map(|_| rng.i32(format.min()..=format.max())).collect();
-        let alpha = vec![1.0; crate::blocks::shift_count(&descriptor, &format)];
+        let alpha = vec![1.0; crate::blocks::scale_count(&descriptor, &format)];
         DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap()
     }
 

@@ -1,3 +1,5 @@
+//! Errors that wgpu reports to the device's error scopes, as results.
+
 use crate::Result;
 #[cfg(not(target_arch = "wasm32"))]
 use {

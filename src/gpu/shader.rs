@@ -3,7 +3,8 @@
 //! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what the
 //! variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`.
 
-use super::kernel::{ActivationFormat, FloatFormat, Kernel};
+use super::format::{ActivationFormat, FloatFormat};
+use super::kernel::Kernel;
 use super::variant::Variant;
 
 /// A file of `shaders/shared`, with its name.
@@ -66,8 +67,9 @@ impl Variant {
 
 impl Source {
     pub(crate) fn wgsl(self) -> String {
-        let mut names: Vec<String> = self.imports(self.kernel.source());
-        let mut wgsl = self.kernel.source().to_string();
+        let file = self.kernel.spec().source;
+        let mut names = self.imports(file);
+        let mut wgsl = file.to_string();
         let mut next = 0;
         while let Some(name) = names.get(next) {
             let text = shared(name);
@@ -232,7 +234,7 @@ mod tests {
                 .iter()
                 .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
                 .map(|(_, v)| layouter[v.ty].size);
-            assert_eq!(shared.sum::<u32>(), source.kernel.workgroup_storage(), "{source:?}");
+            assert_eq!(shared.sum::<u32>(), source.kernel.spec().workgroup_bytes, "{source:?}");
         }
     }
 

@@ -1,4 +1,6 @@
-use super::kernel::FloatFormat;
+//! Tensors to device memory and back.
+
+use super::format::FloatFormat;
 use super::scope::checked;
 use crate::{Error, Result};
 
@@ -147,4 +149,9 @@ fn wait(device: &wgpu::Device) -> Result<()> {
         .poll(wgpu::PollType::wait_indefinitely())
         .map_err(|e| Error::DeviceLost(e.to_string()))?;
     Ok(())
+}
+
+/// The bits of floats, as words of device memory.
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }

@@ -1,7 +1,7 @@
 //! The crate's unsafe calls: what wgpu takes on trust.
 #![expect(unsafe_code, reason = "wgpu has no safe form of these two; each says why it holds")]
 
-use super::device::Capabilities;
+use super::capabilities::Capabilities;
 use super::shader::Source;
 
 /// A cache for the device's new pipelines, where the device has the feature.
@@ -36,7 +36,7 @@ pub(crate) fn shader_module(
     // SAFETY: every index is in range and every loop ends, whatever the tensors hold. Indices are made of
     // invocation numbers and of `Params`, never of tensor data. `Plan` makes `Params` from a validated
     // descriptor and shape, and binds slices at least as long as those make the tensors; weights and
-    // shifts are the layer's own buffers, of the sizes that the same numbers give. Kernels compare pixels,
+    // scales are the layer's own buffers, of the sizes that the same numbers give. Kernels compare pixels,
     // channels, quads and taps with their ends before they load or store, and products of extents
     // fit 32 bits (`ConvDescriptor::validate`, `Shape::validate`). Loops run to such an end. Tests run every
     // kernel over random geometry between guard words.

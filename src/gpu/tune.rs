@@ -1,9 +1,12 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
-use super::kernel::{ActivationFormat, ConvProblem, Kernel};
-use super::layer::{Layer, LayerOptions};
-use super::memory::MemoryUse;
+use super::choose::ConvProblem;
+use super::format::ActivationFormat;
+use super::kernel::Kernel;
+use super::layer::Layer;
+use super::memory::{MemoryUse, check_buffer};
+use super::options::LayerOptions;
 use super::pipelines::Pipelines;
 use super::plan::{Plan, Tensors};
 use super::scope::checked;
@@ -105,7 +108,7 @@ impl Tuner {
             let mut fields = line.splitn(3, '\t');
             let time = Duration::from_nanos(fields.next()?.parse().ok()?);
             let name = fields.next()?;
-            let kernel = Kernel::CONVOLUTIONS.into_iter().find(|k| k.name() == name)?;
+            let kernel = Kernel::from_name(name)?;
             Some((fields.next()?.to_owned(), Choice { kernel, time }))
         };
         let choices = lines.lines().map(choice).collect::<Option<_>>()?;
@@ -141,7 +144,15 @@ impl Tuner {
         let mut candidates: Vec<Kernel> = Kernel::CONVOLUTIONS.into_iter().filter(fits).collect();
         // One thread per output is the check of the others, and too slow to measure where they can run.
         let narrow = problem.descriptor.outputs_per_group() <= 8;
-        let check = check(pipelines, queue, weights, input, &options, &candidates).await?;
+        let small = small_picture(&problem.descriptor, input);
+        let mut outputs = Vec::new();
+        for &kernel in &candidates {
+            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let bench = Bench::new(pipelines, weights, small, options)?;
+            outputs.push((kernel, bench.output(pipelines, queue, &options).await?));
+            bench.destroy();
+        }
+        let check = agreeing(&outputs);
         candidates.retain(|kernel| {
             check.contains(kernel) && (*kernel != Kernel::ConvDirect || narrow || check.len() == 1)
         });
@@ -177,7 +188,7 @@ impl Tuner {
         let descriptor = ConvDescriptor::new(64, 64, [3, 3]).with_padding([1; 4]);
         let format = BlockFormat::new(8, 32)?;
         let q: Vec<i32> = (0..descriptor.weight_count() as i32).map(|i| i % 255 - 127).collect();
-        let alpha = vec![1.0; crate::blocks::shift_count(&descriptor, &format)];
+        let alpha = vec![1.0; crate::blocks::scale_count(&descriptor, &format)];
         let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
         let options = LayerOptions {
             input_format: ActivationFormat::Int8,
@@ -204,47 +215,36 @@ fn class(weights: WeightsRef<'_>, input: Shape, options: &LayerOptions) -> Resul
     ))
 }
 
-/// The kernels that agree with most others, on a small picture. The first in the list is the judge of two.
-async fn check(
-    pipelines: &Pipelines,
-    queue: &wgpu::Queue,
-    weights: WeightsRef<'_>,
-    input: Shape,
-    options: &LayerOptions,
-    kernels: &[Kernel],
-) -> Result<Vec<Kernel>> {
-    let descriptor = weights.descriptor();
+/// The input's shape, cut to a few pixels more than the kernel reaches.
+fn small_picture(descriptor: &ConvDescriptor, input: Shape) -> Shape {
     let reach = |axis: usize| descriptor.dilation[axis] * (descriptor.kernel[axis] - 1) + 8;
-    let small = Shape {
+    Shape {
         batch: 1,
         height: input.height.min(reach(0)),
         width: input.width.min(reach(1)),
         ..input
-    };
-    let mut outputs = Vec::new();
-    for &kernel in kernels {
-        let options = LayerOptions { kernel: Some(kernel), ..*options };
-        let bench = Bench::new(pipelines, weights, small, options)?;
-        outputs.push(bench.output(pipelines, queue, &options).await?);
-        bench.destroy();
     }
+}
+
+/// The kernels whose outputs agree with most others. The first in the list is the judge of two.
+fn agreeing(outputs: &[(Kernel, Vec<f32>)]) -> Vec<Kernel> {
     let agree = |a: &[f32], b: &[f32]| {
         let largest = a.iter().chain(b).fold(0.0f32, |m, v| m.max(v.abs()));
         a.iter().zip(b).all(|(a, b)| (a - b).abs() <= AGREE * largest)
     };
-    let votes = |a: &Vec<f32>| outputs.iter().filter(|b| agree(a, b)).count();
-    let most = outputs.iter().map(votes).max().unwrap_or(0);
-    let Some(judge) = outputs.iter().find(|output| votes(output) == most) else {
-        return Ok(Vec::new());
+    let votes = |a: &[f32]| outputs.iter().filter(|(_, b)| agree(a, b)).count();
+    let most = outputs.iter().map(|(_, output)| votes(output)).max().unwrap_or(0);
+    let Some((_, judge)) = outputs.iter().find(|(_, output)| votes(output) == most) else {
+        return Vec::new();
     };
-    let trusted = |(&kernel, output): (&Kernel, &Vec<f32>)| {
+    let trusted = |(kernel, output): &(Kernel, Vec<f32>)| {
         let trusted = agree(judge, output);
         if !trusted {
             log::warn!("{} computes something else on this device; left out", kernel.name());
         }
-        trusted.then_some(kernel)
+        trusted.then_some(*kernel)
     };
-    Ok(kernels.iter().zip(&outputs).filter_map(trusted).collect())
+    outputs.iter().filter_map(trusted).collect()
 }
 
 /// A layer with tensors of its own. Freed by `destroy`.
@@ -268,7 +268,7 @@ impl Bench {
         let memory = MemoryUse::of_plan(weights, input, &options)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let tensor = |label: &str, bytes: u64, values: fn(u32) -> u32| {
-            super::memory::check_buffer(pipelines.limits(), label, bytes)?;
+            check_buffer(pipelines.limits(), label, bytes)?;
             let words: Vec<u32> = (0..bytes.div_ceil(4) as u32).map(values).collect();
             upload(device, label, usage, &words).map(Scratch)
         };
@@ -376,6 +376,16 @@ mod tests {
         }
         assert_eq!(Tuner::parse(&text.replace("conv_direct", "conv_magic")), None);
         assert_eq!(Tuner::parse(&text.replace("12000", "a while")), None);
+    }
+
+    #[test]
+    fn kernels_that_differ_from_most_others_are_left_out() {
+        let [a, b, c] = [Kernel::ConvDirect, Kernel::ConvGemm, Kernel::ConvSubgroup];
+        let (right, wrong) = (vec![1.0, -2.0], vec![1.0, -2.1]);
+        let outputs = [(a, wrong.clone()), (b, right.clone()), (c, vec![1.0, -2.0001])];
+        assert_eq!(agreeing(&outputs), [b, c]);
+        assert_eq!(agreeing(&[(a, right), (b, wrong)]), [a], "the first is the judge of two");
+        assert_eq!(agreeing(&[]), []);
     }
 
     #[test]

@@ -1,46 +1,9 @@
-use super::kernel::{ActivationFormat, FloatFormat, Kernel};
-use super::layer::LayerOptions;
+//! A pipeline's variant: a kernel with the formats and the specialization that are compiled in.
+
+use super::format::{ActivationFormat, FloatFormat, WeightFormat};
+use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization};
+use super::options::LayerOptions;
 use crate::{Blocks, Layout};
-
-/// How weights lie in device memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WeightFormat {
-    /// 32-bit floats.
-    F32,
-    /// DSConv integers of that many bits, 2 to 8, packed.
-    Packed(u8),
-}
-
-impl WeightFormat {
-    /// Every format.
-    pub const ALL: [Self; 8] = [
-        Self::F32,
-        Self::Packed(2),
-        Self::Packed(3),
-        Self::Packed(4),
-        Self::Packed(5),
-        Self::Packed(6),
-        Self::Packed(7),
-        Self::Packed(8),
-    ];
-
-    /// Bits of a weight.
-    pub const fn bits(self) -> u8 {
-        match self {
-            Self::F32 => 32,
-            Self::Packed(bits) => bits,
-        }
-    }
-}
-
-impl std::fmt::Display for WeightFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::F32 => f.write_str("f32"),
-            Self::Packed(bits) => write!(f, "i{bits}"),
-        }
-    }
-}
 
 /// A pipeline: an algorithm specialised to a weight format, and to blocks of whole steps. Geometry, block
 /// size, activation and most of the layouts are data, so layers that differ in those share one.
@@ -60,38 +23,23 @@ pub struct Variant {
     pub scale_format: FloatFormat,
 }
 
-/// What a pipeline may take for granted of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Specialization {
-    /// Nothing.
-    General,
-    /// Every block is a whole number of the kernel's steps: nothing is cut off at a block's end.
-    WholeSteps,
-    /// That, and the channels of the input are neighbours, so that a load brings four.
-    WholeStepsNhwc,
-    /// Every block is one step, so that its integer sums need no registers of their own.
-    OneStep,
-}
-
 impl Variant {
-    /// Every variant: each kernel with each input and weight format that it takes. Those with halves for two of the formats,
-    /// for what differs is apart.
+    /// Every variant: each kernel with each input and weight format that it takes. Halves come with two of the formats
+    /// only, for what differs in them is apart from the weights.
     pub fn all() -> impl Iterator<Item = Self> {
-        let takes = |kernel: Kernel, activations, weights: WeightFormat| match kernel {
-            Kernel::ConvDepthwise | Kernel::QuantizeActivations => weights == WeightFormat::F32,
-            _ => activations == ActivationFormat::Float || weights != WeightFormat::F32,
-        };
-        let quantize = (Kernel::QuantizeActivations, ActivationFormat::Float);
-        Kernel::convolutions()
-            .chain([quantize])
-            .flat_map(|(kernel, input)| WeightFormat::ALL.map(|weights| (kernel, input, weights)))
-            .filter(move |&(kernel, input, weights)| takes(kernel, input, weights))
-            .flat_map(|(kernel, activations, weights)| {
-                kernel.specializations(activations).iter().map(move |&specialization| Self {
-                    kernel,
+        let inputs = KERNELS.iter().flat_map(|spec| spec.inputs.iter().map(move |i| (spec, i)));
+        inputs
+            .flat_map(|(spec, input)| WeightFormat::ALL.map(|weights| (spec, input, weights)))
+            .filter(|(spec, input, weights)| match weights {
+                WeightFormat::F32 => input.format == ActivationFormat::Float,
+                WeightFormat::Packed(_) => spec.weights == AcceptedWeights::Any,
+            })
+            .flat_map(|(spec, input, weights)| {
+                input.specializations.iter().map(move |&specialization| Self {
+                    kernel: spec.kernel,
                     weights,
                     specialization,
-                    activations,
+                    activations: input.format,
                     float_format: FloatFormat::F32,
                     scale_format: FloatFormat::F32,
                 })
@@ -122,21 +70,22 @@ impl Variant {
             Kernel::QuantizeActivations => ActivationFormat::Float,
             _ => options.input_format,
         };
-        let has = |specialization| kernel.specializations(activations).contains(&specialization);
-        let specialization = match kernel.step() {
-            Some(step) if whole(step) => {
-                if has(Specialization::WholeStepsNhwc) && options.layout_of_input() == Layout::Nhwc
-                {
-                    Specialization::WholeStepsNhwc
-                } else if has(Specialization::OneStep) && blocks.channels == blocks.count * step {
-                    Specialization::OneStep
-                } else {
-                    Specialization::WholeSteps
-                }
+        let spec = kernel.spec();
+        let fits = |specialization: &Specialization| match specialization {
+            Specialization::General => true,
+            Specialization::WholeSteps => spec.step.is_some_and(whole),
+            Specialization::WholeStepsNhwc => {
+                spec.step.is_some_and(whole) && options.layout_of_input() == Layout::Nhwc
             }
-            _ => Specialization::General,
+            Specialization::OneStep => {
+                let one = |step| whole(step) && blocks.channels == blocks.count * step;
+                spec.step.is_some_and(one)
+            }
         };
-        // What has none is one variant with the others.
+        // The table has the narrowest first.
+        let mut of_input = spec.specializations(activations).iter().copied();
+        let specialization = of_input.find(fits).unwrap_or(Specialization::General);
+        // Floats have no scales, whatever the options say of them.
         let scale_format = match weights {
             WeightFormat::F32 => FloatFormat::F32,
             WeightFormat::Packed(_) => options.scale_format,
@@ -155,48 +104,46 @@ impl Variant {
         self.whole_steps() && matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8))
     }
 
-    /// Values of the shader's overrides.
+    /// Values of the shader's overrides. Those that tell a specialization stand in the files of kernels that have it. They
+    /// follow from one value, so that no combination without a meaning can be asked for.
     pub fn constants(self) -> Vec<(&'static str, f64)> {
         let flag = |value: bool| f64::from(u8::from(value));
+        let is = |specialization| flag(self.specialization == specialization);
+        let spec = self.kernel.spec();
         let mut constants = vec![
             ("BITS", f64::from(self.weights.bits())),
             ("HALF_SCALES", flag(self.scale_format == FloatFormat::F16)),
         ];
-        if self.kernel.step().is_some() {
+        if spec.step.is_some() {
             constants.push(("WHOLE_STEPS", flag(self.whole_steps())));
         }
-        match self.kernel {
-            Kernel::ConvGemm | Kernel::ConvGemmWide => {
-                constants.push((
-                    "CHANNELS_LAST",
-                    flag(self.specialization == Specialization::WholeStepsNhwc),
-                ));
-                constants.push(("TILE_PIXELS", self.kernel.tile_pixels().into()));
-            }
-            Kernel::ConvGemmInt8 => {
-                constants.push(("ONE_STEP", flag(self.specialization == Specialization::OneStep)))
-            }
-            _ => {}
+        if spec.has(Specialization::WholeStepsNhwc) {
+            constants.push(("CHANNELS_LAST", is(Specialization::WholeStepsNhwc)));
         }
+        if spec.has(Specialization::OneStep) {
+            constants.push(("ONE_STEP", is(Specialization::OneStep)));
+        }
+        constants.extend(spec.constants);
         constants
     }
 }
 
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let spec = self.kernel.spec();
         let specialization = match self.specialization {
-            Specialization::General if self.kernel.step().is_some() => " ragged",
+            Specialization::General if spec.step.is_some() => " ragged",
             Specialization::General | Specialization::WholeSteps => "",
             Specialization::WholeStepsNhwc => " nhwc",
             Specialization::OneStep => " one step",
         };
         // Kernels that take nothing else need not say so.
         let input = match self.activations {
-            ActivationFormat::Int8 if self.kernel.activations().len() > 1 => " int8 input",
+            ActivationFormat::Int8 if spec.inputs.len() > 1 => " int8 input",
             _ => "",
         };
         let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
         let scales = if self.scale_format == FloatFormat::F16 { " f16 scales" } else { "" };
-        write!(f, "{} {}{specialization}{input}{tensors}{scales}", self.kernel.name(), self.weights)
+        write!(f, "{} {}{specialization}{input}{tensors}{scales}", spec.name, self.weights)
     }
 }

@@ -8,7 +8,7 @@ use dsconv::gpu::{
 };
 use dsconv::{
     ActivationScale, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Int8Activations, Layout,
-    Partition, Reference, Residual, Shape, WeightsRef, reference,
+    Reference, Residual, Shape, WeightsRef, reference,
 };
 use std::sync::OnceLock;
 
@@ -86,12 +86,9 @@ pub struct Extras {
 pub fn random_weights(
     rng: &mut fastrand::Rng,
     descriptor: ConvDescriptor,
-    bits: u8,
-    block_size: u32,
-    partition: Partition,
+    format: BlockFormat,
     extras: Extras,
 ) -> DsConvWeights {
-    let format = BlockFormat::new(bits, block_size).unwrap().with_partition(partition);
     let (min, max) = (format.min(), format.max());
     // Extremes often: the sign handling of packed integers is where they hurt.
     let q: Vec<i32> = (0..descriptor.weight_count())
@@ -101,13 +98,13 @@ pub fn random_weights(
             _ => rng.i32(min..=max),
         })
         .collect();
-    let channels = descriptor.channels_per_group();
-    let shifts = descriptor.out_channels * descriptor.taps() * channels.div_ceil(block_size);
-    let alpha = random_f32(rng, shifts as usize);
+    let blocks = format.blocks_of(descriptor.channels_per_group()).count;
+    let scales = (descriptor.out_channels * descriptor.taps() * blocks) as usize;
+    let alpha = random_f32(rng, scales);
     let mut weights = DsConvWeights::from_integers(descriptor, format, &q, alpha).unwrap();
     let outputs = descriptor.out_channels as usize;
     if extras.kds_bias {
-        weights = weights.with_kds_bias(random_f32(rng, shifts as usize)).unwrap();
+        weights = weights.with_kds_bias(random_f32(rng, scales)).unwrap();
     }
     if extras.bias {
         weights = weights.with_bias(random_f32(rng, outputs)).unwrap();
@@ -139,16 +136,22 @@ pub fn to_layout<T: Copy>(values: &[T], shape: Shape, layout: Layout) -> Vec<T> 
     }
 }
 
-/// Runs a layer between slices at an offset, into an output full of NaN with guard words behind it.
-/// `x` and `residual` are NCHW, and so is the result.
+/// A run of a layer: its options and its tensors, in NCHW. The residual is empty where the options want none.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub options: LayerOptions,
+    pub input: Shape,
+    pub x: &'a [f32],
+    pub residual: &'a [f32],
+}
+
+/// Runs a layer between slices at an offset, into an output full of NaN with guard words behind it. The result is NCHW.
 pub fn run_guarded<'a>(
     (gpu, pipelines): &(Gpu, Pipelines),
     weights: impl Into<WeightsRef<'a>>,
-    options: LayerOptions,
-    input: Shape,
-    x: &[f32],
-    residual: &[f32],
+    run: Run<'_>,
 ) -> dsconv::Result<Vec<f32>> {
+    let Run { options, input, x, residual } = run;
     const GUARD: usize = 40;
     let weights = weights.into();
     let layer = Layer::new(pipelines, weights, options)?;
@@ -230,13 +233,8 @@ pub fn submit(gpu: &Gpu, plan: &Plan) {
 }
 
 /// The oracle for the same run.
-pub fn expected(
-    weights: &DsConvWeights,
-    options: LayerOptions,
-    input: Shape,
-    x: &[f32],
-    residual: &[f32],
-) -> Reference {
+pub fn expected(weights: &DsConvWeights, run: Run<'_>) -> Reference {
+    let Run { options, input, x, residual } = run;
     let (x, residual) =
         (&rounded(x, options.float_format), &rounded(residual, options.float_format));
     let reference = match options.input_format {

@@ -1,3 +1,5 @@
+//! Times of compute passes by the GPU's own clock.
+
 use super::scope::checked;
 use super::transfer::read;
 use crate::{Error, Result};

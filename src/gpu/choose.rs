@@ -1,0 +1,239 @@
+//! Which kernels can compute a layer on a device, and which one is chosen, with the measured reason beside each rule.
+
+use super::capabilities::Capabilities;
+use super::format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};
+use super::kernel::{AcceptedWeights, Kernel, Work};
+use super::options::LayerOptions;
+use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Result, Shape, WeightsRef};
+
+/// A convolution without its data: what decides whether a kernel can compute it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvProblem {
+    /// The geometry.
+    pub descriptor: ConvDescriptor,
+    /// The format of packed weights; `None` for floats.
+    pub blocks: Option<BlockFormat>,
+    /// The format of the input.
+    pub activations: ActivationFormat,
+    /// Set where the output is integer activations.
+    pub int8_output: Option<Int8Output>,
+    /// The format of float tensors.
+    pub float_format: FloatFormat,
+}
+
+impl ConvProblem {
+    /// The problem of a layer with such weights and input.
+    pub fn new<'a>(weights: impl Into<WeightsRef<'a>>, activations: ActivationFormat) -> Self {
+        let weights = weights.into();
+        let blocks = match weights {
+            WeightsRef::Float(_) => None,
+            WeightsRef::DsConv(weights) => Some(*weights.format()),
+        };
+        Self {
+            descriptor: *weights.descriptor(),
+            blocks,
+            activations,
+            int8_output: None,
+            float_format: FloatFormat::default(),
+        }
+    }
+
+    /// The problem of a layer with such weights and options.
+    pub(crate) fn of_layer(weights: WeightsRef<'_>, options: &LayerOptions) -> Self {
+        Self {
+            int8_output: options.int8_output,
+            float_format: options.float_format,
+            ..Self::new(weights, options.input_format)
+        }
+    }
+
+    /// The format of the weights in device memory.
+    pub fn weights(&self) -> WeightFormat {
+        self.blocks.map_or(WeightFormat::F32, |format| WeightFormat::Packed(format.bits()))
+    }
+
+    /// The blocks of a row of channels; one for floats.
+    pub(super) fn row_blocks(&self) -> Blocks {
+        let channels = self.descriptor.channels_per_group();
+        let whole = Blocks { channels, size: channels, count: 1 };
+        self.blocks.map_or(whole, |format| format.blocks(&self.descriptor))
+    }
+
+    /// Channels of the largest block.
+    fn largest_block(&self) -> u32 {
+        let blocks = self.row_blocks();
+        let last = blocks.range(blocks.count - 1);
+        blocks.size.max(last.end - last.start)
+    }
+}
+
+impl std::fmt::Display for ConvProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let channels = self.descriptor.channels_per_group();
+        let (weights, activations, block) =
+            (self.weights(), self.activations, self.largest_block());
+        write!(
+            f,
+            "{weights} weights, {activations} activations, {channels} input channels per group in blocks of {block}"
+        )
+    }
+}
+
+impl Kernel {
+    /// The kernel for a layer on a device, where the caller names none. Measures nothing.
+    pub fn choose(problem: &ConvProblem, capabilities: &Capabilities) -> Self {
+        let fits = |kernel: Self| kernel.supports(problem, capabilities).is_ok();
+        let outputs = problem.descriptor.outputs_per_group();
+        match problem.activations {
+            // On lavapipe packed dot products take longer than the same in floats.
+            ActivationFormat::Int8 if capabilities.software && fits(Self::ConvSubgroupInt8) => {
+                Self::ConvSubgroupInt8
+            }
+            ActivationFormat::Int8
+                if capabilities.packed_dot_product && fits(Self::ConvGemmInt8) =>
+            {
+                Self::ConvGemmInt8
+            }
+            ActivationFormat::Int8 => Self::ConvGemm,
+            ActivationFormat::Float if fits(Self::ConvDepthwise) => Self::ConvDepthwise,
+            // A tile of 32 output channels would be mostly empty.
+            ActivationFormat::Float if outputs <= 4 && fits(Self::ConvDirect) => Self::ConvDirect,
+            // Seven to ten times faster than tiles in workgroup memory on lavapipe.
+            ActivationFormat::Float if capabilities.software && fits(Self::ConvSubgroup) => {
+                Self::ConvSubgroup
+            }
+            ActivationFormat::Float => Self::ConvGemm,
+        }
+    }
+
+    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs so many pixels
+    /// that a device is still full: 512 workgroups, four for each unit of a large GPU.
+    pub(crate) fn for_output(
+        self,
+        descriptor: &ConvDescriptor,
+        blocks: &Blocks,
+        output: Shape,
+    ) -> Self {
+        match self {
+            Self::ConvGemm if Self::ConvGemmWide.workgroups(descriptor, blocks, output) >= 512 => {
+                Self::ConvGemmWide
+            }
+            _ => self,
+        }
+    }
+
+    /// Workgroups for an output of that shape; what `quantize_activations` puts out has its input's.
+    pub(super) fn workgroups(
+        self,
+        descriptor: &ConvDescriptor,
+        blocks: &Blocks,
+        output: Shape,
+    ) -> u32 {
+        let groups = u64::from(descriptor.groups);
+        let threads = u64::from(self.spec().threads);
+        let pixels = output.pixels() as u64;
+        let count = match self.spec().work {
+            Work::Outputs => (output.elements() as u64).div_ceil(threads),
+            Work::Blocks => (pixels * groups * u64::from(blocks.count)).div_ceil(threads),
+            Work::Tiles(tile) => {
+                let output_tiles = descriptor.outputs_per_group().div_ceil(tile.outputs);
+                pixels.div_ceil(tile.pixels.into()) * u64::from(output_tiles) * groups
+            }
+        };
+        // Fewer than the output's elements, times 32 at the very most for groups of one channel.
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Checks that this kernel can compute such a layer on such a device.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the reason.
+    pub fn supports(self, problem: &ConvProblem, capabilities: &Capabilities) -> Result<()> {
+        let refuse = |what: String, remedy: &str| {
+            let what = format!("{} {what}", self.name());
+            Err(Error::Unsupported { what, remedy: remedy.into() })
+        };
+        if !self.takes(problem) {
+            if let Some(int8) = &problem.int8_output
+                && !self.emits(problem, int8)
+            {
+                let (count, size) = (int8.blocks.count, int8.blocks.size);
+                return refuse(
+                    format!("with int8 output in {count} blocks of {size}"),
+                    "blocks of 8, 16 or 32 channels (64 with a matrix product) that no group's end cuts; else float output and the next layer's plan_quantization",
+                );
+            }
+            return refuse(
+                format!("for {problem}"),
+                "conv_gemm takes any layer with float activations, and any packed one with int8 activations",
+            );
+        }
+        if problem.float_format == FloatFormat::F16 && !capabilities.shader_f16 {
+            return refuse(
+                "with f16 tensors on a device without wgpu::Features::SHADER_F16".into(),
+                "request the feature where the adapter has it (WANTED_FEATURES holds it), or use f32 tensors",
+            );
+        }
+        if problem.float_format == FloatFormat::F16 && problem.int8_output.is_some() {
+            return refuse(
+                "with f16 tensors and int8 output".into(),
+                "f32 tensors; or float output and the next layer's plan_quantization",
+            );
+        }
+        if let Some(needed) = self.spec().subgroup_size
+            && capabilities.subgroup_size != Some(needed)
+        {
+            let size = capabilities.subgroup_size.map_or("no fixed size".into(), |s| s.to_string());
+            return refuse(
+                format!("on a device with subgroups of {size}"),
+                &format!(
+                    "it needs subgroups of {needed} and wgpu::Features::SUBGROUP; use conv_gemm or conv_gemm_int8"
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether this kernel can compute such a layer on a device that has all it needs.
+    fn takes(self, problem: &ConvProblem) -> bool {
+        let spec = self.spec();
+        // Integer activations come in the blocks of packed weights.
+        let blocks = problem.activations == ActivationFormat::Float || problem.blocks.is_some();
+        let weights =
+            spec.weights == AcceptedWeights::Any || problem.weights() == WeightFormat::F32;
+        let output = problem.int8_output.is_none_or(|int8| self.emits(problem, &int8));
+        if !(spec.is_convolution() && spec.takes_input(problem.activations)) {
+            return false;
+        }
+        // Sums over a block must stay exact: in i32 with weights at the top of a byte, or in f32.
+        let largest = 128 * u64::from(problem.largest_block());
+        let exact = match self {
+            Self::ConvDepthwise => problem.descriptor.channels_per_group() == 1,
+            Self::ConvGemmInt8 => 128 * largest < 1 << 31,
+            Self::ConvSubgroupInt8 => (largest << (problem.weights().bits() - 1)) <= 1 << 24,
+            _ => true,
+        };
+        blocks && weights && output && exact
+    }
+
+    /// Whether this kernel can put out such blocks: a workgroup must hold whole ones.
+    fn emits(self, problem: &ConvProblem, int8: &Int8Output) -> bool {
+        let Some(tile) = self.spec().tile() else { return false };
+        if int8.check(&problem.descriptor).is_err() {
+            return false;
+        }
+        let blocks = int8.blocks;
+        let last = blocks.range(blocks.count - 1);
+        let outputs = problem.descriptor.outputs_per_group();
+        let whole = problem.descriptor.groups == 1 || outputs.is_multiple_of(blocks.size);
+        whole
+            && match blocks.count {
+                1 => blocks.channels <= tile.outputs,
+                _ => {
+                    blocks.size.is_multiple_of(8)
+                        && tile.outputs.is_multiple_of(blocks.size)
+                        && last.end - last.start <= blocks.size
+                }
+            }
+    }
+}
