@@ -1,21 +1,33 @@
 //! The dense convolutions of yolov9-c: DSConv weights against the same layer in f32, on the GPU.
 //!
-//! `cargo bench` runs a small set at a small size; `DSCONV_BENCH=all` runs every distinct shape of the
-//! network at 320x320. Look at the ratios within a run, not at the times.
+//! `cargo bench` runs a few layers of small pictures; `DSCONV_BENCH=all` runs every distinct shape of the network at
+//! 320x320, and `DSCONV_BENCH=FILE` the layers of a file. Look at the ratios within a run, not at the times.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dsconv::gpu::{self, Gpu, Layer, LayerOptions, Pipelines, Tensors, upload};
 use dsconv::{ConvDescriptor, Layout, Quantizer, Shape, WeightsRef};
 use std::time::Duration;
 
-/// The network's distinct dense convolutions for a 320x320 picture, `IN x OUT k KERNEL s STRIDE @ SIZE`.
-const YOLOV9_C: &str = include_str!("yolov9-c.txt");
+/// The layers that run without being asked for, `IN x OUT k KERNEL s STRIDE @ SIZE`.
+const FEW: [&str; 3] = ["64x64k3s1@40x40", "256x256k1s1@20x20", "128x128k3s1@10x10"];
+
+/// The network's distinct dense convolutions for a 320x320 picture. The list has one home, the package of the command
+/// `dsconv`; it is read when it is asked for, so that this package needs no file outside of it and no copy.
+const YOLOV9_C: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cli/layers/yolov9-c.txt");
 
 /// Names and numbers of the layers to run.
-fn layers() -> Vec<(&'static str, [u32; 5])> {
-    let all = std::env::var("DSCONV_BENCH").as_deref() == Ok("all");
-    let small = ["64x64k3s1@40x40", "256x256k1s1@20x20", "128x128k3s1@10x10"];
-    let wanted = YOLOV9_C.lines().filter(|layer| all || small.contains(layer));
+fn layers() -> Vec<(String, [u32; 5])> {
+    let list = |path: &str| {
+        let text = std::fs::read_to_string(path);
+        let text =
+            text.unwrap_or_else(|e| panic!("DSCONV_BENCH: expected a list of layers, {path}: {e}"));
+        text.lines().map(String::from).collect()
+    };
+    let wanted: Vec<String> = match std::env::var("DSCONV_BENCH").as_deref() {
+        Ok("all") => list(YOLOV9_C),
+        Ok(path) => list(path),
+        Err(_) => FEW.map(String::from).to_vec(),
+    };
     let numbers = |layer: &str| {
         let numbers: Vec<u32> =
             layer.split(['x', 'k', 's', '@']).map(|n| n.parse().expect("a number")).collect();
@@ -24,7 +36,7 @@ fn layers() -> Vec<(&'static str, [u32; 5])> {
         };
         [channels, outputs, kernel, stride, size]
     };
-    wanted.map(|layer| (layer, numbers(layer))).collect()
+    wanted.into_iter().map(|layer| (layer.clone(), numbers(&layer))).collect()
 }
 
 fn bench(c: &mut Criterion) {

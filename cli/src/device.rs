@@ -45,7 +45,7 @@ impl OnDevice {
     }
 }
 
-/// What `--device` says.
+/// The device that `--device` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceChoice {
     /// The best GPU.
@@ -109,13 +109,13 @@ impl Device {
     }
 }
 
-/// Where compiled pipelines are kept for a GPU.
+/// The file that keeps compiled pipelines for a GPU.
 fn cache_file(gpu: &Gpu) -> Option<PathBuf> {
     let name = Pipelines::cache_key(&gpu.adapter.get_info());
     dirs::cache_dir().map(|folder| folder.join("dsconv").join(name))
 }
 
-/// Kernels that were measured on a GPU in earlier runs.
+/// The kernels that were measured on a GPU in earlier runs.
 pub(crate) fn tuner(gpu: &Gpu) -> Tuner {
     let adapter = gpu.adapter.get_info();
     match tuner_file(gpu) {
@@ -131,7 +131,7 @@ pub(crate) fn save_tuner(gpu: &Gpu, tuner: &Tuner) -> anyhow::Result<()> {
     Ok(tuner.save(&path)?)
 }
 
-/// Where the measured kernels are kept: beside the compiled pipelines.
+/// The file that keeps the measured kernels, beside the compiled pipelines.
 fn tuner_file(gpu: &Gpu) -> Option<PathBuf> {
     Some(cache_file(gpu)?.with_extension("kernels"))
 }

@@ -5,7 +5,7 @@ use dsconv::{BlockFormat, Cds, ConvDescriptor, DsConvWeights, Partition, Shape};
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 
-/// What the file's metadata says of the case.
+/// The case as the file's metadata describes it.
 #[derive(serde::Deserialize)]
 struct Metadata {
     name: String,
@@ -24,7 +24,7 @@ struct Metadata {
 /// A case: one input and the outputs that it must give.
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// Whether f32 arithmetic in any order gives the output bit for bit.
+    /// True if f32 arithmetic in any order gives the output bit for bit.
     pub(crate) exact: bool,
     pub(crate) input: Shape,
     pub(crate) x: Vec<f32>,
@@ -103,6 +103,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Case> {
     Ok(Case { name: case.name, exact: case.exact, input, x, checks })
 }
 
+/// The elements and dims of a tensor of f32, if there is one of that name.
 fn floats(tensors: &SafeTensors<'_>, name: &str) -> anyhow::Result<Option<(Vec<f32>, Vec<usize>)>> {
     let Ok(tensor) = tensors.tensor(name) else { return Ok(None) };
     ensure!(tensor.dtype() == Dtype::F32, "tensor {name}: expected F32, got {:?}", tensor.dtype());
@@ -111,6 +112,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> anyhow::Result<Option<(Vec<f
     Ok(Some((values, tensor.shape().to_vec())))
 }
 
+/// The elements of a tensor of f64, if there is one of that name.
 fn doubles(tensors: &SafeTensors<'_>, name: &str) -> anyhow::Result<Option<Vec<f64>>> {
     let Ok(tensor) = tensors.tensor(name) else { return Ok(None) };
     ensure!(tensor.dtype() == Dtype::F64, "tensor {name}: expected F64, got {:?}", tensor.dtype());

@@ -61,7 +61,7 @@ impl Precision {
     }
 }
 
-/// A network ready to run on inputs of one shape.
+/// A network that is ready to run on inputs of one shape.
 pub(crate) struct Runner {
     program: Program,
     on: On,
@@ -112,7 +112,7 @@ impl Runner {
         Ok(Some((plan.steps(), pollster::block_on(plan.profile(queue, inputs))?)))
     }
 
-    /// What runs.
+    /// The program that runs.
     pub(crate) fn program(&self) -> &Program {
         &self.program
     }

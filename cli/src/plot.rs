@@ -10,7 +10,7 @@ use plotters::style::{FontStyle, register_font};
 use plotters_backend::{BackendCoord, DrawingErrorKind};
 use std::path::PathBuf;
 
-/// What can be drawn.
+/// A drawing of something measured.
 pub(crate) trait Chart {
     /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
@@ -22,7 +22,7 @@ pub(crate) trait Chart {
 /// `Ok`, or what the backend says.
 pub(crate) type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
-/// Taller ones no program shows, and their pixels take memory.
+/// The most pixels of height: no program shows taller pictures, and their pixels take memory.
 const MAX_HEIGHT: u32 = 1 << 15;
 
 /// The font that everything is written in. It comes with the program: there may be none on the machine.
@@ -30,7 +30,7 @@ pub(crate) const FONT: &str = "sans-serif";
 
 pub(crate) const BLUE: RGBColor = RGBColor(31, 96, 180);
 pub(crate) const ORANGE: RGBColor = RGBColor(214, 96, 16);
-/// Of what is only there to compare with.
+/// The colour of what is only there to compare with.
 pub(crate) const GREY: RGBColor = RGBColor(120, 120, 120);
 
 /// A point: a circle, or a triangle.
@@ -101,7 +101,7 @@ impl<B: DrawingBackend> Drawable<B> for Label {
     }
 }
 
-/// Where to draw: a name that ends in .svg or .png.
+/// A file to draw in: a name that ends in .svg or .png.
 #[derive(Clone, Debug)]
 pub(crate) struct PlotFile {
     path: PathBuf,

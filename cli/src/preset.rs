@@ -29,25 +29,25 @@ pub(crate) struct PictureOptions {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Preset {
-    /// The centre, 7/8 of the shorter side, with pixels from about -1 to 1.
+    /// The centre is taken, 7/8 of the shorter side, with pixels from about -1 to 1.
     EfficientnetLite,
-    /// The centre, 7/8 of the shorter side, with torchvision's mean and standard deviation of ImageNet.
+    /// The centre is taken, 7/8 of the shorter side, with torchvision's mean and standard deviation of ImageNet.
     Imagenet,
-    /// Padded at both sides with grey, RGB from 0 to 1; detections.
+    /// Pictures are padded at both sides with grey, RGB from 0 to 1, for detections.
     Yolov9,
-    /// Padded at the right and the bottom with grey, BGR from 0 to 255; detections.
+    /// Pictures are padded at the right and the bottom with grey, BGR from 0 to 255, for detections.
     Yolox,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum FitName {
-    /// Resize both sides, whatever their ratio.
+    /// Both sides are resized, whatever their ratio.
     Stretch,
-    /// The centre, 7/8 of the shorter side.
+    /// The centre is taken, 7/8 of the shorter side.
     Crop,
-    /// All of it, with grey at both sides.
+    /// The whole picture is taken, with grey at both sides.
     Pad,
-    /// All of it, with grey at the right and the bottom.
+    /// The whole picture is taken, with grey at the right and the bottom.
     PadBottomRight,
 }
 
@@ -76,8 +76,8 @@ impl Preset {
 }
 
 impl PictureOptions {
-    /// Puts into the model what was said, and for the rest what its file or its output tells. Networks whose input is no
-    /// picture stay as they are.
+    /// Puts into the model what was said, and for the rest what its file or its output tells. Networks that take no
+    /// pictures stay as they are.
     pub(crate) fn apply(&self, model: &mut Model) -> anyhow::Result<()> {
         let said = self.preset.is_some()
             || self.size.is_some()

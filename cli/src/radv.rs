@@ -28,11 +28,11 @@ pub(crate) struct Shader {
     pub(crate) macs_per_iteration: Option<u32>,
     /// How often the loop around runs through that loop, if what comes once per block is to be counted too.
     pub(crate) trips: Option<u32>,
-    /// Whether wgpu's runtime checks are compiled in: `create_shader_module` has them.
+    /// True if wgpu's runtime checks are compiled in, as by `create_shader_module`.
     pub(crate) checks: bool,
 }
 
-/// What the driver made of a shader. The counts are those of the main loop.
+/// The driver's machine code for a shader, in numbers. The counts are those of the main loop.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) chip: String,
@@ -62,9 +62,9 @@ pub(crate) struct Report {
     pub(crate) branches: u32,
     /// Waits, nops and other hints.
     pub(crate) hints: u32,
-    /// All of them.
+    /// Instructions of all kinds.
     pub(crate) instructions: u32,
-    /// None where the loop has no multiply-adds.
+    /// Instructions over multiply-adds; `None` where the loop has no multiply-adds.
     pub(crate) instructions_per_mac: Option<f64>,
     /// The same without the hints.
     pub(crate) work_per_mac: Option<f64>,
@@ -200,7 +200,7 @@ fn feed(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// Whether the driver refused the chip's name.
+/// Says whether the driver refused the chip's name.
 fn is_unknown(output: &Output) -> bool {
     !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("Unknown family")
 }

@@ -20,25 +20,30 @@ fn the_help_lists_twelve_subcommands_and_each_has_a_page() {
     for name in names {
         let page = printed(&[name, "--help"]);
         assert!(page.contains(&format!("Usage: dsconv {name}")), "{page}");
-        // Options are sentences: each has something to say.
-        let options = page.lines().filter(|line| line.trim_start().starts_with("--"));
-        for option in options {
-            let words = option.trim().split("  ").nth(1).unwrap_or_default();
-            assert!(!words.is_empty(), "{name}: {option}");
+        // Every option has something to say, beside it or on the next line.
+        let (_, options) = page.split_once("Options:").unwrap();
+        let lines: Vec<&str> = options.lines().map(str::trim).collect();
+        for (i, option) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("--")) {
+            let next = lines.get(i + 1).unwrap_or(&"");
+            let beside = option.contains("  ") || !(next.is_empty() || next.starts_with('-'));
+            assert!(beside, "{name}: {option}");
         }
     }
     // The short form is the same page.
     assert_eq!(printed(&["-h"]), help);
 }
 
-/// A line, and what is printed in a folder that has none of its files, on a device that there isn't: what is missing,
-/// or what to type. Lines whose command takes no file and no device are at the end, and work.
+/// Lines, and what they print in a folder without their files and for a device that there isn't: the first thing that
+/// is missing, or what to type. The last one needs nothing, and works.
 const LINES: [(&str, &str); 27] = [
-    ("demo --device cpu0", "cpu0"),
-    ("bench --conv 64x128k3s1@40x40 --bits 4 --device none", "none"),
-    ("bench --conv 64x128k3s1@40x40 --bits 8,4,2 --plot target/bench.svg --device none", "none"),
-    ("bench --layers yolov9-c --size 320 --bits 8,4,2,3 --rounds 3 --device none", "none"),
-    ("bench --layers efficientnet-lite0 --wide --tune --device none", "none"),
+    ("demo --device cpu0", "dsconv: "),
+    ("bench --conv 64x128k3s1@40x40 --bits 4 --device none", "dsconv: "),
+    (
+        "bench --conv 64x128k3s1@40x40 --bits 8,4,2 --plot target/bench.svg --device none",
+        "dsconv: ",
+    ),
+    ("bench --layers yolov9-c --size 320 --bits 8,4,2,3 --rounds 3 --device none", "dsconv: "),
+    ("bench --layers efficientnet-lite0 --wide --tune --device none", "dsconv: "),
     ("bench-network random.safetensors --size 320 --size 640", "random.safetensors: "),
     ("bench-network yolov9-c-i4.safetensors --size 320 --size 640", "yolov9-c-i4.safetensors: "),
     ("bench-network --size 0 --rounds 0", "--rounds: expected 1 or more"),
@@ -89,7 +94,7 @@ const LINES: [(&str, &str); 27] = [
         "yolov9 build small.safetensors --yaml small.yaml --random 1 --deploy --size 64",
         "small.yaml: ",
     ),
-    ("isa --chip none", "none"),
+    ("isa --chip none", "dsconv: "),
     ("yolov9 summary --nc 1", "50999590 parameters"),
 ];
 

@@ -104,7 +104,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(error) = error {
         ensure!(
             error <= ERROR_BOUND,
-            "the scores of chelsea are {error:.1e} off the CPU reference, relative to the largest; the bound is {ERROR_BOUND:.0e}"
+            "the scores of chelsea are {error:.1e} off the CPU reference, relative to the largest; \
+             the bound is {ERROR_BOUND:.0e}"
         );
         println!(
             "Checked against the CPU reference (f64): scores within {error:.1e} of the largest."

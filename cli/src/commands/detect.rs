@@ -64,7 +64,7 @@ enum HeadName {
     Yolox,
 }
 
-/// What was found on a picture.
+/// The detections on a picture.
 #[derive(serde::Serialize)]
 struct Answer {
     picture: String,
@@ -194,7 +194,7 @@ fn labels(model: &Model, file: Option<&Path>, classes: usize) -> anyhow::Result<
     Ok((0..classes).map(label).collect())
 }
 
-/// Where each picture is drawn to: nowhere, to a file, or to files of a folder.
+/// The files that the pictures are drawn to: none, one, or those of a folder.
 fn drawings(to: Option<&Path>, pictures: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let Some(to) = to else { return Ok(Vec::new()) };
     if pictures.len() == 1 && !to.is_dir() {

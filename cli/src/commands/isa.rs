@@ -50,7 +50,7 @@ pub(crate) struct Options {
 
 /// A variant on a chip. Instructions are those of the main loop: loading, unpacking and multiplying a step's 16
 /// channels of floats or 32 of integers, and, where a block is named, its share of what comes once per block: loading
-/// shifts, scaling integer sums.
+/// scales, scaling integer sums.
 #[derive(serde::Serialize)]
 struct Row {
     chip: String,
@@ -60,7 +60,7 @@ struct Row {
     bits: u8,
     /// Channels of a block; null for floats, which have none.
     block: Option<u32>,
-    /// Whether `Kernel::choose` picks the kernel for GPUs.
+    /// True if `Kernel::choose` picks the kernel for GPUs.
     chosen: bool,
     vgprs: u64,
     sgprs: u64,
@@ -69,9 +69,9 @@ struct Row {
     scratch_bytes: u64,
     waves: u64,
     code_bytes: u64,
-    /// Vector, scalar and memory instructions, and branches.
+    /// Vector, scalar and memory instructions, and branches, over multiply-adds.
     instructions_per_mac: Option<f64>,
-    /// With waits and other hints to the scheduler, which take a slot and do no work.
+    /// The same with waits and other hints to the scheduler, which take a slot and do no work.
     with_waits_per_mac: Option<f64>,
     dot_share: f64,
 }
@@ -208,7 +208,8 @@ fn print(rows: &[Row]) {
         println!("{out}");
     }
     println!(
-        "Instructions of the main loop per multiply-add: tiles' loads included and, by block, what comes once per\nblock (shifts, scaling of integer sums). Waits and other hints to the scheduler are counted apart."
+        "Instructions of the main loop per multiply-add: tiles' loads included and, by block, what comes once per\n\
+         block (scales, scaling of integer sums). Waits and other hints to the scheduler are counted apart."
     );
 }
 

@@ -41,7 +41,7 @@ struct Report {
 struct Outcome {
     case: String,
     variant: String,
-    /// None if the case could not be read or run.
+    /// The error; `None` if the case could not be read or run.
     error: Option<f64>,
     bound: f64,
     ok: bool,

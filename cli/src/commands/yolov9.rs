@@ -227,7 +227,8 @@ fn kept(
     let wanted = network.dsconv_layers(outputs);
     ensure!(
         !wanted.is_empty(),
-        "--dsconv article: the description's DSConv2D layers are none, or in the auxiliary branch that --deploy leaves out"
+        "--dsconv article: the description's DSConv2D layers are none, or in the auxiliary branch \
+         that --deploy leaves out"
     );
     let others = network.convolutions(outputs).into_iter().filter(|name| !wanted.contains(name));
     Ok(others.map(String::from).collect())

@@ -239,7 +239,7 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// Whether a word is an instruction and no remark of the disassembler.
+/// Says whether a word is an instruction and no remark of the disassembler.
 fn is_mnemonic(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     word.contains('_') && word.chars().all(plain) || word == "(invalid"

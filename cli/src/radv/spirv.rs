@@ -9,7 +9,7 @@ use naga::{AddressSpace, ShaderStage};
 /// Every shader's entry point.
 pub(super) const ENTRY_POINT: &str = "main";
 
-/// What a binding of group 0 is.
+/// The kind of a binding of group 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BindingKind {
     /// A uniform buffer.

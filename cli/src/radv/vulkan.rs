@@ -11,7 +11,7 @@ use ash::{ext, khr, vk};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, FromBytesUntilNulError};
 
-/// What the driver tells of a compute pipeline.
+/// The numbers and the assembly that the driver gives for a compute pipeline.
 pub(super) struct Executable {
     pub(super) subgroup_size: u32,
     /// Numbers by their name.

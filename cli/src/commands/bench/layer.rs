@@ -3,7 +3,7 @@
 use super::layers_report::{Measured, Row};
 use super::roofline::Roofline;
 use crate::device::Device;
-use crate::layers::LayerSpec;
+use crate::layer_spec::LayerSpec;
 use crate::timing::{medians, ms};
 use anyhow::Context;
 use dsconv::gpu::{
@@ -12,8 +12,8 @@ use dsconv::gpu::{
 use dsconv::{ActivationScale, FloatWeights, Layout, Quantizer, Shape, WeightsRef};
 use std::time::Duration;
 
-/// What measuring needs, and how it is done.
-pub(super) struct Bench<'a> {
+/// A bench that layers are measured on, one after the other.
+pub(super) struct LayerBench<'a> {
     pub(super) device: &'a Device,
     pub(super) roofline: Roofline,
     /// Widths of the weights, in turn.
@@ -22,7 +22,7 @@ pub(super) struct Bench<'a> {
     pub(super) block: u32,
     /// Times that each measurement is repeated.
     pub(super) rounds: usize,
-    /// Measures which kernel is the fastest; without it the rules choose.
+    /// The measurements that choose kernels; without them the rules choose.
     pub(super) tuner: Option<Tuner>,
 }
 
@@ -75,7 +75,7 @@ impl Path {
 /// Bits, with float and with integer activations.
 type OfWidth = (u8, Path, Path);
 
-impl Bench<'_> {
+impl LayerBench<'_> {
     /// Measures a layer: f32, making integer activations, and every width, in turn.
     pub(super) fn measure(&mut self, spec: &LayerSpec) -> anyhow::Result<Vec<Row>> {
         let Self { device, roofline, tuner, .. } = self;

@@ -1,15 +1,15 @@
 //! Layers measured one by one, below the roofline of the device.
 
-use super::layer::Bench;
+use super::layer::LayerBench;
 use super::layers_report::{Clock, Conditions, LayersReport};
 use super::roofline::Roofline;
 use crate::device::{self, Device};
-use crate::layers::LayerSpec;
+use crate::layer_spec::LayerSpec;
 use crate::progress::progress;
 use crate::timing::has_timestamps;
 use anyhow::Context;
 
-/// How layers are measured.
+/// A measurement of layers, as the user wants it.
 pub(super) struct LayersBench<'a> {
     pub(super) layers: &'a [LayerSpec],
     /// Widths of the weights, in turn.
@@ -18,7 +18,7 @@ pub(super) struct LayersBench<'a> {
     pub(super) block: u32,
     /// Times that each measurement is repeated; the median counts.
     pub(super) rounds: usize,
-    /// Whether to measure which kernel is the fastest, instead of choosing by rule.
+    /// True to measure which kernel is the fastest, instead of choosing by rule.
     pub(super) tune: bool,
 }
 
@@ -31,7 +31,7 @@ impl LayersBench<'_> {
         let roofline = Roofline::measure(device, rounds)?;
         progress.inc(1);
         let tuner = tune.then(|| device::tuner(&device.gpu));
-        let mut bench = Bench { device, roofline, bits, block, rounds, tuner };
+        let mut bench = LayerBench { device, roofline, bits, block, rounds, tuner };
         let mut rows = Vec::new();
         for layer in layers {
             progress.set_message(layer.name.clone());

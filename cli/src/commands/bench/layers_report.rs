@@ -10,7 +10,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// All layers of a run.
+/// A run over layers.
 #[derive(Serialize, Deserialize)]
 pub(super) struct LayersReport {
     pub(super) device: String,
@@ -180,7 +180,7 @@ impl Ratios {
     }
 }
 
-/// Where and how layers were measured.
+/// The conditions that layers were measured under.
 pub(super) struct Conditions<'a> {
     pub(super) device: String,
     pub(super) clock: Clock,
@@ -214,7 +214,7 @@ impl LayersReport {
         Ok(())
     }
 
-    /// What stands above the tables.
+    /// The lines above the tables.
     pub(super) fn heading(&self) -> String {
         let Self { block, device, clock, roofline, .. } = self;
         let clock = match clock {

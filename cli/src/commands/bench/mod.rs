@@ -12,7 +12,7 @@ mod roofline;
 
 use crate::device::OnDevice;
 use crate::display::markdown;
-use crate::layers::{LayerSpec, network as layers_of};
+use crate::layer_spec::{LayerSpec, layers_of};
 use crate::plot::PlotFile;
 use anyhow::{Context, ensure};
 use dsconv_net::gpu::Activations;

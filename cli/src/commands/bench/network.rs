@@ -56,7 +56,7 @@ impl Subject {
     }
 }
 
-/// How networks are measured.
+/// A measurement of a network, as the user wants it.
 pub(super) struct NetworkBench<'a> {
     pub(super) selection: &'a Selection,
     /// Sides of the pictures; none are the network's own.

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use comfy_table::Table;
 use serde::{Deserialize, Serialize};
 
-/// All forms of a network at all sizes.
+/// A run over all forms of a network at all sizes.
 #[derive(Serialize, Deserialize)]
 pub(super) struct NetworkReport {
     pub(super) device: String,
@@ -53,16 +53,17 @@ impl NetworkReport {
         Ok(())
     }
 
-    /// What stands above the table.
+    /// The line above the table.
     pub(super) fn heading(&self) -> String {
         format!("{}, batch {}, on {}", self.model, self.batch, self.device)
     }
 
-    /// What stands below the table.
+    /// The line below the table.
     pub(super) fn note(&self) -> &'static str {
         "First: from the weights in host memory to the first result. Drivers keep caches of their own besides."
     }
 
+    /// The table, a row for each form and size.
     pub(super) fn table(&self) -> Table {
         let header = [
             "picture",

@@ -10,22 +10,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// A record.
+/// A measurement, and its provenance.
 pub(super) struct Record {
     pub(super) provenance: Provenance,
     pub(super) report: Report,
 }
 
-/// What was measured.
+/// A measurement: of layers, or of a network.
 pub(super) enum Report {
     Layers(LayersReport),
     Network(NetworkReport),
 }
 
-/// When, where and how it was measured.
+/// The provenance of a measurement: when, where and how it was made.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Provenance {
-    /// UTC, as 2026-01-31T12:00:00Z.
+    /// The time in UTC, as 2026-01-31T12:00:00Z.
     #[serde(deserialize_with = "date")]
     date: String,
     device: String,
@@ -43,7 +43,7 @@ pub(super) struct Provenance {
 /// The file of a record.
 #[derive(Serialize)]
 struct RecordFile<'a, R> {
-    /// `layers` or `network`.
+    /// The kind of the report, `layers` or `network`.
     record: &'static str,
     #[serde(flatten)]
     provenance: &'a Provenance,

@@ -7,7 +7,7 @@ use dsconv_net::program::StepOp;
 use dsconv_net::{Graph, cpu};
 use std::path::{Path, PathBuf};
 
-/// From here on a layer's output says little about what it should be.
+/// Below this a layer's output says little about what it should be.
 const WRONG_DB: f64 = 3.0;
 
 /// The convolutions of two networks, compared by what they give.

@@ -15,10 +15,10 @@ const TITLE_HEIGHT: u32 = 48;
 const ROW_HEIGHT: u32 = 16;
 const AXES_HEIGHT: u32 = 80;
 
-/// Of memory that floats would take.
+/// The colour of memory that floats would take.
 const PALE: RGBColor = RGBColor(206, 212, 220);
 
-/// The layers of a model's file.
+/// A chart of the layers of a model's file.
 pub(crate) struct LayerChart<'a> {
     pub(crate) model: &'a Path,
     pub(crate) layers: &'a [LayerReport],

@@ -1,3 +1,5 @@
+//! The counting of instructions, on pieces of RADV's assembly.
+
 use super::*;
 
 const NESTED: &str = "

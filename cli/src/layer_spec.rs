@@ -1,4 +1,5 @@
-//! Convolutions to measure: written out, or a network's.
+//! Convolutions to measure: written out, or those of a network. The lists in cli/layers have their one home here; the
+//! library's benchmarks read them at run time.
 
 use anyhow::{Context, ensure};
 use dsconv::{ConvDescriptor, Shape};
@@ -55,7 +56,7 @@ impl std::str::FromStr for LayerSpec {
 }
 
 /// The layers of a network by name, for a square picture of that size.
-pub(crate) fn network(name: &str, size: Option<u32>) -> anyhow::Result<Vec<LayerSpec>> {
+pub(crate) fn layers_of(name: &str, size: Option<u32>) -> anyhow::Result<Vec<LayerSpec>> {
     let (list, native) = match name {
         "yolov9-c" => (YOLOV9_C, 320),
         "efficientnet-lite0" => (EFFICIENTNET_LITE0, 224),
