@@ -1,11 +1,12 @@
-// A function of two tensors that broadcast. One thread per element.
+// y[i] = f(a[i], b[i]) for a function f of two floats; a and b broadcast to y. All are row-major. One thread computes
+// one element of y. It finds its places in a and b by dividing its index by the extents of y's axes.
 
 struct Params {
     // Outermost first: extent, and steps in elements of a and b, 0 where it repeats.
     axes: array<vec4<u32>, 6>,
     rank: u32,
     count: u32,
-    function: u32, // code in src/gpu/geometry.rs
+    function: u32, // the code that `binary` in src/gpu/geometry.rs gives it
     unused: u32,
 }
 
@@ -18,9 +19,9 @@ struct Params {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
     if index >= params.count {
         return;
     }

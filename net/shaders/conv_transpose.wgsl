@@ -1,4 +1,6 @@
-// A transposed convolution of (N, C, H, W), by what each output gathers. One thread per output.
+// y[n, o, p * stride + tap * dilation - padding] += w[c, o, tap] * x[n, c, p], plus bias[o]: a transposed
+// convolution. x and y are (N, C, H, W), w is (C, outputs per group, kernel height, kernel width), all row-major. One
+// thread computes one element of y: it gathers what the formula scatters, so that no two threads write to one place.
 
 struct Params {
     count: u32,
@@ -34,9 +36,9 @@ struct Params {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
     if index >= params.count {
         return;
     }

@@ -1,5 +1,6 @@
-// Elements moved from one place to another, unchanged: slice, transpose, expand, concatenation, gather and padding. One
-// thread per element. Words, not floats: NaN and subnormals pass as they are.
+// y[y_start + sum of i_k * y_step_k] = x[x_start + sum of place_k(i_k) * x_step_k] for all indices i, where place_k
+// is i_k itself or the entry i_k of a table: slice, transpose, expand, concatenation, gather and padding. x and y are
+// row-major. One thread moves one element. Words, not floats: NaN and subnormals pass as they are.
 
 struct Params {
     // Outermost first: extent, step in y, step in x, and where the table of places along the axis of x
@@ -24,9 +25,9 @@ struct Params {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
     if index >= params.count {
         return;
     }

@@ -1,5 +1,6 @@
-// The matrix product of the last two axes; leading axes broadcast. A workgroup makes 32 x 32 outputs, a
-// thread 4 x 4, through tiles of 16 in depth.
+// y[.., m, n] = sum over k of a[.., m, k] * b[.., k, n]: the matrix product of the last two axes, the leading ones
+// broadcast. All are row-major. A workgroup computes 32 x 32 elements of y and a thread 4 x 4, through tiles of 16 in
+// k.
 
 struct Params {
     // Of the matrices, outermost first: extent, and steps in elements of a and b, 0 where it repeats.
@@ -28,7 +29,7 @@ var<workgroup> tile_b: array<vec4<f32>, 128>; // [depth][4 columns]
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
     let work = workgroup.x + workgroup.y * grid.x;
     let column_tile = work % params.column_tiles * 32u;
@@ -47,14 +48,14 @@ fn main(
         at_a += place * axis.y;
         at_b += place * axis.z;
     }
-    let four_row = lane / 8u;
-    let four_column = lane % 8u;
+    let four_row = thread / 8u;
+    let four_column = thread % 8u;
     var sum_0 = vec4<f32>();
     var sum_1 = vec4<f32>();
     var sum_2 = vec4<f32>();
     var sum_3 = vec4<f32>();
     for (var start = 0u; start < params.depth; start += DEPTH) {
-        for (var i = lane; i < 128u; i += 64u) {
+        for (var i = thread; i < 128u; i += 64u) {
             let k = start + i / 8u;
             let row = row_tile + i % 8u * 4u;
             let column = column_tile + i % 8u * 4u;

@@ -1,4 +1,5 @@
-// A window over (N, C, H, W): its largest element or the mean. One thread per output.
+// y[n, c, p] = largest or mean over the window's taps of x[n, c, p * stride + tap * dilation - padding].
+// x and y are (N, C, H, W), row-major. One thread computes one element of y.
 
 struct Params {
     count: u32,
@@ -27,9 +28,9 @@ struct Params {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
     if index >= params.count {
         return;
     }

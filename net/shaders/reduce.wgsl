@@ -1,5 +1,5 @@
-// Mean, sum, largest or smallest over some axes. As many lanes as the host sees fit share an output: their parts
-// meet in workgroup memory.
+// y[kept] = sum, mean, largest or smallest over the reduced axes of x[kept, reduced]. x and y are row-major. As many
+// threads as the host sees fit share an element of y: each takes a part, and the parts meet in workgroup memory.
 
 struct Params {
     // Of the output, then of the elements that meet in one, outermost first: extent, step in x.
@@ -9,7 +9,7 @@ struct Params {
     reduced_rank: u32,
     count: u32, // outputs
     length: u32, // elements that meet in one
-    lanes: u32, // per output: a power of two, at most 64
+    threads: u32, // per output: a power of two, at most 64
     kind: u32, // 0: sum, 1: largest, 2: smallest
     divisor: f32,
     unused: u32,
@@ -25,10 +25,10 @@ var<workgroup> parts: array<f32, 64>;
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = ((workgroup.x + workgroup.y * grid.x) * 64u + lane) / params.lanes;
-    let first = lane % params.lanes;
+    let index = ((workgroup.x + workgroup.y * grid.x) * 64u + thread) / params.threads;
+    let first = thread % params.threads;
     var part = 0.0;
     if index < params.count {
         var start = 0u;
@@ -41,7 +41,7 @@ fn main(
         if params.kind != 0u {
             part = x[start];
         }
-        for (var element = first; element < params.length; element += params.lanes) {
+        for (var element = first; element < params.length; element += params.threads) {
             var at = start;
             rest = element;
             for (var i = params.reduced_rank; i > 0u; i--) {
@@ -52,16 +52,16 @@ fn main(
             part = join(part, x[at]);
         }
     }
-    parts[lane] = part;
+    parts[thread] = part;
     workgroupBarrier();
-    for (var half = params.lanes / 2u; half > 0u; half /= 2u) {
+    for (var half = params.threads / 2u; half > 0u; half /= 2u) {
         if first < half {
-            parts[lane] = join(parts[lane], parts[lane + half]);
+            parts[thread] = join(parts[thread], parts[thread + half]);
         }
         workgroupBarrier();
     }
     if first == 0u && index < params.count {
-        y[index] = parts[lane] / params.divisor;
+        y[index] = parts[thread] / params.divisor;
     }
 }
 

@@ -1,4 +1,5 @@
-// Weighted sums of a few elements along two axes. One thread per output.
+// y[i, j] = sum over s, t of u[i, s] * v[j, t] * x[row[i, s], column[j, t]] along two axes: nearest, linear or cubic
+// resampling, by tables of places and weights. x and y are row-major. One thread computes one element of y.
 
 struct Params {
     count: u32,
@@ -25,9 +26,9 @@ struct Params {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
     if index >= params.count {
         return;
     }

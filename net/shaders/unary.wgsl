@@ -1,8 +1,8 @@
-// A function of every element. One thread per element.
+// y[i] = f(x[i]) for a function f of one float. x and y are row-major. One thread computes one element of y.
 
 struct Params {
     count: u32,
-    function: u32, // Function::code in src/gpu/geometry.rs
+    function: u32, // the code that `unary` in src/gpu/geometry.rs gives it
     a: f32,
     b: f32,
 }
@@ -15,9 +15,9 @@ struct Params {
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * grid.x) * 64u + lane;
+    let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
     if index < params.count {
         y[index] = apply(x[index]);
     }

@@ -1,9 +1,9 @@
 //! Programs on the CPU: plain loops with sums in f64. The oracle that other executors are checked
 //! against, and the folding of constants.
 
-use crate::op::{Binary, PadMode, PoolKind, Reduction};
-use crate::program::{ConvTranspose, Pool, Program, Source, StepOp, Taps, TensorId};
-use crate::tensor::{broadcast_strides, strides};
+use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};
+use crate::ir::program::{ConvTranspose, Pool, Program, Source, StepOp, Taps, TensorId};
+use crate::ir::tensor::{broadcast_strides, strides};
 use crate::{Error, Result};
 use dsconv::{Residual, Shape, Weights, reference};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ pub fn run(program: &Program, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
     run_with(program, inputs, |_, _| ())
 }
 
-/// Like [`run`]; `watch` sees the index of every step and what it wrote.
+/// Runs a program as [`run`] does, and shows `watch` the index and the output of every step.
 ///
 /// # Errors
 /// As [`run`].
@@ -75,7 +75,7 @@ pub fn run_with(
     program.outputs().iter().map(output).collect()
 }
 
-/// What a step reads.
+/// A tensor that a step reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a, T> {
     pub(crate) dims: &'a [usize],
@@ -124,7 +124,7 @@ pub(crate) fn evaluate(
     })
 }
 
-/// What a step writes that only moves elements, of whatever type.
+/// The output of a step that only moves elements, of whatever type; `None` for another step.
 pub(crate) fn rearrange<T: Copy>(
     op: &StepOp,
     inputs: &[Operand<'_, T>],
@@ -184,7 +184,7 @@ pub(crate) fn rearrange<T: Copy>(
     })
 }
 
-/// `f` of the broadcast operands.
+/// Applies `f` to the broadcast operands.
 pub(crate) fn binary_map<T: Copy, U>(
     inputs: &[Operand<'_, T>],
     dims: &[usize],
@@ -198,7 +198,7 @@ pub(crate) fn binary_map<T: Copy, U>(
     read(a).zip(read(b)).map(|(i, j)| f(a.values[i], b.values[j])).collect()
 }
 
-/// Positions in memory while an index counts row-major through some dims.
+/// The positions in memory while an index counts row-major through some dims.
 struct Offsets<'a> {
     dims: &'a [usize],
     steps: Vec<i64>,
@@ -239,7 +239,7 @@ impl Iterator for Offsets<'_> {
 
 impl ExactSizeIterator for Offsets<'_> {}
 
-/// For each element of the padded tensor its place in x; `outside` maps a coordinate and an extent.
+/// The place in x of each element of the padded tensor; `outside` maps a coordinate and an extent.
 fn pad<T>(
     x: Operand<'_, T>,
     dims: &[usize],
@@ -442,7 +442,7 @@ fn matmul(a: Operand<'_, f32>, b: Operand<'_, f32>, dims: &[usize]) -> Vec<f32> 
         .collect()
 }
 
-/// Integers, of shape arithmetic.
+/// The value of a function of integers, which shape arithmetic needs; `None` where 64 bits don't hold it.
 pub(crate) fn integer(op: Binary, a: i64, b: i64) -> Option<i64> {
     match op {
         Binary::Add => a.checked_add(b),

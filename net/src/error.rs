@@ -1,3 +1,5 @@
+//! The errors of this crate: they name the place, what was expected and what came.
+
 use std::path::PathBuf;
 
 /// Everything that can go wrong with a network. Messages name the place, what was expected and what came.
@@ -12,9 +14,9 @@ pub enum Error {
     Invalid {
         /// The argument, attribute or tensor at fault.
         field: String,
-        /// What would have been accepted.
+        /// The values that would have been accepted.
         expected: String,
-        /// What came.
+        /// The value that came.
         got: String,
     },
     /// An error inside one node.
@@ -22,9 +24,9 @@ pub enum Error {
     Node {
         /// The node's name.
         node: String,
-        /// Its operator.
+        /// The node's operator.
         op: String,
-        /// What is wrong with it.
+        /// The reason.
         source: Box<Error>,
     },
     /// Everything in a model that this crate does not take, all at once.
@@ -35,7 +37,7 @@ pub enum Error {
     Format {
         /// The file, or what stands for it.
         file: String,
-        /// What is wrong, with the tensor or key concerned.
+        /// The reason, with the tensor or key concerned.
         message: String,
     },
     /// A file could not be read or written.
@@ -53,11 +55,11 @@ pub enum Error {
 pub struct Unsupported {
     /// The node's name.
     pub node: String,
-    /// Its operator, with the domain unless that is ONNX's own.
+    /// The node's operator, with the domain unless that is ONNX's own.
     pub op: String,
     /// The operator set's version.
     pub opset: i64,
-    /// What about it is not taken.
+    /// The reason why it is not taken.
     pub reason: String,
 }
 

@@ -1,11 +1,32 @@
 //! Whole networks for [`dsconv`]: ONNX in and out, a graph of operators, programs of static shapes, and their run
 //! on the CPU and on GPUs.
 //!
-//! [`onnx::read`] gives a [`Graph`], which knows no input size. [`Graph::specialise`] makes a [`Program`] for one:
-//! shape arithmetic is gone, activations and residuals are fused, weights are shared. [`cpu::run`] runs it with sums
-//! in f64, as the oracle for other executors. A [`Model`] is a graph with what a program needs to use it, in a file;
-//! [`onnx::to_bytes`] writes ONNX again, its packed weights as blocked DequantizeLinear. [`yolov9`] makes a graph of YOLOv9's
-//! yaml and a PyTorch state dict.
+//! # The life of a network
+//!
+//! ```text
+//!  ONNX --onnx--+                                               +--cpu--> outputs (the oracle)
+//!               |                                               |
+//!               +--> Graph --specialise (lower)--> Program -----+
+//!               |    ^   |                                      |
+//!  yaml -yolov9-+    |   |                                      +--gpu--> outputs
+//!                    |   +--> Model (a file), ONNX again
+//!                    |
+//!                    quantize, calibrate: other weights
+//! ```
+//!
+//! [`onnx::read`] makes a [`Graph`] of a model, and [`yolov9`] one of YOLOv9's yaml and a PyTorch state dict. A graph
+//! knows no input size. [`quantize()`] and [`calibrate()`] replace the weights of its convolutions. A [`Model`] is a
+//! graph with what an application needs to use it, in a file; [`onnx::to_bytes`] writes ONNX again, with packed weights
+//! as blocked DequantizeLinear.
+//!
+//! [`Graph::specialise`] lowers a graph to a [`Program`] for one set of input shapes: shape arithmetic is gone,
+//! activations and residuals are fused, weights are shared. [`cpu::run`] runs it with sums in f64, as the oracle for
+//! other executors; a `gpu::Network` runs it on a GPU. [`picture`] and [`detect`] make inputs of pictures and read
+//! classes and boxes out of outputs.
+//!
+//! To read the code, begin with `ir` (the two forms of a network), then `lower` (from one to the other) and [`cpu`]
+//! (what each step means). `onnx`, `quantize`, `vision` and `gpu` build on these, and `yolov9` on
+//! `quantize` too, for its random weights. Each folder's `mod.rs` says in which order to read it.
 //!
 //! ```
 //! # const BYTES: &[u8] = include_bytes!("../tests/data/small.onnx");
@@ -27,35 +48,26 @@
 //! # Ok(()) }
 //! ```
 
-mod arrange;
-mod calibrate;
 pub mod cpu;
-pub mod detect;
 mod error;
-mod fold;
-mod fuse;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-pub mod graph;
-mod known;
+mod ir;
 mod lower;
 pub mod model;
 pub mod onnx;
-pub mod op;
-pub mod picture;
-mod placement;
-pub mod program;
 mod quantize;
-mod resample;
-mod specialise;
-pub mod tensor;
-mod window;
+mod vision;
 pub mod yolov9;
 
-pub use calibrate::{Convolve, calibrate, on_cpu};
 pub use error::{Error, Result, Unsupported};
-pub use graph::Graph;
+pub use ir::graph::Graph;
+pub use ir::program::Program;
+pub use ir::{graph, op, program, tensor};
 pub use model::Model;
-pub use placement::Placement;
-pub use program::Program;
-pub use quantize::{LayerReport, QuantizeOptions, Target, allocate, quantize, report};
+pub use quantize::{
+    Convolve, LayerReport, QuantizeOptions, SampleRun, Target, allocate, calibrate, on_cpu,
+    quantize, report,
+};
+pub use vision::placement::Placement;
+pub use vision::{detect, picture};

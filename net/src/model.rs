@@ -10,14 +10,16 @@
 //!
 //! Float constants are the file's further tensors, `constant.N` for value N.
 
-use crate::detect::Detector;
-use crate::graph::{Graph, Input, Node, Output, ValueId};
-use crate::tensor::{Data, Tensor};
+use crate::ir::graph::{Graph, Input, Node, Output, ValueId};
+use crate::ir::tensor::{Data, Tensor};
+use crate::vision::detect::{Detector, Head};
 use crate::{Error, Result};
 use dsconv::{FloatTensor, LayerFile};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+pub use crate::vision::preprocessing::{ChannelOrder, Fit, Preprocessing};
 
 const VERSION: &str = "1";
 
@@ -26,57 +28,17 @@ const VERSION: &str = "1";
 pub struct Model {
     /// The network.
     pub graph: Graph,
-    /// How an image becomes the input.
+    /// The way from an image to the input.
     pub preprocessing: Option<Preprocessing>,
     /// Names of the classes, in the output's order.
     pub labels: Option<Vec<String>>,
-    /// How a detection network's output becomes detections.
+    /// The way from a detection network's output to detections.
     pub detection: Option<Detector>,
 }
 
-/// How an image becomes an input: resized, cropped, `(pixel / 255 - mean) / std` per channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Preprocessing {
-    /// The input's height and width in pixels.
-    pub size: [u32; 2],
-    /// What to do with an image of another shape.
-    pub fit: Fit,
-    /// One per channel, of pixels between 0 and 1.
-    pub mean: Vec<f32>,
-    /// One per channel, of pixels between 0 and 1.
-    pub std: Vec<f32>,
-    /// The channels' order.
-    pub channels: ChannelOrder,
-    /// Whether channels are the input's last axis (NHWC) and not its second (NCHW).
-    pub channels_last: bool,
-}
-
-/// What to do with an image of another shape than the input's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Fit {
-    /// Resize both sides, whatever their ratio.
-    Stretch,
-    /// Resize so that this share of the shorter side is the input, and cut the centre.
-    Crop(f32),
-    /// Resize so that all of it fits, and fill the rest with this value, 0 to 1.
-    Pad(f32),
-    /// Resize so that all of it fits at the top and the left, and fill the rest with this value, 0 to 1.
-    PadBottomRight(f32),
-}
-
-/// The order of an image's channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ChannelOrder {
-    /// Red, green, blue.
-    Rgb,
-    /// Blue, green, red.
-    Bgr,
-    /// One channel.
-    Grey,
-}
-
+/// The JSON of a file's `graph`.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredGraph {
     values: Vec<String>,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
@@ -117,7 +79,8 @@ impl Model {
     /// Reads a file's bytes, which may come from anybody.
     ///
     /// # Errors
-    /// [`Error::Format`], [`Error::Invalid`] or [`Error::Layer`] for anything that is not a model file of a known version.
+    /// [`Error::Format`], [`Error::Invalid`] or [`Error::Layer`] for anything that is not a model file of a known
+    /// version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         Self::parse(LayerFile::from_bytes(bytes)?, "model file")
     }
@@ -145,7 +108,7 @@ impl Model {
             // The number keeps the names apart, whatever the nodes are called.
             (format!("{index} {}", names.get(&index).unwrap_or(&"")), weights)
         });
-        let mut stored = Stored {
+        let mut stored = StoredGraph {
             values: graph.values.clone(),
             inputs: graph.inputs.clone(),
             outputs: graph.outputs.clone(),
@@ -193,7 +156,7 @@ impl Model {
         }
         let text = file.metadata.get("graph");
         let text = text.ok_or_else(|| Error::format(name, "metadata has no \"graph\""))?;
-        let stored: Stored = parse(text, name, "graph")?;
+        let stored: StoredGraph = parse(text, name, "graph")?;
         let mut constants = BTreeMap::new();
         let mut add = |id: ValueId, tensor: Tensor| match constants.insert(id, tensor) {
             None => Ok(()),
@@ -230,37 +193,49 @@ impl Model {
     }
 }
 
-impl Preprocessing {
-    /// Checks sizes, and that the numbers can be computed with.
+impl Model {
+    /// The model's own preprocessing, or else, for a network of one input that is a picture, that of its
+    /// [detector](Self::detector) (640 pixels where its size is open) or ImageNet's usual one (224 pixels).
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the field.
-    pub fn validate(&self) -> Result<()> {
-        const LONGEST: u32 = 1 << 15;
-        if let Some(side) = self.size.into_iter().find(|side| !(1..=LONGEST).contains(side)) {
-            return Err(Error::invalid("preprocessing size", format!("1..={LONGEST}"), side));
+    /// A network of another kind.
+    pub fn picture_input(&self) -> Result<Preprocessing> {
+        if let Some(known) = &self.preprocessing {
+            return Ok(known.clone());
         }
-        let channels = if self.channels == ChannelOrder::Grey { 1 } else { 3 };
-        for (field, numbers) in [("mean", &self.mean), ("std", &self.std)] {
-            let zero = field == "std" && numbers.contains(&0.0);
-            if numbers.len() != channels || zero || !numbers.iter().all(|n| n.is_finite()) {
-                let expected = format!("{channels} finite numbers, std not 0");
-                return Err(Error::invalid(
-                    format!("preprocessing {field}"),
-                    expected,
-                    format!("{numbers:?}"),
-                ));
+        let [input] = self.graph.inputs() else {
+            let got = format!("{} inputs", self.graph.inputs().len());
+            return Err(Error::invalid("network", "one input, a picture", got));
+        };
+        match input.dims[..] {
+            [_, Some(3) | None, height, width] => {
+                let size = |open: usize| {
+                    [height, width]
+                        .map(|dim| u32::try_from(dim.unwrap_or(open)).unwrap_or(u32::MAX))
+                };
+                let preprocessing = match self.detector(size(640)) {
+                    Some(detector) => detector.head.preprocessing(size(640)),
+                    None => Preprocessing::imagenet(size(224)),
+                };
+                preprocessing.validate().map(|()| preprocessing)
+            }
+            _ => {
+                let field = format!("input {:?}", input.name);
+                let got = format!("{:?}", input.dims);
+                Err(Error::invalid(field, "a picture (N, 3, H, W)", got))
             }
         }
-        match self.fit {
-            Fit::Crop(share) if !(share > 0.0 && share <= 1.0) => {
-                Err(Error::invalid("preprocessing crop", "above 0, at most 1", share))
-            }
-            Fit::Pad(value) | Fit::PadBottomRight(value) if !(0.0..=1.0).contains(&value) => {
-                Err(Error::invalid("preprocessing pad", "0 to 1", value))
-            }
-            _ => Ok(()),
-        }
+    }
+
+    /// The model's own detector, or one of the usual limits where the dims of its output for an input of `size`
+    /// (height, width) tell the head. `None` for other networks.
+    pub fn detector(&self, size: [u32; 2]) -> Option<Detector> {
+        self.detection.or_else(|| {
+            let [height, width] = size.map(|side| side as usize);
+            let program = self.graph.specialise(&[&[1, 3, height, width]]).ok()?;
+            let [output] = program.outputs() else { return None };
+            Head::of(&program.value(*output).dims, size).map(Detector::new)
+        })
     }
 }
 

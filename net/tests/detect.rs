@@ -1,5 +1,7 @@
 //! Detections: hand-made outputs, degenerate ones, and random ones against an oracle.
 
+mod common;
+
 use dsconv_net::detect::{Detection, Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
 use dsconv_net::{Error, Placement};
@@ -36,7 +38,7 @@ fn yolox(anchors: &[Anchor]) -> (Vec<f32>, [usize; 3]) {
     (output, [1, cells, 5 + classes])
 }
 
-/// What is found in one image.
+/// The detections of one image.
 fn found(detector: &Detector, (output, dims): &(Vec<f32>, [usize; 3])) -> Vec<Detection> {
     let mut images = detector.detect(output, dims, [64, 96]).unwrap();
     assert_eq!(images.len(), 1);
@@ -221,7 +223,8 @@ fn outputs_of_another_kind_are_refused() {
     refused(&Detector { max_detections: 30_001, ..x }, 756, &[1, 126, 6], "most detections");
 }
 
-/// As the definition has it: again and again the best of what is left goes to the result and takes what it covers.
+/// Suppression as its definition has it: the best of those that are left goes to the result and takes all that it
+/// covers, again and again.
 fn oracle(detector: &Detector, anchors: &[Anchor]) -> Vec<Detection> {
     let mut left = Vec::new();
     for ([x, y, width, height], scores) in anchors {
@@ -262,9 +265,7 @@ fn oracle(detector: &Detector, anchors: &[Anchor]) -> Vec<Detection> {
 
 #[test]
 fn random_outputs_give_what_the_oracle_gives() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     let (mut candidates, mut suppressed) = (0, 0);
     for _ in 0..500 {
         let classes = rng.usize(1..4);
@@ -294,9 +295,7 @@ fn random_outputs_give_what_the_oracle_gives() {
 
 #[test]
 fn random_yolox_outputs_are_decoded_as_in_f64() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     let size = [96u32, 160];
     let cells: Vec<[f64; 3]> = [8, 16, 32]
         .into_iter()
@@ -374,9 +373,7 @@ fn boxes_go_back_to_where_the_picture_was() {
 
 #[test]
 fn placements_lie_inside() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     for _ in 0..20_000 {
         let mut side = || {
             let bits = rng.u32(1..15);

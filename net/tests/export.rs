@@ -54,7 +54,7 @@ fn quantise(graph: &mut Graph, rng: &mut fastrand::Rng) {
     }
 }
 
-/// What must survive: the weights, their channel shift folded in.
+/// The weights, with their channel shift folded in: an export must keep them.
 fn kept(graph: &Graph) -> Vec<Weights> {
     graph
         .convolutions()
@@ -63,10 +63,6 @@ fn kept(graph: &Graph) -> Vec<Weights> {
             Weights::Float(weights) => weights.clone().into(),
         })
         .collect()
-}
-
-fn dims(case: &Case) -> Vec<&[usize]> {
-    case.inputs.iter().map(|input| input.dims.as_slice()).collect()
 }
 
 /// Exports a graph as a case whose expected outputs are those of the CPU.
@@ -78,11 +74,9 @@ fn exported(graph: &Graph, case: &Case, folder: &Path, name: &str) -> Result<Cas
         return Err("the weights came back as others".into());
     }
     let run = |graph: &Graph| {
-        let program = graph.specialise(&dims(case)).map_err(|e| e.to_string())?;
+        let program = graph.specialise(&case.dims()).map_err(|e| e.to_string())?;
         common::check(&program);
-        let inputs: Vec<Vec<f32>> = case.inputs.iter().map(Array::read).collect();
-        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        let outputs = dsconv_net::cpu::run(&program, &inputs).map_err(|e| e.to_string())?;
+        let outputs = case.run(&program).map_err(|e| e.to_string())?;
         let dims = program.outputs().iter().map(|&id| program.value(id).dims.clone());
         Ok::<_, String>((outputs, dims.collect::<Vec<_>>()))
     };
@@ -102,14 +96,12 @@ fn exported(graph: &Graph, case: &Case, folder: &Path, name: &str) -> Result<Cas
     let inputs = case.inputs.iter();
     let inputs = inputs.map(|input| Array { dims: input.dims.clone(), file: input.file.clone() });
     let outputs = files.collect();
-    Ok(Case { name: format!("{} {name}", case.name), model, inputs: inputs.collect(), outputs })
+    let name = format!("{} {name}", case.name);
+    Ok(Case { name, model, inputs: inputs.collect(), outputs, steps: None })
 }
 
 fn round_trip(cases: &[Case], folder: &Path) {
-    let seed =
-        std::env::var("DSCONV_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    println!("DSCONV_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     std::fs::create_dir_all(folder).unwrap();
     let (mut made, mut failures, mut quantised) = (Vec::new(), Vec::new(), 0);
     for (index, case) in cases.iter().enumerate() {
@@ -160,7 +152,7 @@ fn networks_survive_export() {
         let graph = onnx::read(&case.model).unwrap();
         let back = onnx::from_bytes(&onnx::to_bytes(&graph).unwrap(), None).unwrap();
         assert_eq!(kept(&back), kept(&graph), "{}", case.name);
-        let [before, after] = [&graph, &back].map(|graph| graph.specialise(&dims(&case)).unwrap());
+        let [before, after] = [&graph, &back].map(|graph| graph.specialise(&case.dims()).unwrap());
         assert_eq!(common::kinds(&before), common::kinds(&after), "{}", case.name);
     }
 }

@@ -1,5 +1,7 @@
 //! Models from strangers: damaged, wrong and oversized ones end in errors that say what is wrong.
 
+mod common;
+
 use dsconv_net::{Error, Result, onnx};
 use prost::Message;
 use std::path::Path;
@@ -330,9 +332,7 @@ fn external_data_stays_in_the_models_folder() {
 fn damaged_models_never_panic() {
     let good = include_bytes!("data/small.onnx");
     onnx::from_bytes(good, None).unwrap();
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     let take = |bytes: &[u8]| {
         let Ok(graph) = onnx::from_bytes(bytes, None) else { return };
         let dims: Vec<Vec<usize>> = graph
@@ -342,16 +342,7 @@ fn damaged_models_never_panic() {
             .collect();
         let dims: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
         let Ok(program) = graph.specialise(&dims) else { return };
-        if program.values().iter().map(dsconv_net::program::Value::elements).sum::<usize>() < 10_000
-        {
-            let inputs: Vec<Vec<f32>> = program
-                .inputs()
-                .iter()
-                .map(|&id| vec![0.5; program.value(id).elements()])
-                .collect();
-            let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-            let _ = dsconv_net::cpu::run(&program, &inputs);
-        }
+        common::run_if_small(&program);
         let _ = onnx::to_bytes(&graph);
     };
     for length in 0..good.len() {

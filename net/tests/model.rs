@@ -1,5 +1,7 @@
 //! Model files, good and hostile.
 
+mod common;
+
 use dsconv::{ConvDescriptor, Quantizer};
 use dsconv_net::detect::{Detector, Head};
 use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
@@ -86,19 +88,13 @@ fn limits_out_of_range_are_refused() {
 #[test]
 fn damaged_files_end_in_errors() {
     let good = model().to_bytes().unwrap();
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rng = fastrand::Rng::with_seed(common::seed());
     for length in (0..good.len()).step_by(37) {
         assert!(Model::from_bytes(&good[..length]).is_err());
     }
     let run = |model: Model| {
         let Ok(program) = model.graph.specialise(&[&[1, 5, 4, 4]]) else { return };
-        // Damage may have made it huge; running what is small must not panic either.
-        if program.values().iter().map(dsconv_net::program::Value::elements).sum::<usize>() < 10_000
-        {
-            let _ = dsconv_net::cpu::run(&program, &[&[0.5; 80]]);
-        }
+        common::run_if_small(&program);
     };
     for _ in 0..4000 {
         let mut bytes = good.clone();
@@ -114,4 +110,26 @@ fn damaged_files_end_in_errors() {
             run(model);
         }
     }
+}
+
+#[test]
+fn a_network_of_one_picture_needs_no_preprocessing_of_its_own() {
+    let model = Model::from(graph());
+    let message = model.picture_input().unwrap_err().to_string();
+    assert!(message.contains("a picture (N, 3, H, W)"), "{message}");
+    let preprocessing = Preprocessing {
+        size: [4, 8],
+        fit: Fit::Stretch,
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
+        channels: ChannelOrder::Bgr,
+        channels_last: true,
+    };
+    let model = Model { preprocessing: Some(preprocessing.clone()), ..model };
+    assert_eq!(model.picture_input().unwrap(), preprocessing);
+    assert_eq!(preprocessing.dims(), [1, 4, 8, 3]);
+    assert_eq!(Preprocessing::imagenet([4, 8]).dims(), [1, 3, 4, 8]);
+    let none = image::RgbImage::new(0, 4);
+    let message = dsconv_net::picture::input(&none, &preprocessing).unwrap_err().to_string();
+    assert!(message.contains("0x4"), "{message}");
 }

@@ -16,9 +16,7 @@ fn networks_from_packages_give_what_onnx_runtime_gives() {
         let result =
             dsconv_net::onnx::read(&case.model).and_then(common::stored).and_then(|graph| {
                 let convolutions = graph.convolutions().count();
-                let dims: Vec<&[usize]> =
-                    case.inputs.iter().map(|input| input.dims.as_slice()).collect();
-                let program = graph.specialise(&dims)?;
+                let program = graph.specialise(&case.dims())?;
                 println!(
                     "{}: {} nodes, {convolutions} convolutions, {} steps: {:?}",
                     case.name,

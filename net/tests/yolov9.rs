@@ -2,34 +2,27 @@
 
 mod common;
 
-use dsconv_net::yolov9::{Description, GraphOutputs, Network, Part};
+use common::seed;
+use dsconv_net::yolov9::{Architecture, Description, GraphOutputs, Part, YOLOV9_C_DSCONV};
 use dsconv_net::{Graph, QuantizeOptions, cpu, on_cpu};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const YAML: &str = include_str!("../../cli/models/yolov9-c-dsconv.yaml");
 const SMALL: &str = include_str!("data/yolov9-small.yaml");
 
-fn network(classes: usize) -> Network {
-    let description = Description::parse(YAML).unwrap().with_classes(classes).unwrap();
-    Network::new(&description).unwrap()
+fn network(classes: usize) -> Architecture {
+    let description = Description::parse(YOLOV9_C_DSCONV).unwrap().with_classes(classes).unwrap();
+    Architecture::new(&description).unwrap()
 }
 
-fn small() -> Network {
-    Network::new(&Description::parse(SMALL).unwrap()).unwrap()
+fn small() -> Architecture {
+    Architecture::new(&Description::parse(SMALL).unwrap()).unwrap()
 }
 
-fn random(network: &Network, outputs: GraphOutputs, seed: u64) -> Graph {
+fn random(network: &Architecture, outputs: GraphOutputs, seed: u64) -> Graph {
     network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap()
-}
-
-fn seed() -> u64 {
-    let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    println!("DSCONV_SEED={seed}");
-    seed
 }
 
 #[test]
@@ -323,11 +316,12 @@ fn descriptions_that_make_no_sense_are_refused_by_name() {
     let with = |backbone: &str| {
         format!("nc: 2\nbackbone:\n  - [-1, 1, Conv, [64, 3, 2]]\n{backbone}\n{head}")
     };
-    let error = |yaml: &str| match Description::parse(yaml).and_then(|d| Network::new(&d)) {
+    let error = |yaml: &str| match Description::parse(yaml).and_then(|d| Architecture::new(&d)) {
         Ok(_) => panic!("taken: {yaml}"),
         Err(error) => error.to_string(),
     };
-    Network::new(&Description::parse(&with("  - [-1, 1, Conv, [64, 3, 2]]")).unwrap()).unwrap();
+    Architecture::new(&Description::parse(&with("  - [-1, 1, Conv, [64, 3, 2]]")).unwrap())
+        .unwrap();
     for (row, words) in [
         ("[-1, 1, Conv, [64, 4, 2]]", "model.1\" (Conv): arguments: expected an odd kernel"),
         ("[-1, 1, Conv, []]", "expected 1 to 3 of channels, kernel, stride, got []"),
@@ -392,7 +386,7 @@ fn damaged_descriptions_end_in_errors_or_networks() {
             };
         }
         let text = String::from_utf8_lossy(&bytes);
-        if let Ok(network) = Description::parse(&text).and_then(|d| Network::new(&d)) {
+        if let Ok(network) = Description::parse(&text).and_then(|d| Architecture::new(&d)) {
             let _ = network.summary([64, 64]);
         }
     }

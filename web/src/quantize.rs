@@ -2,7 +2,7 @@ use crate::error::to_js;
 use crate::network::{json, rgb, rows};
 use crate::spec::{QuantizeSpec, parse};
 use dsconv_net::picture;
-use dsconv_net::{Model, Result};
+use dsconv_net::{Model, Result, SampleRun};
 use js_sys::{Function, Uint8Array};
 use wasm_bindgen::prelude::*;
 
@@ -90,10 +90,12 @@ fn quantized(
         graph = dsconv_net::calibrate(
             &model.graph,
             &graph,
-            &samples,
-            &[&dims],
-            &mut dsconv_net::on_cpu,
-            &mut progress,
+            SampleRun {
+                samples: &samples,
+                dims: &[&dims],
+                convolve: &mut dsconv_net::on_cpu,
+                progress: &mut progress,
+            },
         )?;
     }
     let layers = json(&rows(&dsconv_net::report(&model.graph, &graph)));

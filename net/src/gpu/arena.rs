@@ -1,4 +1,4 @@
-//! Which tensor lies where: tensors whose lifetimes do not meet share memory.
+//! The places of tensors: tensors whose lifetimes do not meet share memory.
 //!
 //! WebGPU forbids to bind one buffer for reading and for writing in the same dispatch, even at places that
 //! do not overlap. So tensors lie in a few arenas, a buffer each, such that no step writes into an arena it reads from:
@@ -18,11 +18,11 @@ pub(crate) struct Request {
     pub(crate) last: usize,
 }
 
-/// Where a tensor lies.
+/// The place of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) arena: usize,
-    /// In bytes, aligned.
+    /// Bytes from the arena's start, aligned.
     pub(crate) offset: u64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 pub(crate) struct Packing {
     /// The arenas' sizes in bytes.
     pub(crate) arenas: Vec<u64>,
-    /// Per request.
+    /// The place of each request.
     pub(crate) places: Vec<Place>,
 }
 
@@ -82,6 +82,15 @@ pub(crate) fn pack(
     Ok(best.unwrap_or(Packing { arenas: Vec::new(), places: Vec::new() }))
 }
 
+/// An arena while tensors are placed.
+#[derive(Default)]
+struct Arena {
+    /// Bytes, aligned.
+    size: u64,
+    /// Indices of the requests that lie in it.
+    members: Vec<usize>,
+}
+
 struct Packer<'a> {
     requests: &'a [Request],
     neighbours: &'a [Vec<usize>],
@@ -91,8 +100,7 @@ struct Packer<'a> {
 
 impl Packer<'_> {
     fn pack(&self, order: &[usize]) -> Packing {
-        let mut arenas: Vec<u64> = Vec::new();
-        let mut members: Vec<Vec<usize>> = Vec::new();
+        let mut arenas: Vec<Arena> = Vec::new();
         let mut places: Vec<Option<Place>> = vec![None; self.requests.len()];
         for &index in order {
             let size = self.requests[index].bytes.next_multiple_of(self.alignment);
@@ -101,44 +109,35 @@ impl Packer<'_> {
             // The arena that grows least; of those the one with the tightest gap.
             let mut best: Option<((u64, u64), Place)> = None;
             for arena in (0..arenas.len()).filter(|arena| !taken.contains(arena)) {
-                let (offset, waste) =
-                    self.gap(index, size, arenas[arena], &members[arena], &places);
+                let (offset, waste) = self.gap(index, size, &arenas[arena], &places);
                 let end = offset + size;
                 // The last bytes of a buffer of that very size may be less than a step of the alignment.
                 if offset + self.requests[index].bytes > self.max_buffer_size {
                     continue;
                 }
-                let cost = (end.saturating_sub(arenas[arena]), waste);
+                let cost = (end.saturating_sub(arenas[arena].size), waste);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, Place { arena, offset }));
                 }
             }
             let place = best.map_or(Place { arena: arenas.len(), offset: 0 }, |(_, place)| place);
             if place.arena == arenas.len() {
-                arenas.push(0);
-                members.push(Vec::new());
+                arenas.push(Arena::default());
             }
-            arenas[place.arena] = arenas[place.arena].max(place.offset + size);
-            members[place.arena].push(index);
+            let arena = &mut arenas[place.arena];
+            arena.size = arena.size.max(place.offset + size);
+            arena.members.push(index);
             places[index] = Some(place);
         }
-        for arena in &mut arenas {
-            *arena = (*arena).min(self.max_buffer_size);
-        }
+        let arenas = arenas.iter().map(|arena| arena.size.min(self.max_buffer_size)).collect();
         Packing { arenas, places: places.into_iter().flatten().collect() }
     }
 
     /// The tightest gap between tensors alive at the same time, else the end: offset, and bytes left over.
-    fn gap(
-        &self,
-        index: usize,
-        size: u64,
-        arena: u64,
-        members: &[usize],
-        places: &[Option<Place>],
-    ) -> (u64, u64) {
+    fn gap(&self, index: usize, size: u64, arena: &Arena, places: &[Option<Place>]) -> (u64, u64) {
         let this = self.requests[index];
-        let mut alive: Vec<(u64, u64)> = members
+        let mut alive: Vec<(u64, u64)> = arena
+            .members
             .iter()
             .filter(|&&other| {
                 let other = self.requests[other];
@@ -162,11 +161,11 @@ impl Packer<'_> {
         }
         match best {
             // What lies behind the last is a gap too, up to the arena's end.
-            Some((_, waste)) if arena >= end + size && arena - end - size < waste => {
-                (end, arena - end - size)
+            Some((_, waste)) if arena.size >= end + size && arena.size - end - size < waste => {
+                (end, arena.size - end - size)
             }
             Some(best) => best,
-            None => (end, arena.saturating_sub(end + size)),
+            None => (end, arena.size.saturating_sub(end + size)),
         }
     }
 }

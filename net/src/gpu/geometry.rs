@@ -1,9 +1,9 @@
-//! From operations to kernels: the numbers of their `Params`.
+//! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
-use super::kernels::{Dispatch, Kernel};
-use crate::op::{Binary, PadMode, PoolKind, Reduction, Unary};
-use crate::program::{ConvTranspose, Pool, StepOp, Taps};
-use crate::tensor::{MAX_RANK, broadcast_strides, strides};
+use super::kernels::{Dispatch, OpKernel};
+use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
+use crate::ir::tensor::{MAX_RANK, broadcast_strides, strides};
 use dsconv::{Activation, Error, Result};
 
 /// Invocations of a workgroup, in every kernel.
@@ -80,7 +80,7 @@ fn unknown(what: &dyn std::fmt::Debug) -> Error {
     }
 }
 
-/// Workgroups for so many invocations: at most 2^30 elements, times 64 lanes over 64.
+/// Workgroups for so many invocations: at most 2^30 elements, times 64 threads over 64.
 fn workgroups(invocations: usize) -> u32 {
     invocations.div_ceil(WORKGROUP) as u32
 }
@@ -144,7 +144,7 @@ fn copy(axes: &[Axis], start: [usize; 2], outside: f32, table: Vec<u32>) -> Disp
     let (mut params, rank) = axis_words(axes);
     let [x, y] = start.map(word);
     params.extend([rank, word(count), x, y, outside.to_bits(), 0, 0, 0]);
-    Dispatch { kernel: Kernel::Copy, params, table, workgroups: workgroups(count) }
+    Dispatch { kernel: OpKernel::Copy, params, table, workgroups: workgroups(count) }
 }
 
 fn pad(before: &[usize], mode: PadMode, x: &[usize], dims: &[usize]) -> Dispatch {
@@ -201,7 +201,12 @@ fn unary(function: Unary, dims: &[usize]) -> Result<Dispatch> {
     };
     let count = dims.iter().product();
     let params = vec![word(count), code, a.to_bits(), b.to_bits()];
-    Ok(Dispatch { kernel: Kernel::Unary, params, table: Vec::new(), workgroups: workgroups(count) })
+    Ok(Dispatch {
+        kernel: OpKernel::Unary,
+        params,
+        table: Vec::new(),
+        workgroups: workgroups(count),
+    })
 }
 
 fn binary(function: Binary, inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
@@ -219,7 +224,7 @@ fn binary(function: Binary, inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
         Binary::PRelu => 7,
     };
     params.extend([rank, word(count), code, 0]);
-    Dispatch { kernel: Kernel::Binary, params, table: Vec::new(), workgroups: workgroups(count) }
+    Dispatch { kernel: OpKernel::Binary, params, table: Vec::new(), workgroups: workgroups(count) }
 }
 
 fn pool(window: &Pool, x: &[usize], dims: &[usize]) -> Dispatch {
@@ -234,11 +239,11 @@ fn pool(window: &Pool, x: &[usize], dims: &[usize]) -> Dispatch {
         params.extend(pair);
     }
     params.extend(padding);
-    Dispatch { kernel: Kernel::Pool, params, table: Vec::new(), workgroups: workgroups(count) }
+    Dispatch { kernel: OpKernel::Pool, params, table: Vec::new(), workgroups: workgroups(count) }
 }
 
-/// Lanes for a row of so many elements: no lane with less than eight, if it can be.
-fn lanes(length: usize) -> usize {
+/// The number of threads for a row of so many elements: no thread gets less than eight, if it can be.
+fn threads(length: usize) -> usize {
     (length / 8).clamp(1, WORKGROUP).next_power_of_two()
 }
 
@@ -252,7 +257,7 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &[usize], dims: &[usize]) -> 
     let (kept, reduced) = (of(false), of(true));
     let count: usize = dims.iter().product();
     let length: usize = reduced.iter().map(|axis| axis.extent).product();
-    let lanes = lanes(length);
+    let threads = threads(length);
     let (mut params, kept_rank) = axis_words(&kept);
     let (words, reduced_rank) = axis_words(&reduced);
     params.extend(words);
@@ -262,19 +267,19 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &[usize], dims: &[usize]) -> 
         Reduction::Max => (1, 1.0),
         Reduction::Min => (2, 1.0),
     };
-    params.extend([kept_rank, reduced_rank, word(count), word(length), word(lanes), kind]);
+    params.extend([kept_rank, reduced_rank, word(count), word(length), word(threads), kind]);
     params.extend([divisor.to_bits(), 0]);
-    let workgroups = workgroups(count * lanes);
-    Dispatch { kernel: Kernel::Reduce, params, table: Vec::new(), workgroups }
+    let workgroups = workgroups(count * threads);
+    Dispatch { kernel: OpKernel::Reduce, params, table: Vec::new(), workgroups }
 }
 
 fn softmax(axis: usize, x: &[usize]) -> Dispatch {
     let (length, inner) = (x[axis], x[axis + 1..].iter().product());
     let rows = x.iter().product::<usize>() / length;
-    let lanes = lanes(length);
-    let params = [rows, length, inner, lanes].map(word).to_vec();
-    let workgroups = workgroups(rows * lanes);
-    Dispatch { kernel: Kernel::Softmax, params, table: Vec::new(), workgroups }
+    let threads = threads(length);
+    let params = [rows, length, inner, threads].map(word).to_vec();
+    let workgroups = workgroups(rows * threads);
+    Dispatch { kernel: OpKernel::Softmax, params, table: Vec::new(), workgroups }
 }
 
 fn matmul(inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
@@ -292,7 +297,7 @@ fn matmul(inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
     params.push(rank);
     params.extend([count, rows, columns, depth, tiles[0], tiles[1], 0].map(word));
     let workgroups = word(count * tiles[0] * tiles[1]);
-    Dispatch { kernel: Kernel::MatMul, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::MatMul, params, table: Vec::new(), workgroups }
 }
 
 fn conv_transpose(conv: &ConvTranspose, inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
@@ -309,7 +314,7 @@ fn conv_transpose(conv: &ConvTranspose, inputs: &[&[usize]], dims: &[usize]) -> 
     }
     params.extend([u32::from(inputs.len() > 2), 0, 0, 0]);
     let workgroups = workgroups(count);
-    Dispatch { kernel: Kernel::ConvTranspose, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::ConvTranspose, params, table: Vec::new(), workgroups }
 }
 
 fn resize(axes: &[Taps], x: &[usize], dims: &[usize]) -> Dispatch {
@@ -338,5 +343,5 @@ fn resize(axes: &[Taps], x: &[usize], dims: &[usize]) -> Dispatch {
         [extents[1], first.count, first_at, 0],
     ];
     let params = params.as_flattened().iter().map(|&value| word(value)).collect();
-    Dispatch { kernel: Kernel::Resize, params, table, workgroups: workgroups(count) }
+    Dispatch { kernel: OpKernel::Resize, params, table, workgroups: workgroups(count) }
 }

@@ -4,9 +4,9 @@ use dsconv::Result;
 use dsconv::gpu::{Pipelines, checked, grid, upload};
 use std::collections::HashMap;
 
-/// An algorithm: one WGSL file in `shaders/`.
+/// The kernel of an operation besides convolution: one WGSL file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kernel {
+pub(crate) enum OpKernel {
     Binary,
     ConvTranspose,
     Copy,
@@ -18,40 +18,43 @@ pub(crate) enum Kernel {
     Unary,
 }
 
-impl Kernel {
+/// The table of kernels, in the order of [`OpKernel`]: name and source.
+const KERNELS: [(OpKernel, &str, &str); 9] = [
+    (OpKernel::Binary, "binary", include_str!("../../shaders/binary.wgsl")),
+    (OpKernel::ConvTranspose, "conv_transpose", include_str!("../../shaders/conv_transpose.wgsl")),
+    (OpKernel::Copy, "copy", include_str!("../../shaders/copy.wgsl")),
+    (OpKernel::MatMul, "matmul", include_str!("../../shaders/matmul.wgsl")),
+    (OpKernel::Pool, "pool", include_str!("../../shaders/pool.wgsl")),
+    (OpKernel::Reduce, "reduce", include_str!("../../shaders/reduce.wgsl")),
+    (OpKernel::Resize, "resize", include_str!("../../shaders/resize.wgsl")),
+    (OpKernel::Softmax, "softmax", include_str!("../../shaders/softmax.wgsl")),
+    (OpKernel::Unary, "unary", include_str!("../../shaders/unary.wgsl")),
+];
+
+const _: () = {
+    let mut row = 0;
+    while row < KERNELS.len() {
+        assert!(KERNELS[row].0 as usize == row, "the table is in the order of the enum");
+        row += 1;
+    }
+};
+
+impl OpKernel {
+    /// The kernel's name.
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Binary => "binary",
-            Self::ConvTranspose => "conv_transpose",
-            Self::Copy => "copy",
-            Self::MatMul => "matmul",
-            Self::Pool => "pool",
-            Self::Reduce => "reduce",
-            Self::Resize => "resize",
-            Self::Softmax => "softmax",
-            Self::Unary => "unary",
-        }
+        KERNELS[self as usize].1
     }
 
+    /// The kernel's source.
     pub(crate) const fn wgsl(self) -> &'static str {
-        match self {
-            Self::Binary => include_str!("../../shaders/binary.wgsl"),
-            Self::ConvTranspose => include_str!("../../shaders/conv_transpose.wgsl"),
-            Self::Copy => include_str!("../../shaders/copy.wgsl"),
-            Self::MatMul => include_str!("../../shaders/matmul.wgsl"),
-            Self::Pool => include_str!("../../shaders/pool.wgsl"),
-            Self::Reduce => include_str!("../../shaders/reduce.wgsl"),
-            Self::Resize => include_str!("../../shaders/resize.wgsl"),
-            Self::Softmax => include_str!("../../shaders/softmax.wgsl"),
-            Self::Unary => include_str!("../../shaders/unary.wgsl"),
-        }
+        KERNELS[self as usize].2
     }
 }
 
 /// A kernel with its geometry, before it is bound to tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Dispatch {
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: OpKernel,
     /// The words of the kernel's `Params`.
     pub(crate) params: Vec<u32>,
     /// Places, indices or taps; may be empty.
@@ -68,8 +71,8 @@ impl Dispatch {
 
 /// A kernel bound to tensors.
 #[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) kernel: Kernel,
+pub(crate) struct BoundKernel {
+    pub(crate) kernel: OpKernel,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     grid: [u32; 2],
@@ -77,7 +80,8 @@ pub(crate) struct Bound {
     table: Option<wgpu::Buffer>,
 }
 
-impl Bound {
+impl BoundKernel {
+    /// Records the dispatch.
     pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bind_group, &[]);
@@ -93,24 +97,26 @@ impl Bound {
     }
 }
 
-/// What all kernels share: one layout of bindings, and the pipelines compiled so far.
+/// The layout of bindings that all kernels share, and the pipelines compiled so far.
 #[derive(Debug)]
-pub(crate) struct Kernels {
+pub(crate) struct OpKernels {
+    pipelines: Pipelines,
     bind_group_layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
-    /// Bound where a kernel reads fewer tensors than there are bindings.
+    /// BoundKernel where a kernel reads fewer tensors than there are bindings.
     nothing: wgpu::Buffer,
-    pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
+    compiled: HashMap<OpKernel, wgpu::ComputePipeline>,
 }
 
-/// Bytes of [`Kernels::nothing`].
+/// Bytes of [`OpKernels::nothing`].
 pub(crate) const NOTHING: u64 = 16;
 
 /// Bindings that read tensors.
 const READS: usize = 3;
 
-impl Kernels {
-    pub(crate) fn new(device: &wgpu::Device) -> Result<Self> {
+impl OpKernels {
+    pub(crate) fn new(pipelines: &Pipelines) -> Result<Self> {
+        let device = pipelines.device();
         let buffer = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -138,12 +144,14 @@ impl Kernels {
                 bind_group_layouts: &[Some(&bind_group_layout)],
                 immediate_size: 0,
             });
-            Self { bind_group_layout, pipeline_layout, nothing, pipelines: HashMap::new() }
+            let (pipelines, compiled) = (pipelines.clone(), HashMap::new());
+            Self { pipelines, bind_group_layout, pipeline_layout, nothing, compiled }
         })
     }
 
+    /// The number of pipelines that have been compiled so far.
     pub(crate) fn compiled(&self) -> usize {
-        self.pipelines.len()
+        self.compiled.len()
     }
 
     pub(crate) fn destroy(self) {
@@ -151,11 +159,11 @@ impl Kernels {
     }
 
     /// The pipeline of a kernel, compiled at its first use.
-    fn get(&mut self, pipelines: &Pipelines, kernel: Kernel) -> Result<wgpu::ComputePipeline> {
-        if let Some(pipeline) = self.pipelines.get(&kernel) {
+    fn get(&mut self, kernel: OpKernel) -> Result<wgpu::ComputePipeline> {
+        if let Some(pipeline) = self.compiled.get(&kernel) {
             return Ok(pipeline.clone());
         }
-        let device = pipelines.device();
+        let device = self.pipelines.device();
         let label = format!("dsconv-net {}", kernel.name());
         let pipeline = checked(device, &label, || {
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -169,27 +177,26 @@ impl Kernels {
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &[],
-                    // Every lane writes its place before any reads it.
+                    // Every thread writes its place before any reads it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: pipelines.cache(),
+                cache: self.pipelines.cache(),
             })
         })?;
-        self.pipelines.insert(kernel, pipeline.clone());
+        self.compiled.insert(kernel, pipeline.clone());
         Ok(pipeline)
     }
 
     /// Binds a kernel to the tensors that it reads and writes. A third tensor takes the table's place.
     pub(crate) fn bind(
         &mut self,
-        pipelines: &Pipelines,
         dispatch: &Dispatch,
         reads: &[wgpu::BufferSlice<'_>],
         write: wgpu::BufferSlice<'_>,
-    ) -> Result<Bound> {
-        let device = pipelines.device();
-        let grid = grid(dispatch.workgroups, pipelines.limits())?;
-        let pipeline = self.get(pipelines, dispatch.kernel)?;
+    ) -> Result<BoundKernel> {
+        let grid = grid(dispatch.workgroups, self.pipelines.limits())?;
+        let pipeline = self.get(dispatch.kernel)?;
+        let device = self.pipelines.device();
         let label = dispatch.kernel.name();
         let uniform = upload(device, label, wgpu::BufferUsages::UNIFORM, &dispatch.params)?;
         let table = match dispatch.table.is_empty() {
@@ -217,7 +224,7 @@ impl Kernels {
                 entries: &entries,
             })
         })?;
-        Ok(Bound { kernel: dispatch.kernel, pipeline, bind_group, grid, uniform, table })
+        Ok(BoundKernel { kernel: dispatch.kernel, pipeline, bind_group, grid, uniform, table })
     }
 }
 

@@ -3,17 +3,30 @@
 //! A [`Network`] lives as long as the model and holds its weights, a [`NetworkPlan`] as long as one set of input
 //! shapes: it holds the tensors. The host owns device and queue; nothing here submits, except
 //! [`NetworkPlan::run`] and [`NetworkPlan::profile`], which are for first steps, measurements and tests.
+//!
+//! A program becomes a plan in four steps. `schedule` turns its steps into tasks (a convolution, the quantisation of
+//! its input, or a dispatch of another kernel) over slots of memory; `geometry` computes the parameters of those
+//! other kernels, which `kernels` lists. `layout` finds out how long each tensor lives and has `arena` place it,
+//! so that `memory` can tell what a plan takes before anything is allocated. `plan` allocates, takes weights and
+//! constants from `uploads`, and binds every task. `network` ties these together by its `options`; `profile`
+//! times the steps of a plan.
 
 mod arena;
 mod geometry;
 mod kernels;
+mod layout;
+mod memory;
 mod network;
+mod options;
 mod plan;
 mod profile;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
-pub use network::{Activations, Network, NetworkMemory, NetworkOptions};
+pub use memory::NetworkMemory;
+pub use network::Network;
+pub use options::{Activations, NetworkOptions};
 pub use plan::{NetworkPlan, PlanStep};
 pub use profile::{Clock, Profile};

@@ -1,72 +1,25 @@
-use super::arena::{Packing, Place, Request, pack};
-use super::kernels::Bound;
-use super::network::{Network, NetworkMemory};
-use super::schedule::{SCALE, Schedule, Slot, SlotId, Task, Work, has_residual};
-use crate::program::{Program, TensorId};
+//! A program with its tensors in device memory, as dispatches that are bound and ready to be recorded.
+
+use super::kernels::{BoundKernel, OpKernels};
+use super::layout::MemoryLayout;
+use super::memory::NetworkMemory;
+use super::schedule::{SCALE, Schedule, SlotId, Task, TaskKind, has_residual};
+use super::uploads::Uploads;
+use crate::ir::program::{Program, TensorId};
 use crate::{Error, Result};
-use dsconv::gpu::{Kernel, Plan, Tensors, check_buffer, checked, download};
+use dsconv::gpu::{Kernel, Plan, Tensors, checked, download};
 use std::ops::Range;
-
-/// Where the tensors of a schedule lie.
-#[derive(Debug)]
-pub(super) struct Layout {
-    packing: Packing,
-    /// Per slot; `None` for constants, and for tensors that nothing reads or writes.
-    places: Vec<Option<Place>>,
-}
-
-impl Layout {
-    pub(super) fn new(schedule: &Schedule, limits: &wgpu::Limits) -> Result<Self> {
-        let end = schedule.tasks.len();
-        let mut lives: Vec<Option<(usize, usize)>> = vec![None; schedule.slots.len()];
-        let mut touch = |slot: SlotId, time: usize| {
-            let (first, last) = lives[slot].unwrap_or((time, time));
-            lives[slot] = Some((first.min(time), last.max(time)));
-        };
-        // The host writes inputs before the first task and reads outputs behind the last.
-        schedule.inputs.iter().for_each(|&slot| touch(slot, 0));
-        for (index, task) in schedule.tasks.iter().enumerate() {
-            task.reads.iter().chain([&task.write]).for_each(|&slot| touch(slot, index + 1));
-        }
-        schedule.outputs.iter().for_each(|&slot| touch(slot, end + 1));
-
-        let mut requests = Vec::new();
-        let mut indices = vec![None; schedule.slots.len()];
-        for (slot, life) in lives.into_iter().enumerate() {
-            let Slot { bytes, constant } = &schedule.slots[slot];
-            if let (Some((first, last)), None) = (life, constant) {
-                check_buffer(limits, "a tensor", *bytes)?;
-                indices[slot] = Some(requests.len());
-                requests.push(Request { bytes: *bytes, first, last });
-            }
-        }
-        let conflicts: Vec<(usize, usize)> = schedule
-            .tasks
-            .iter()
-            .flat_map(|task| task.reads.iter().map(|&read| (task.write, read)))
-            .filter_map(|(write, read)| Some((indices[write]?, indices[read]?)))
-            .collect();
-        let alignment = u64::from(limits.min_storage_buffer_offset_alignment);
-        let packing = pack(&requests, &conflicts, alignment, limits.max_buffer_size)?;
-        let places = indices.into_iter().map(|index| Some(packing.places[index?])).collect();
-        Ok(Self { packing, places })
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.packing.total()
-    }
-}
 
 /// An input or output of a plan.
 #[derive(Debug)]
-struct End {
+struct Port {
     name: String,
     dims: Vec<usize>,
     buffer: wgpu::Buffer,
     offset: u64,
 }
 
-impl End {
+impl Port {
     fn elements(&self) -> usize {
         self.dims.iter().product()
     }
@@ -79,7 +32,7 @@ impl End {
 #[derive(Debug)]
 enum Recorded {
     Conv(Kernel, Plan),
-    Other(Bound),
+    Other(BoundKernel),
 }
 
 /// A dispatch of a plan.
@@ -97,15 +50,15 @@ pub struct NetworkPlan {
     pub(super) device: wgpu::Device,
     dispatches: Vec<Recorded>,
     steps: Vec<PlanStep>,
-    inputs: Vec<End>,
-    outputs: Vec<End>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
     memory: NetworkMemory,
     arenas: Vec<wgpu::Buffer>,
 }
 
 /// Buffers of a plan while it is made.
 struct Buffers<'a> {
-    layout: &'a Layout,
+    layout: &'a MemoryLayout,
     schedule: &'a Schedule,
     arenas: Vec<wgpu::Buffer>,
     constants: Vec<Option<wgpu::Buffer>>,
@@ -127,14 +80,16 @@ impl Buffers<'_> {
 }
 
 impl NetworkPlan {
+    /// Allocates the tensors and binds every task; weights and constants are uploaded where they are not yet.
     pub(super) fn new(
-        network: &mut Network,
+        uploads: &mut Uploads,
+        kernels: &mut OpKernels,
         program: &Program,
         schedule: &Schedule,
-        layout: &Layout,
-        memory: NetworkMemory,
+        layout: &MemoryLayout,
     ) -> Result<Self> {
-        let device = network.pipelines.device().clone();
+        let memory = NetworkMemory::of(schedule, layout);
+        let device = uploads.device().clone();
         let arena = |&size: &u64| {
             checked(&device, "the tensors of a network", || {
                 device.create_buffer(&wgpu::BufferDescriptor {
@@ -152,7 +107,7 @@ impl NetworkPlan {
         let reads = schedule.tasks.iter().flat_map(|task| &task.reads);
         for &slot in reads.chain(&schedule.outputs) {
             if let Some(values) = &schedule.slots[slot].constant {
-                constants[slot] = Some(network.constant(values)?);
+                constants[slot] = Some(uploads.constant(values)?);
             }
         }
         let buffers = Buffers { layout, schedule, arenas, constants };
@@ -160,7 +115,8 @@ impl NetworkPlan {
         let mut steps = Vec::with_capacity(schedule.tasks.len());
         for task in &schedule.tasks {
             let name = &program.steps()[task.step].name;
-            let recorded = record(network, task, &buffers).map_err(|e| e.in_node(name, "step"))?;
+            let recorded = record(uploads, kernels, task, &buffers);
+            let recorded = recorded.map_err(|e| e.in_node(name, "step"))?;
             let kernel = match &recorded {
                 Recorded::Conv(kernel, _) => kernel.name(),
                 Recorded::Other(bound) => bound.kernel.name(),
@@ -168,19 +124,19 @@ impl NetworkPlan {
             steps.push(PlanStep { name: name.clone(), kernel });
             dispatches.push(recorded);
         }
-        let ends = |ids: &[TensorId], slots: &[SlotId]| -> Result<Vec<End>> {
+        let ports = |ids: &[TensorId], slots: &[SlotId]| -> Result<Vec<Port>> {
             ids.iter()
                 .zip(slots)
                 .map(|(&id, &slot)| {
                     let value = program.value(id);
                     let (buffer, offset) = buffers.place(slot)?;
                     let (name, dims) = (value.name.clone(), value.dims.clone());
-                    Ok(End { name, dims, buffer: buffer.clone(), offset })
+                    Ok(Port { name, dims, buffer: buffer.clone(), offset })
                 })
                 .collect()
         };
-        let inputs = ends(program.inputs(), &schedule.inputs)?;
-        let outputs = ends(program.outputs(), &schedule.outputs)?;
+        let inputs = ports(program.inputs(), &schedule.inputs)?;
+        let outputs = ports(program.outputs(), &schedule.outputs)?;
         Ok(Self { device, dispatches, steps, inputs, outputs, memory, arenas: buffers.arenas })
     }
 
@@ -193,15 +149,15 @@ impl NetworkPlan {
         }
     }
 
-    /// Where the host writes an input, row-major: at most until the plan is submitted, for later tensors take its
-    /// place. `None` past the last.
+    /// The place where the host writes an input, row-major, until the plan is submitted: later tensors take that place.
+    /// `None` past the last input.
     pub fn input(&self, index: usize) -> Option<wgpu::BufferSlice<'_>> {
-        self.inputs.get(index).map(End::slice)
+        self.inputs.get(index).map(Port::slice)
     }
 
-    /// Where an output lies behind a run, row-major. `None` past the last.
+    /// The place of an output after a run, row-major. `None` past the last output.
     pub fn output(&self, index: usize) -> Option<wgpu::BufferSlice<'_>> {
-        self.outputs.get(index).map(End::slice)
+        self.outputs.get(index).map(Port::slice)
     }
 
     /// The device memory that the plan holds, and that of the weights and constants that it uses.
@@ -268,7 +224,7 @@ impl NetworkPlan {
         })?;
         // All copies before the first wait: what is submitted then may be the next run.
         let copies: Vec<_> =
-            self.outputs.iter().map(|end| download(&self.device, queue, end.slice())).collect();
+            self.outputs.iter().map(|port| download(&self.device, queue, port.slice())).collect();
         let mut outputs = Vec::with_capacity(copies.len());
         for copy in copies {
             outputs.push(copy.await?);
@@ -276,15 +232,15 @@ impl NetworkPlan {
         Ok(outputs)
     }
 
-    /// Checks number and lengths.
+    /// Checks number and lengths of the inputs.
     pub(super) fn check_inputs(&self, inputs: &[&[f32]]) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));
         }
-        for (end, input) in self.inputs.iter().zip(inputs) {
-            if input.len() != end.elements() {
-                let expected = format!("{} elements, {:?}", end.elements(), end.dims);
-                let field = format!("input {:?}", end.name);
+        for (port, input) in self.inputs.iter().zip(inputs) {
+            if input.len() != port.elements() {
+                let expected = format!("{} elements, {:?}", port.elements(), port.dims);
+                let field = format!("input {:?}", port.name);
                 return Err(Error::invalid(field, expected, input.len()));
             }
         }
@@ -293,31 +249,33 @@ impl NetworkPlan {
 
     /// Writes inputs that are checked.
     pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[&[f32]]) {
-        for (end, input) in self.inputs.iter().zip(inputs) {
-            queue.write_buffer(&end.buffer, end.offset, bytemuck::cast_slice(input));
+        for (port, input) in self.inputs.iter().zip(inputs) {
+            queue.write_buffer(&port.buffer, port.offset, bytemuck::cast_slice(input));
         }
     }
 }
 
 /// Binds a task to its tensors.
-fn record(network: &mut Network, task: &Task, buffers: &Buffers<'_>) -> Result<Recorded> {
+fn record(
+    uploads: &mut Uploads,
+    kernels: &mut OpKernels,
+    task: &Task,
+    buffers: &Buffers<'_>,
+) -> Result<Recorded> {
     let reads = task.reads.iter().map(|&slot| buffers.slice(slot)).collect::<Result<Vec<_>>>()?;
     let output = buffers.slice(task.write)?;
-    Ok(match &task.work {
-        Work::Conv(conv) => {
+    Ok(match &task.kind {
+        TaskKind::Conv(conv) => {
             let residual = if has_residual(&conv.options) { Some(reads[1]) } else { None };
             let tensors = Tensors { input: reads[0], residual, output };
-            let layer = network.layer(conv)?;
+            let layer = uploads.layer(conv)?;
             Recorded::Conv(layer.kernel(), layer.plan(conv.input, tensors)?)
         }
-        Work::Quantize(conv) => {
-            let layer = network.layer(conv)?;
+        TaskKind::Quantize(conv) => {
+            let layer = uploads.layer(conv)?;
             let plan = layer.plan_quantization(conv.input, SCALE, reads[0], output)?;
             Recorded::Conv(Kernel::QuantizeActivations, plan)
         }
-        Work::Other(dispatch) => {
-            let Network { pipelines, kernels, .. } = network;
-            Recorded::Other(kernels.bind(pipelines, dispatch, &reads, output)?)
-        }
+        TaskKind::Other(dispatch) => Recorded::Other(kernels.bind(dispatch, &reads, output)?),
     })
 }

@@ -1,10 +1,12 @@
+//! How long the steps of a plan take.
+
 use super::plan::NetworkPlan;
 use crate::Result;
 use dsconv::gpu::{Capabilities, Timestamps, checked, finished};
 use std::time::Duration;
 use web_time::Instant;
 
-/// What tells the time.
+/// The clock that tells the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// The GPU's timestamps.
@@ -13,10 +15,10 @@ pub enum Clock {
     Wall,
 }
 
-/// How long the steps of a run took.
+/// The times that the steps of a run took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// What told the time.
+    /// The clock that told the time.
     pub clock: Clock,
     /// One for each of the plan's [`steps`](NetworkPlan::steps).
     pub times: Vec<Duration>,

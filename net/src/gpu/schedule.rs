@@ -1,9 +1,9 @@
-//! What a program becomes on a GPU: tasks, each a dispatch, over slots of memory. Nothing here touches the device.
+//! A program as tasks for a GPU, each a dispatch over slots of memory. Nothing here touches the device.
 
 use super::geometry;
 use super::kernels::Dispatch;
-use super::network::{Activations, NetworkOptions};
-use crate::program::{Program, Source, Step, StepOp, TensorId};
+use super::options::{Activations, NetworkOptions};
+use crate::ir::program::{Program, Source, Step, StepOp, TensorId};
 use crate::{Result, cpu};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, Int8Output, Kernel, LayerOptions, MemoryUse,
@@ -12,7 +12,7 @@ use dsconv::{ActivationScale, Blocks, Residual, Shape, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How integer activations get their scales.
+/// The way that integer activations get their scales.
 pub(crate) const SCALE: ActivationScale = ActivationScale::PowerOfTwo;
 
 /// An index into [`Schedule::slots`].
@@ -22,7 +22,7 @@ pub(crate) type SlotId = usize;
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub(crate) bytes: u64,
-    /// Of a constant, which lies in a buffer of its own.
+    /// The elements of a constant, which lies in a buffer of its own.
     pub(crate) constant: Option<Arc<Vec<f32>>>,
 }
 
@@ -31,25 +31,25 @@ pub(crate) struct Slot {
 pub(crate) struct Task {
     /// The step that it belongs to.
     pub(crate) step: usize,
-    pub(crate) work: Work,
+    pub(crate) kind: TaskKind,
     pub(crate) reads: Vec<SlotId>,
     pub(crate) write: SlotId,
 }
 
-/// What a task does.
+/// The work of a task.
 #[derive(Clone, Debug)]
-pub(crate) enum Work {
+pub(crate) enum TaskKind {
     /// A convolution. Reads the input, and the residual.
-    Conv(Conv),
+    Conv(ConvTask),
     /// The quantisation of the input of that convolution. Reads the floats.
-    Quantize(Conv),
+    Quantize(ConvTask),
     /// Any other operation.
     Other(Dispatch),
 }
 
 /// A layer and its input's shape.
 #[derive(Clone, Debug)]
-pub(crate) struct Conv {
+pub(crate) struct ConvTask {
     pub(crate) weights: Arc<Weights>,
     pub(crate) options: LayerOptions,
     pub(crate) input: Shape,
@@ -65,9 +65,9 @@ pub(crate) struct Schedule {
     pub(crate) outputs: Vec<SlotId>,
 }
 
-/// Integer activations that convolutions can share: of that tensor, as that shape, in those blocks.
+/// Integer activations that convolutions can share: the same tensor, as the same shape, in the same blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Quantized {
+struct Int8Input {
     tensor: TensorId,
     shape: Shape,
     groups: u32,
@@ -75,6 +75,10 @@ struct Quantized {
 }
 
 impl Schedule {
+    /// The tasks of a program.
+    ///
+    /// # Errors
+    /// An operation that no kernel does.
     pub(crate) fn new(
         program: &Program,
         options: NetworkOptions,
@@ -92,103 +96,27 @@ impl Schedule {
             })
             .collect();
         let slot = |&id: &TensorId| program.storage(id).index();
-        let mut schedule = Self {
+        let schedule = Self {
             slots,
             tasks: Vec::new(),
             inputs: program.inputs().iter().map(slot).collect(),
             outputs: program.outputs().iter().map(slot).collect(),
         };
-        let quantized: Vec<Option<Quantized>> = program
+        let int8_inputs: Vec<Option<Int8Input>> = program
             .steps()
             .iter()
             .map(|step| match options.activations {
                 Activations::F32 => Ok(None),
-                Activations::Int8 => quantized(program, step),
+                Activations::Int8 => int8_input(program, step),
             })
             .collect::<Result<_>>()?;
-        let mut integers = HashMap::new();
+        let made = HashMap::new();
+        let mut scheduler =
+            Scheduler { program, options, capabilities, int8_inputs, made, schedule };
         for (index, step) in program.steps().iter().enumerate() {
-            schedule
-                .step(program, index, options, &quantized, &mut integers, capabilities)
-                .map_err(|e| e.in_node(&step.name, "step"))?;
+            scheduler.step(index).map_err(|e| e.in_node(&step.name, "step"))?;
         }
-        Ok(schedule)
-    }
-
-    fn step(
-        &mut self,
-        program: &Program,
-        index: usize,
-        options: NetworkOptions,
-        quantized: &[Option<Quantized>],
-        integers: &mut HashMap<Quantized, SlotId>,
-        capabilities: &Capabilities,
-    ) -> Result<()> {
-        let step = &program.steps()[index];
-        let slot = |id: TensorId| program.storage(id).index();
-        let StepOp::Conv { weights, activation, residual } = &step.op else {
-            let dims: Vec<_> =
-                step.inputs.iter().map(|&id| program.value(id).dims.as_slice()).collect();
-            let output = &program.value(step.output).dims;
-            for (dispatch, inputs) in geometry::dispatches(&step.op, &dims, output)? {
-                self.tasks.push(Task {
-                    step: index,
-                    work: Work::Other(dispatch),
-                    reads: step.inputs[inputs].iter().map(|&id| slot(id)).collect(),
-                    write: slot(step.output),
-                });
-            }
-            return Ok(());
-        };
-        let mut conv = Conv {
-            weights: weights.clone(),
-            options: LayerOptions {
-                activation: *activation,
-                residual: *residual,
-                scale_format: options.scale_format,
-                ..LayerOptions::default()
-            },
-            input: cpu::shape(&program.value(step.inputs[0]).dims)?,
-        };
-        if quantized[index].is_some() {
-            conv.options.input_format = ActivationFormat::Int8;
-        }
-        let mut write = slot(step.output);
-        if let Some(key) = successor(program, index, quantized) {
-            let int8_output = Some(Int8Output { blocks: key.blocks, scale: SCALE });
-            let floats = ConvProblem::new(&*conv.weights, conv.options.input_format);
-            let problem = ConvProblem { int8_output, ..floats };
-            let kernel = Kernel::choose(&problem, capabilities);
-            // Not at the price of a slower kernel.
-            if kernel == Kernel::choose(&floats, capabilities)
-                && kernel.supports(&problem, capabilities).is_ok()
-            {
-                conv.options.int8_output = int8_output;
-                let memory = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options)?;
-                write = self.slot(memory.output);
-                integers.insert(key, write);
-            }
-        }
-        let mut reads: Vec<SlotId> = step.inputs.iter().map(|&id| slot(id)).collect();
-        if let Some(key) = quantized[index] {
-            reads[0] = match integers.get(&key) {
-                Some(&made) => made,
-                None => {
-                    let memory = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options)?;
-                    let made = self.slot(memory.input);
-                    integers.insert(key, made);
-                    self.tasks.push(Task {
-                        step: index,
-                        work: Work::Quantize(conv.clone()),
-                        reads: vec![reads[0]],
-                        write: made,
-                    });
-                    made
-                }
-            };
-        }
-        self.tasks.push(Task { step: index, work: Work::Conv(conv), reads, write });
-        Ok(())
+        Ok(scheduler.schedule)
     }
 
     fn slot(&mut self, bytes: u64) -> SlotId {
@@ -197,8 +125,94 @@ impl Schedule {
     }
 }
 
-/// What a convolution reads if its input is integer activations.
-fn quantized(program: &Program, step: &Step) -> Result<Option<Quantized>> {
+/// A schedule while it is made.
+struct Scheduler<'a> {
+    program: &'a Program,
+    options: NetworkOptions,
+    capabilities: &'a Capabilities,
+    /// The integer activations that each step reads, if it does.
+    int8_inputs: Vec<Option<Int8Input>>,
+    /// The slots of the integer activations that tasks have made so far.
+    made: HashMap<Int8Input, SlotId>,
+    schedule: Schedule,
+}
+
+impl Scheduler<'_> {
+    fn slot_of(&self, id: TensorId) -> SlotId {
+        self.program.storage(id).index()
+    }
+
+    /// Adds the tasks of a step.
+    fn step(&mut self, index: usize) -> Result<()> {
+        let program = self.program;
+        let step = &program.steps()[index];
+        let StepOp::Conv { weights, activation, residual } = &step.op else {
+            let dims: Vec<_> =
+                step.inputs.iter().map(|&id| program.value(id).dims.as_slice()).collect();
+            let output = &program.value(step.output).dims;
+            for (dispatch, inputs) in geometry::dispatches(&step.op, &dims, output)? {
+                let reads = step.inputs[inputs].iter().map(|&id| self.slot_of(id)).collect();
+                let write = self.slot_of(step.output);
+                let kind = TaskKind::Other(dispatch);
+                self.schedule.tasks.push(Task { step: index, kind, reads, write });
+            }
+            return Ok(());
+        };
+        let mut conv = ConvTask {
+            weights: weights.clone(),
+            options: LayerOptions {
+                activation: *activation,
+                residual: *residual,
+                scale_format: self.options.scale_format,
+                ..LayerOptions::default()
+            },
+            input: cpu::shape(&program.value(step.inputs[0]).dims)?,
+        };
+        if self.int8_inputs[index].is_some() {
+            conv.options.input_format = ActivationFormat::Int8;
+        }
+        let mut write = self.slot_of(step.output);
+        if let Some(key) = successor(program, index, &self.int8_inputs) {
+            let int8_output = Some(Int8Output { blocks: key.blocks, scale: SCALE });
+            let floats = ConvProblem::new(&*conv.weights, conv.options.input_format);
+            let problem = ConvProblem { int8_output, ..floats };
+            let kernel = Kernel::choose(&problem, self.capabilities);
+            // Not at the price of a slower kernel.
+            if kernel == Kernel::choose(&floats, self.capabilities)
+                && kernel.supports(&problem, self.capabilities).is_ok()
+            {
+                conv.options.int8_output = int8_output;
+                let memory = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options)?;
+                write = self.schedule.slot(memory.output);
+                self.made.insert(key, write);
+            }
+        }
+        let mut reads: Vec<SlotId> = step.inputs.iter().map(|&id| self.slot_of(id)).collect();
+        if let Some(key) = self.int8_inputs[index] {
+            reads[0] = match self.made.get(&key) {
+                Some(&made) => made,
+                None => {
+                    let memory = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options)?;
+                    let made = self.schedule.slot(memory.input);
+                    self.made.insert(key, made);
+                    self.schedule.tasks.push(Task {
+                        step: index,
+                        kind: TaskKind::Quantize(conv.clone()),
+                        reads: vec![reads[0]],
+                        write: made,
+                    });
+                    made
+                }
+            };
+        }
+        let kind = TaskKind::Conv(conv);
+        self.schedule.tasks.push(Task { step: index, kind, reads, write });
+        Ok(())
+    }
+}
+
+/// The integer activations that a convolution reads, if it does.
+fn int8_input(program: &Program, step: &Step) -> Result<Option<Int8Input>> {
     let StepOp::Conv { weights, .. } = &step.op else { return Ok(None) };
     let Weights::DsConv(packed) = weights.as_ref() else { return Ok(None) };
     let descriptor = packed.descriptor();
@@ -207,7 +221,7 @@ fn quantized(program: &Program, step: &Step) -> Result<Option<Quantized>> {
         return Ok(None);
     }
     let shape = cpu::shape(&program.value(step.inputs[0]).dims)?;
-    Ok(Some(Quantized {
+    Ok(Some(Int8Input {
         tensor: program.storage(step.inputs[0]),
         shape,
         groups: descriptor.groups,
@@ -215,18 +229,18 @@ fn quantized(program: &Program, step: &Step) -> Result<Option<Quantized>> {
     }))
 }
 
-/// The integer activations that are all that is ever read of a convolution's output, if so.
+/// The integer activations that a convolution can write straight away, because nothing else of its output is read.
 fn successor(
     program: &Program,
     index: usize,
-    quantized: &[Option<Quantized>],
-) -> Option<Quantized> {
+    int8_inputs: &[Option<Int8Input>],
+) -> Option<Int8Input> {
     let output = program.steps()[index].output;
     if program.outputs().iter().any(|&id| program.storage(id) == output) {
         return None;
     }
     let mut wanted = None;
-    for (reader, key) in program.steps().iter().zip(quantized).skip(index + 1) {
+    for (reader, key) in program.steps().iter().zip(int8_inputs).skip(index + 1) {
         let reads = |id: &&TensorId| program.storage(**id) == output;
         match reader.inputs.iter().filter(reads).count() {
             0 => continue,

@@ -1,15 +1,12 @@
 //! ONNX models, in and out.
+//!
+//! `proto` has the messages of ONNX's protobuf schema, `import` makes a graph of a model and `export` a model of
+//! a graph; `plain` lists the operators that are the same on both sides.
 
-mod composed;
-mod convert;
-mod data;
 mod export;
 mod import;
-mod node;
+mod plain;
 mod proto;
-mod quantized;
-mod spatial;
-mod write_op;
 
 pub use export::to_bytes;
 #[cfg(not(target_arch = "wasm32"))]

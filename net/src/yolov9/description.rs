@@ -4,6 +4,10 @@ use crate::{Error, Result};
 use serde::Deserialize;
 use std::fmt;
 
+/// The description of YOLOv9's network c with two DSConv convolutions in its auxiliary branch (layers 26 and 27), in
+/// yaml.
+pub const YOLOV9_C_DSCONV: &str = include_str!("../../models/yolov9-c-dsconv.yaml");
+
 /// The longest description, in bytes: the largest public one has 4 KiB.
 const MAX_BYTES: usize = 1 << 20;
 /// The most layers.
@@ -25,14 +29,14 @@ pub struct Description {
     /// Factor on a module's output channels.
     pub width_multiple: f64,
     pub(super) rows: Vec<Row>,
-    /// How many of the rows are the backbone; the others are the head.
+    /// The number of rows that are the backbone; the others are the head.
     pub(super) backbone: usize,
 }
 
 /// A row: from, number, module, arguments.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Row(
-    pub(super) From,
+    pub(super) Sources,
     pub(super) usize,
     pub(super) String,
     pub(super) Vec<Argument>,
@@ -41,7 +45,7 @@ pub(super) struct Row(
 /// The layers that a module reads: indices, negative ones from its own.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub(super) enum From {
+pub(super) enum Sources {
     One(i64),
     Several(Vec<i64>),
 }
@@ -137,7 +141,7 @@ impl Description {
         Ok(())
     }
 
-    /// How many copies of a module a row means.
+    /// The number of copies of a module that a row means.
     pub(super) fn copies(&self, number: usize) -> usize {
         match number {
             1 => 1,
@@ -152,7 +156,7 @@ impl Description {
     }
 }
 
-impl fmt::Display for From {
+impl fmt::Display for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(index) => write!(f, "{index}"),

@@ -1,8 +1,8 @@
 //! Random weights for benchmarks and tests, of a scale that keeps activations near 1 through the network.
 
-use super::network::{GraphOutputs, Network};
-use crate::calibrate::{Convolve, Walk, shifted};
-use crate::graph::Graph;
+use super::architecture::{Architecture, GraphOutputs};
+use crate::ir::graph::Graph;
+use crate::quantize::{Convolve, Walk, shifted};
 use crate::{Error, Result};
 use dsconv::{ConvDescriptor, FloatWeights, Shape};
 
@@ -10,10 +10,10 @@ use dsconv::{ConvDescriptor, FloatWeights, Shape};
 /// less in one layer would multiply through all others.
 const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
 
-impl Network {
-    /// The graph with those outputs with random weights: normally distributed, then scaled, with biases added, so that each
-    /// convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a trained
-    /// network; without it activations vanish or overflow. The same seed gives the same weights.
+impl Architecture {
+    /// The graph with those outputs with random weights: normally distributed, then scaled, with biases added, so that
+    /// each convolution's output, before its activation, has a mean square of 1 on noise. Batch norms do this in a
+    /// trained network; without it activations vanish or overflow. The same seed gives the same weights.
     ///
     /// `progress` hears of every convolution: its number, how many there are, its name.
     ///
@@ -45,7 +45,7 @@ impl Network {
             progress(done, count, &step.name);
             done += 1;
             let name = step.name.clone();
-            let (descriptor, input) = (crate::graph::descriptor(step.weights), step.input);
+            let (descriptor, input) = (crate::ir::graph::descriptor(step.weights), step.input);
             let values = || step.runs.iter().flat_map(|(_, y)| y.iter().map(|&y| f64::from(y)));
             let squares = values().map(|y| y * y).sum::<f64>() / values().count() as f64;
             // In larger pictures fewer windows reach into the padding.

@@ -1,28 +1,45 @@
 //! A row of a description as modules of the trace: its arguments checked, its inputs found.
 
-use super::description::{Argument, Description, From, Row};
-use super::detect::{self, Predictions};
+use super::description::{Argument, Description, Row, Sources};
+use super::heads::{self, Predictions};
 use super::modules::{self, Elan};
-use super::network::Layer;
-use super::trace::{Geometry, Map, Trace};
+use super::trace::{FeatureMap, SquareConv, Trace};
 use crate::{Error, Result};
 
 /// The largest number among arguments.
 const MOST: usize = 1 << 16;
 
+/// A layer of an [`Architecture`](super::Architecture): a row of its description, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedLayer {
+    /// The layers it reads, as the description has them.
+    pub from: String,
+    /// Copies of the module in a row.
+    pub copies: usize,
+    /// The module's name.
+    pub module: String,
+    /// The arguments that the module is made with, input channels first where it has them.
+    pub arguments: String,
+    /// Parameters, with those that are never trained.
+    pub parameters: u64,
+    pub(super) outputs: Vec<FeatureMap>,
+    /// Index of its first convolution.
+    pub(super) first: usize,
+}
+
 /// A row while it is resolved.
-pub(super) struct At<'a> {
+pub(super) struct RowContext<'a> {
     pub(super) trace: &'a mut Trace,
     pub(super) description: &'a Description,
     pub(super) row: &'a Row,
     pub(super) index: usize,
-    pub(super) picture: Map,
-    pub(super) layers: &'a [Layer],
+    pub(super) picture: FeatureMap,
+    pub(super) layers: &'a [ResolvedLayer],
 }
 
-impl At<'_> {
+impl RowContext<'_> {
     /// The layer, and what it predicts if it is a detection, which the last one must be.
-    pub(super) fn layer(&mut self, last: bool) -> Result<(Layer, Option<Predictions>)> {
+    pub(super) fn layer(&mut self, last: bool) -> Result<(ResolvedLayer, Option<Predictions>)> {
         let Row(from, number, module, _) = self.row;
         let copies = self.description.copies(*number);
         let (parameters, first) = (self.trace.parameters, self.trace.convolutions.len());
@@ -50,14 +67,14 @@ impl At<'_> {
                 let channels: Vec<_> = maps.iter().map(|map| map.channels).collect();
                 let classes = self.description.classes;
                 arguments = format!("[{classes}, {channels:?}]");
-                let head = if module == "DDetect" { detect::single } else { detect::dual };
+                let head = if module == "DDetect" { heads::single } else { heads::dual };
                 predictions = Some(head(self.trace, &name, &maps, classes)?);
                 outputs = Vec::new();
             } else {
                 (outputs, arguments) = self.module(&name, &inputs)?;
             }
         }
-        let layer = Layer {
+        let layer = ResolvedLayer {
             from: from.to_string(),
             copies,
             module: module.clone(),
@@ -69,11 +86,11 @@ impl At<'_> {
         Ok((layer, predictions))
     }
 
-    /// What the layers that this one reads put out.
-    fn inputs(&self) -> Result<Vec<Vec<Map>>> {
+    /// The outputs of the layers that this one reads.
+    fn inputs(&self) -> Result<Vec<Vec<FeatureMap>>> {
         let from = match &self.row.0 {
-            From::One(from) => std::slice::from_ref(from),
-            From::Several(from) => from,
+            Sources::One(from) => std::slice::from_ref(from),
+            Sources::Several(from) => from,
         };
         let input = |&from: &i64| {
             if from == -1 && self.index == 0 {
@@ -120,7 +137,11 @@ impl At<'_> {
     }
 
     /// Outputs of one module, and the arguments it is made with.
-    fn module(&mut self, name: &str, inputs: &[Vec<Map>]) -> Result<(Vec<Vec<Map>>, String)> {
+    fn module(
+        &mut self,
+        name: &str,
+        inputs: &[Vec<FeatureMap>],
+    ) -> Result<(Vec<Vec<FeatureMap>>, String)> {
         let module = self.row.2.as_str();
         let x = || match inputs {
             [input] => single_map(input),
@@ -141,7 +162,7 @@ impl At<'_> {
                 if kernel.is_multiple_of(2) || kernel > 15 || stride > 8 {
                     return Err(self.wrong("an odd kernel up to 15, a stride up to 8"));
                 }
-                let geometry = Geometry::new(channels, kernel as u32, stride as u32)
+                let geometry = SquareConv::new(channels, kernel as u32, stride as u32)
                     .with_dsconv(module == "DSConv2D");
                 let arguments = format!("[{}, {channels}, {kernel}, {stride}]", x.channels);
                 (self.trace.conv(name, x, geometry)?, arguments)
@@ -193,7 +214,7 @@ impl At<'_> {
                 let one_each = inputs.split_last().filter(|(_, o)| o.len() == indices.len());
                 let (target, others) =
                     one_each.ok_or_else(|| self.wrong("an index for each layer but the last"))?;
-                let pick = |(maps, &index): (&Vec<Map>, &usize)| {
+                let pick = |(maps, &index): (&Vec<FeatureMap>, &usize)| {
                     let missing = || self.wrong("indices of maps that the layers have");
                     maps.get(index).copied().ok_or_else(missing)
                 };
@@ -222,13 +243,13 @@ impl At<'_> {
     }
 }
 
-fn single_map(maps: &[Map]) -> Result<Map> {
+fn single_map(maps: &[FeatureMap]) -> Result<FeatureMap> {
     match maps {
         [map] => Ok(*map),
         _ => Err(Error::invalid("from", "a layer of one map", format!("one of {}", maps.len()))),
     }
 }
 
-fn single_maps(inputs: &[Vec<Map>]) -> Result<Vec<Map>> {
+fn single_maps(inputs: &[Vec<FeatureMap>]) -> Result<Vec<FeatureMap>> {
     inputs.iter().map(|maps| single_map(maps)).collect()
 }

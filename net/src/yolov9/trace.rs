@@ -1,12 +1,12 @@
-//! What the modules are made of: one walk through a network gives its graph, its convolutions with the names of
+//! The parts that modules are made of: one walk through a network gives its graph, its convolutions with the names of
 //! their tensors, and how many modules and parameters PyTorch counts.
 
-use crate::graph::{
+use crate::ir::graph::{
     AutoPad, Channels, Coordinates, Graph, Input, Interpolation, Node, Op, Rounding, ValueId,
     WeightsId,
 };
-use crate::op::{Binary, PoolKind, Unary};
-use crate::tensor::Tensor;
+use crate::ir::op::{Binary, PoolKind, Unary};
+use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
 use dsconv::{Activation, ConvDescriptor};
 
@@ -17,7 +17,7 @@ const MAX_CONVOLUTIONS: usize = 10_000;
 
 /// A convolution with weights of its own, as PyTorch has it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Convolution {
+pub(super) struct TorchConvolution {
     /// The module's name: its tensors' names start so.
     pub(super) name: String,
     pub(super) descriptor: ConvDescriptor,
@@ -25,7 +25,7 @@ pub(super) struct Convolution {
     pub(super) norm: bool,
 }
 
-impl Convolution {
+impl TorchConvolution {
     /// Names and shapes of its tensors in a state dict.
     pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let Self { name, descriptor, norm } = self;
@@ -46,7 +46,7 @@ impl Convolution {
         }
     }
 
-    /// What training would change: kernel, and scale and shift of the norm or bias.
+    /// The number of parameters that training would change: kernel, and scale and shift of the norm or bias.
     fn parameters(&self) -> u64 {
         let per_channel = if self.norm { 2 } else { 1 };
         self.descriptor.weight_count() as u64
@@ -56,17 +56,17 @@ impl Convolution {
 
 /// A convolution of the graph: the sum of one or two of PyTorch's.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Merged {
+pub(super) struct MergedConvolution {
     /// The node's name.
     pub(super) name: String,
-    pub(super) parts: Vec<Convolution>,
+    pub(super) parts: Vec<TorchConvolution>,
     /// Whether the description says DSConv.
     pub(super) dsconv: bool,
     /// Pixels of the picture along one side of a pixel of the output.
     pub(super) stride: u32,
 }
 
-impl Merged {
+impl MergedConvolution {
     /// The geometry of the sum: that of the first, largest kernel.
     pub(super) fn descriptor(&self) -> ConvDescriptor {
         self.parts[0].descriptor
@@ -75,7 +75,7 @@ impl Merged {
 
 /// A feature map while a network is traced.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Map {
+pub(super) struct FeatureMap {
     pub(super) value: ValueId,
     pub(super) channels: usize,
     /// Pixels of the picture along one side of a pixel of the map.
@@ -84,16 +84,17 @@ pub(super) struct Map {
 
 /// A module with a function of its own behind it, which PyTorch's programs share between all modules of that class.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Shared {
+pub(super) enum SharedActivation {
     Conv,
     RepConv,
 }
 
+/// A network while it is walked through.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     /// The network, its weights still to come: `WeightsId(i)` is the convolution `i`.
     pub(super) graph: Graph,
-    pub(super) convolutions: Vec<Merged>,
+    pub(super) convolutions: Vec<MergedConvolution>,
     /// Modules as PyTorch counts them.
     pub(super) modules: usize,
     pub(super) parameters: u64,
@@ -101,13 +102,13 @@ pub(super) struct Trace {
     pub(super) frozen: u64,
     /// Tensors of the state dict that hold 0, 1, 2, …, and how many elements they have.
     pub(super) ramps: Vec<(String, usize)>,
-    pub(super) work: Vec<Work>,
-    shared: Vec<Shared>,
+    pub(super) operation_counts: Vec<OperationCount>,
+    shared: Vec<SharedActivation>,
 }
 
 /// Floating-point operations for each pixel of a map.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Work {
+pub(super) struct OperationCount {
     pub(super) operations: u64,
     /// Pixels of the picture along one side of a pixel of the map.
     pub(super) stride: u32,
@@ -117,11 +118,11 @@ pub(super) struct Work {
 
 impl Trace {
     /// The picture: (N, 3, H, W).
-    pub(super) fn input(&mut self, name: &str) -> Map {
+    pub(super) fn input(&mut self, name: &str) -> FeatureMap {
         let value = self.fresh(name);
         let dims = vec![None, Some(3), None, None];
         self.graph.inputs.push(Input { name: name.into(), dims, value });
-        Map { value, channels: 3, stride: 1 }
+        FeatureMap { value, channels: 3, stride: 1 }
     }
 
     fn fresh(&mut self, name: &str) -> ValueId {
@@ -146,7 +147,7 @@ impl Trace {
     }
 
     /// A function that modules share is one module.
-    fn share(&mut self, function: Shared) {
+    fn share(&mut self, function: SharedActivation) {
         if !self.shared.contains(&function) {
             self.shared.push(function);
             self.modules += 1;
@@ -154,17 +155,21 @@ impl Trace {
     }
 
     /// Convolutions of one input, summed.
-    fn merged(&mut self, x: Map, merged: Merged) -> Result<Map> {
+    fn merged(&mut self, x: FeatureMap, merged: MergedConvolution) -> Result<FeatureMap> {
         let descriptor = merged.descriptor();
         for part in &merged.parts {
             part.descriptor.validate()?;
             self.parameters += part.parameters();
             let multiply_adds = part.descriptor.weight_count() as u64;
-            let Merged { stride, dsconv, .. } = merged;
-            self.work.push(Work { operations: 2 * multiply_adds, stride, dsconv });
+            let MergedConvolution { stride, dsconv, .. } = merged;
+            self.operation_counts.push(OperationCount {
+                operations: 2 * multiply_adds,
+                stride,
+                dsconv,
+            });
             if part.norm {
                 let operations = 8 * u64::from(part.descriptor.out_channels);
-                self.work.push(Work { operations, stride, dsconv: false });
+                self.operation_counts.push(OperationCount { operations, stride, dsconv: false });
             }
         }
         if self.parameters > MAX_PARAMETERS {
@@ -183,53 +188,75 @@ impl Trace {
         let value = self.push(&merged.name, op, [x.value]);
         let stride = merged.stride;
         self.convolutions.push(merged);
-        Ok(Map { value, channels: descriptor.out_channels as usize, stride })
+        Ok(FeatureMap { value, channels: descriptor.out_channels as usize, stride })
     }
 
-    fn silu(&mut self, name: &str, x: Map) -> Map {
+    fn silu(&mut self, name: &str, x: FeatureMap) -> FeatureMap {
         let op = Op::Unary(Unary::Activation(Activation::Silu));
-        Map { value: self.push(&format!("{name}.act"), op, [x.value]), ..x }
+        FeatureMap { value: self.push(&format!("{name}.act"), op, [x.value]), ..x }
     }
 
     /// Conv or DSConv2D: a convolution without bias that keeps the size but for its stride, batch norm, SiLU.
-    pub(super) fn conv(&mut self, name: &str, x: Map, geometry: Geometry) -> Result<Map> {
+    pub(super) fn conv(
+        &mut self,
+        name: &str,
+        x: FeatureMap,
+        geometry: SquareConv,
+    ) -> Result<FeatureMap> {
         // Itself, the convolution, the norm.
         self.modules += 3;
-        self.share(Shared::Conv);
+        self.share(SharedActivation::Conv);
         let part =
-            Convolution { name: name.into(), descriptor: geometry.descriptor(x)?, norm: true };
+            TorchConvolution { name: name.into(), descriptor: geometry.descriptor(x)?, norm: true };
         let stride = geometry.stride(x)?;
         let dsconv = geometry.dsconv;
-        let y = self.merged(x, Merged { name: name.into(), parts: vec![part], dsconv, stride })?;
+        let y = self.merged(
+            x,
+            MergedConvolution { name: name.into(), parts: vec![part], dsconv, stride },
+        )?;
         Ok(self.silu(name, y))
     }
 
     /// RepConvN: a 3x3 and a 1x1 convolution, each with its batch norm, and SiLU of their sum. The graph has one 3x3
     /// convolution, into which both fold.
-    pub(super) fn rep_conv(&mut self, name: &str, x: Map, channels: usize) -> Result<Map> {
+    pub(super) fn rep_conv(
+        &mut self,
+        name: &str,
+        x: FeatureMap,
+        channels: usize,
+    ) -> Result<FeatureMap> {
         // Itself, and twice: a Conv, its convolution, its norm, and the identity behind it.
         self.modules += 1 + 2 * 4;
-        self.share(Shared::RepConv);
-        let part = |part: &str, kernel| -> Result<Convolution> {
-            let descriptor = Geometry::new(channels, kernel, 1).descriptor(x)?;
-            Ok(Convolution { name: format!("{name}.{part}"), descriptor, norm: true })
+        self.share(SharedActivation::RepConv);
+        let part = |part: &str, kernel| -> Result<TorchConvolution> {
+            let descriptor = SquareConv::new(channels, kernel, 1).descriptor(x)?;
+            Ok(TorchConvolution { name: format!("{name}.{part}"), descriptor, norm: true })
         };
         let parts = vec![part("conv1", 3)?, part("conv2", 1)?];
-        let merged = Merged { name: name.into(), parts, dsconv: false, stride: x.stride };
+        let merged =
+            MergedConvolution { name: name.into(), parts, dsconv: false, stride: x.stride };
         let y = self.merged(x, merged)?;
         Ok(self.silu(name, y))
     }
 
     /// A convolution with bias, and nothing behind it.
-    pub(super) fn plain_conv(&mut self, name: &str, x: Map, geometry: Geometry) -> Result<Map> {
+    pub(super) fn plain_conv(
+        &mut self,
+        name: &str,
+        x: FeatureMap,
+        geometry: SquareConv,
+    ) -> Result<FeatureMap> {
         self.modules += 1;
         let descriptor = geometry.descriptor(x)?;
-        let part = Convolution { name: name.into(), descriptor, norm: false };
+        let part = TorchConvolution { name: name.into(), descriptor, norm: false };
         let stride = geometry.stride(x)?;
-        self.merged(x, Merged { name: name.into(), parts: vec![part], dsconv: false, stride })
+        self.merged(
+            x,
+            MergedConvolution { name: name.into(), parts: vec![part], dsconv: false, stride },
+        )
     }
 
-    pub(super) fn concat(&mut self, name: &str, maps: &[Map]) -> Result<Map> {
+    pub(super) fn concat(&mut self, name: &str, maps: &[FeatureMap]) -> Result<FeatureMap> {
         let (&first, rest) = maps
             .split_first()
             .ok_or_else(|| Error::invalid("inputs of a concatenation", "at least one", 0))?;
@@ -239,18 +266,24 @@ impl Trace {
         }
         let values: Vec<_> = maps.iter().map(|map| map.value).collect();
         let channels = maps.iter().map(|map| map.channels).sum();
-        Ok(Map { value: self.push(name, Op::Concat { axis: 1 }, values), channels, ..first })
+        Ok(FeatureMap { value: self.push(name, Op::Concat { axis: 1 }, values), channels, ..first })
     }
 
     /// Channels from `start` on.
-    pub(super) fn part(&mut self, name: &str, x: Map, start: usize, length: usize) -> Map {
-        let part = crate::graph::Parts::Range { start, length, whole: x.channels };
+    pub(super) fn part(
+        &mut self,
+        name: &str,
+        x: FeatureMap,
+        start: usize,
+        length: usize,
+    ) -> FeatureMap {
+        let part = crate::ir::graph::Parts::Range { start, length, whole: x.channels };
         let value = self.push(name, Op::Part { axis: 1, part }, [x.value]);
-        Map { value, channels: length, ..x }
+        FeatureMap { value, channels: length, ..x }
     }
 
     /// Two halves of the channels.
-    pub(super) fn halves(&mut self, name: &str, x: Map) -> Result<[Map; 2]> {
+    pub(super) fn halves(&mut self, name: &str, x: FeatureMap) -> Result<[FeatureMap; 2]> {
         if !x.channels.is_multiple_of(2) {
             return Err(Error::invalid("channels", "an even number", x.channels));
         }
@@ -259,7 +292,13 @@ impl Trace {
     }
 
     /// A square pooling window.
-    pub(super) fn pool(&mut self, name: &str, kind: PoolKind, x: Map, window: [u32; 3]) -> Map {
+    pub(super) fn pool(
+        &mut self,
+        name: &str,
+        kind: PoolKind,
+        x: FeatureMap,
+        window: [u32; 3],
+    ) -> FeatureMap {
         let [kernel, stride, padding] = window;
         let op = Op::Pool {
             kind,
@@ -270,7 +309,7 @@ impl Trace {
             auto_pad: AutoPad::None,
             ceil: false,
         };
-        Map { value: self.push(name, op, [x.value]), stride: x.stride * stride, ..x }
+        FeatureMap { value: self.push(name, op, [x.value]), stride: x.stride * stride, ..x }
     }
 
     /// The nearest samples, to scales (four floats) or to the height and width of another map.
@@ -290,14 +329,14 @@ impl Trace {
     }
 
     /// Height and width of a map.
-    pub(super) fn size(&mut self, name: &str, x: Map) -> ValueId {
+    pub(super) fn size(&mut self, name: &str, x: FeatureMap) -> ValueId {
         self.push(&format!("{name}.size"), Op::Shape { start: 2, end: None }, [x.value])
     }
 }
 
 /// Geometry of a square convolution that keeps the size but for its stride.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Geometry {
+pub(super) struct SquareConv {
     channels: usize,
     kernel: u32,
     stride: u32,
@@ -305,7 +344,7 @@ pub(super) struct Geometry {
     dsconv: bool,
 }
 
-impl Geometry {
+impl SquareConv {
     pub(super) fn new(channels: usize, kernel: u32, stride: u32) -> Self {
         Self { channels, kernel, stride, groups: 1, dsconv: false }
     }
@@ -318,7 +357,7 @@ impl Geometry {
         Self { dsconv, ..self }
     }
 
-    fn descriptor(&self, x: Map) -> Result<ConvDescriptor> {
+    fn descriptor(&self, x: FeatureMap) -> Result<ConvDescriptor> {
         let count = |field: &str, channels: usize| {
             u32::try_from(channels).map_err(|_| Error::invalid(field, "32 bits", channels))
         };
@@ -330,7 +369,7 @@ impl Geometry {
             .with_groups(self.groups))
     }
 
-    fn stride(&self, x: Map) -> Result<u32> {
+    fn stride(&self, x: FeatureMap) -> Result<u32> {
         const MOST: u32 = 1 << 10;
         let stride = x.stride.saturating_mul(self.stride);
         if stride > MOST {

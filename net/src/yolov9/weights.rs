@@ -1,8 +1,8 @@
 //! Weights from a state dict of PyTorch's, in a safetensors file.
 
-use super::network::{GraphOutputs, Network};
-use super::trace::{Convolution, Merged};
-use crate::graph::Graph;
+use super::architecture::{Architecture, GraphOutputs};
+use super::trace::{MergedConvolution, TorchConvolution};
+use crate::ir::graph::Graph;
 use crate::{Error, Result};
 use dsconv::{FloatWeights, Weights};
 use half::{bf16, f16};
@@ -10,27 +10,27 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 
-/// What the public networks add to a batch norm's variance.
+/// The number that the public networks add to a batch norm's variance.
 const EPSILON: f64 = 1e-3;
 /// Names of a kind that an error lists.
 const LISTED: usize = 10;
 
-impl Network {
+impl Architecture {
     /// Names and shapes of the tensors that training keeps, as PyTorch's state dict has them, without the batch norms'
     /// counters.
     pub fn state_dict(&self) -> Vec<(String, Vec<usize>)> {
         let parts = self.trace.convolutions.iter().flat_map(|conv| &conv.parts);
         let ramps =
             self.trace.ramps.iter().map(|(name, bins)| (name.clone(), vec![1, *bins, 1, 1]));
-        parts.flat_map(Convolution::tensors).chain(ramps).collect()
+        parts.flat_map(TorchConvolution::tensors).chain(ramps).collect()
     }
 
     /// The graph with those outputs with the weights of a state dict, in safetensors: tensors `model.N.…` as the public
     /// YOLOv9 programs call them, in f32, f16 or bf16. A choice of outputs may leave out tensors that it does not need.
     ///
     /// # Errors
-    /// [`Error::Format`] for what is no safetensors, and listing all tensors that are missing, unknown, of another shape
-    /// or type; an error that names the convolution for weights that are not finite.
+    /// [`Error::Format`] for what is no safetensors, and listing all tensors that are missing, unknown, of another
+    /// shape or type; an error that names the convolution for weights that are not finite.
     pub fn load(&self, which: GraphOutputs, file: &str, bytes: &[u8]) -> Result<Graph> {
         let state = SafeTensors::deserialize(bytes).map_err(|e| Error::format(file, e))?;
         let state = State { tensors: &state, file };
@@ -48,11 +48,11 @@ struct State<'a> {
 
 impl State<'_> {
     /// Whether the file has what those outputs need, and nothing unknown.
-    fn check(&self, network: &Network, which: GraphOutputs) -> Result<()> {
+    fn check(&self, network: &Architecture, which: GraphOutputs) -> Result<()> {
         let known: HashMap<_, _> = network.state_dict().into_iter().collect();
-        let parts = |conv: &Merged| conv.parts.clone();
+        let parts = |conv: &MergedConvolution| conv.parts.clone();
         let needed: Vec<_> = network.needed_convolutions(which).flat_map(parts).collect();
-        let names = needed.iter().flat_map(Convolution::tensors).map(|(name, _)| name);
+        let names = needed.iter().flat_map(TorchConvolution::tensors).map(|(name, _)| name);
         let counter = |name: &str| {
             let norm = name.strip_suffix(".num_batches_tracked");
             norm.is_some_and(|norm| known.contains_key(&format!("{norm}.running_var")))
@@ -109,7 +109,7 @@ impl State<'_> {
     }
 
     /// The sum of a convolution's parts, with their batch norms folded in.
-    fn merged(&self, merged: &Merged) -> Result<Weights> {
+    fn merged(&self, merged: &MergedConvolution) -> Result<Weights> {
         let descriptor = merged.descriptor();
         let outputs = descriptor.out_channels as usize;
         let (mut kernel, mut bias) = (vec![0.0; descriptor.weight_count()], vec![0.0; outputs]);
@@ -131,7 +131,7 @@ impl State<'_> {
     }
 
     /// Kernel and bias of a convolution with its batch norm, in f64.
-    fn folded(&self, conv: &Convolution) -> Result<(Vec<f64>, Vec<f64>)> {
+    fn folded(&self, conv: &TorchConvolution) -> Result<(Vec<f64>, Vec<f64>)> {
         let tensors = conv.tensors();
         let tensors: Vec<Vec<f64>> = tensors
             .iter()

@@ -25,8 +25,9 @@ class Writer:
         file.write_bytes(values.tobytes())
         return {"dims": list(values.shape), "file": str(file)}
 
-    def add(self, name, model, inputs, path=None):
-        """Runs the model (a ModelProto; or a file, by path) on inputs by name."""
+    def add(self, name, model, inputs, path=None, steps=None):
+        """Runs the model (a ModelProto; or a file, by path) on inputs by name. A program of it has that many steps,
+        where that is to be checked."""
         index = f"{len(self.cases):04}"
         if path is None:
             path = self.folder / f"{index}.onnx"
@@ -46,6 +47,7 @@ class Writer:
             "model": str(path),
             "inputs": [self.array(f"{index}-in{i}", inputs[n]) for i, n in enumerate(order)],
             "outputs": [self.array(f"{index}-out{i}", y) for i, y in enumerate(outputs)],
+            "steps": steps,
         })
 
     def close(self):

@@ -38,7 +38,7 @@ def run(name, op, inputs, constants=(), opset=21, outputs=1, after=(), domain=""
     graph(name, nodes, dict(zip(names, inputs)), {n: c for n, c in consts if c is not None}, ys, opset)
 
 
-def graph(name, nodes, inputs, constants, outputs, opset=21):
+def graph(name, nodes, inputs, constants, outputs, opset=21, steps=None):
     free = rng.random() < 0.5
     infos = [
         helper.make_tensor_value_info(n, TensorProto.FLOAT, [None if free else d for d in x.shape])
@@ -50,7 +50,7 @@ def graph(name, nodes, inputs, constants, outputs, opset=21):
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=min(10, 8 if opset < 20 else 10))
     shapes = {n: x.shape for n, x in inputs.items()}
     try:
-        writer.add(f"{name} opset {opset} {shapes}", model, inputs)
+        writer.add(f"{name} opset {opset} {shapes}", model, inputs, steps=steps)
     except Exception as error:  # which case it was
         print(f"{name}: {nodes}", file=sys.stderr)
         raise error
@@ -274,46 +274,47 @@ def folding():
     x = floats(2, c, 7, 6)
     conv = node("Conv", ["x", "w", "wb"], ["a"], pads=[1, 1, 1, 1])
     bn = node("BatchNormalization", ["a", "s", "b", "m", "v"], ["n"])
+    # The nodes behind the norm; how many steps are left of all, and how many where the norm is an output too.
     acts = {
-        "relu": [node("Relu", ["n"], ["y"])],
-        "relu6": [node("Clip", ["n", "lo", "hi"], ["y"])],
-        "silu": [node("Sigmoid", ["n"], ["g"]), node("Mul", ["n", "g"], ["y"])],
-        "silu turned": [node("Sigmoid", ["n"], ["g"]), node("Mul", ["g", "n"], ["y"])],
-        "hard swish": [node("HardSigmoid", ["n"], ["g"], alpha=1 / 6), node("Mul", ["n", "g"], ["y"])],
-        "hard swish of other slope": [node("HardSigmoid", ["n"], ["g"], alpha=0.2), node("Mul", ["n", "g"], ["y"])],
-        "hard swish of steps": [node("Add", ["n", "three"], ["p"]), node("Clip", ["p", "lo", "hi"], ["g"]), node("Mul", ["n", "g"], ["h"]), node("Div", ["h", "hi"], ["y"])],
-        "per channel": [node("Mul", ["n", "k"], ["p"]), node("Add", ["k", "p"], ["y"])],
-        "scalar": [node("Div", ["n", "hi"], ["p"]), node("Sub", ["p", "three"], ["y"])],
-        "per column": [node("Mul", ["n", "col"], ["y"])],
-        "affine after relu": [node("Relu", ["n"], ["p"]), node("Mul", ["p", "k"], ["y"])],
+        "relu": ([node("Relu", ["n"], ["y"])], 1, 2),
+        "relu6": ([node("Clip", ["n", "lo", "hi"], ["y"])], 1, None),
+        "silu": ([node("Sigmoid", ["n"], ["g"]), node("Mul", ["n", "g"], ["y"])], 1, 2),
+        "silu turned": ([node("Sigmoid", ["n"], ["g"]), node("Mul", ["g", "n"], ["y"])], 1, None),
+        "hard swish": ([node("HardSigmoid", ["n"], ["g"], alpha=1 / 6), node("Mul", ["n", "g"], ["y"])], 1, None),
+        "hard swish of other slope": ([node("HardSigmoid", ["n"], ["g"], alpha=0.2), node("Mul", ["n", "g"], ["y"])], 3, None),
+        "hard swish of steps": ([node("Add", ["n", "three"], ["p"]), node("Clip", ["p", "lo", "hi"], ["g"]), node("Mul", ["n", "g"], ["h"]), node("Div", ["h", "hi"], ["y"])], 1, None),
+        "per channel": ([node("Mul", ["n", "k"], ["p"]), node("Add", ["k", "p"], ["y"])], 1, None),
+        "scalar": ([node("Div", ["n", "hi"], ["p"]), node("Sub", ["p", "three"], ["y"])], 1, None),
+        "per column": ([node("Mul", ["n", "col"], ["y"])], 2, None),
+        "affine after relu": ([node("Relu", ["n"], ["p"]), node("Mul", ["p", "k"], ["y"])], 2, None),
     }
     extra = {"lo": np.array(0, F), "hi": np.array(6, F), "three": np.array(3, F), "k": floats(1, o, 1, 1), "col": floats(6)}
-    for name, nodes in acts.items():
+    for name, (nodes, steps, two_readers) in acts.items():
         used = {i for n in nodes for i in n.input}
         constants = weights | norm | {k: v for k, v in extra.items() if k in used}
-        graph(f"fold {name}", [conv, bn, *nodes], {"x": x}, constants, ["y"])
-        graph(f"fold {name}, two readers", [conv, bn, *nodes], {"x": x}, constants, ["y", "n"])
+        graph(f"fold {name}", [conv, bn, *nodes], {"x": x}, constants, ["y"], steps=steps)
+        graph(f"fold {name}, two readers", [conv, bn, *nodes], {"x": x}, constants, ["y", "n"], steps=two_readers)
     # Residuals.
     other = {"w2": floats(o, o, 3, 3)}
     second = node("Conv", ["a", "w2"], ["d"], pads=[1, 1, 1, 1])
     for first, second_input in (("d", "a"), ("a", "d")):
         add = node("Add", [first, second_input], ["n"])
-        graph("fold residual", [conv, second, add], {"x": x}, weights | other, ["n"])
-        graph("fold residual, relu", [conv, second, add, node("Relu", ["n"], ["y"])], {"x": x}, weights | other, ["y"])
+        graph("fold residual", [conv, second, add], {"x": x}, weights | other, ["n"], steps=2)
+        graph("fold residual, relu", [conv, second, add, node("Relu", ["n"], ["y"])], {"x": x}, weights | other, ["y"], steps=2)
         after = [conv, second, node("Relu", ["d"], ["r"]), node("Add", ["r", "a"], ["n"]), node("Relu", ["n"], ["y"])]
-        graph("fold residual after", after, {"x": x}, weights | other, ["y"])
+        graph("fold residual after", after, {"x": x}, weights | other, ["y"], steps=3)
     add = node("Add", ["d", "z"], ["n"])
     graph("residual that broadcasts", [conv, second, add, node("Relu", ["n"], ["y"])], {"x": x, "z": floats(1, 1, 7, 6)}, weights | other, ["y"])
-    graph("residual that widens", [conv, second, add], {"x": x[:1], "z": floats(3, o, 7, 6)}, weights | other, ["n"])
-    graph("residual of one shape", [conv, second, add], {"x": x, "z": floats(2, o, 7, 6)}, weights | other, ["n"])
+    graph("residual that widens", [conv, second, add], {"x": x[:1], "z": floats(3, o, 7, 6)}, weights | other, ["n"], steps=3)
+    graph("residual of one shape", [conv, second, add], {"x": x, "z": floats(2, o, 7, 6)}, weights | other, ["n"], steps=2)
     # A margin before a convolution.
-    for value in (0.0, 1.0):
+    for value, steps in ((0.0, 1), (1.0, 2)):
         pad = node("Pad", ["x", "p", "pv"], ["q"])
         constants = weights | {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "pv": np.array(value, F)}
-        graph(f"fold pad {value}", [pad, node("Conv", ["q", "w", "wb"], ["y"], strides=[2, 2])], {"x": x}, constants, ["y"])
+        graph(f"fold pad {value}", [pad, node("Conv", ["q", "w", "wb"], ["y"], strides=[2, 2])], {"x": x}, constants, ["y"], steps=steps)
     # Matrix products and their bias.
     m = {"w": floats(c, o), "b": floats(o)}
-    graph("fold bias", [node("MatMul", ["x", "w"], ["a"]), node("Add", ["b", "a"], ["n"]), node("Relu", ["n"], ["y"])], {"x": floats(2, 3, c)}, m, ["y"])
+    graph("fold bias", [node("MatMul", ["x", "w"], ["a"]), node("Add", ["b", "a"], ["n"]), node("Relu", ["n"], ["y"])], {"x": floats(2, 3, c)}, m, ["y"], steps=1)
     m = {"w": floats(c, o), "b": floats(3, 1)}
     graph("no bias", [node("MatMul", ["x", "w"], ["a"]), node("Add", ["a", "b"], ["y"])], {"x": floats(2, 3, c)}, m, ["y"])
 

@@ -1,13 +1,15 @@
 //! Programs on the GPU against the CPU runner.
 
 mod networks;
+#[path = "../../../tests/common/seed.rs"]
+mod seed;
 mod shaders;
 mod steps;
 mod yolov9;
 
 use super::{Network, NetworkOptions, NetworkPlan};
 use crate::cpu;
-use crate::program::{Program, Source, Step, StepOp, TensorId, Value};
+use crate::ir::program::{Program, Source, Step, StepOp, TensorId, Value};
 use dsconv::gpu::{self, Gpu, Pipelines};
 use std::sync::{Arc, OnceLock};
 
@@ -39,9 +41,9 @@ fn random(rng: &mut fastrand::Rng, count: usize) -> Vec<f32> {
 
 /// A program as a test writes it.
 #[derive(Default)]
-struct Builder(Program);
+struct ProgramBuilder(Program);
 
-impl Builder {
+impl ProgramBuilder {
     fn value(&mut self, dims: &[usize], source: Source) -> TensorId {
         let id = TensorId(self.0.values.len());
         self.0.values.push(Value { name: format!("t{}", id.0), dims: dims.to_vec(), source });

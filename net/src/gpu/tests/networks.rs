@@ -1,12 +1,13 @@
-//! Whole programs.
+//! Whole programs on the GPU against the CPU.
 
+use super::seed::seed;
 use super::{
-    Builder, gpu, open, random, random_inputs, run_on_cpu, run_on_gpu, run_poisoned, worst,
+    ProgramBuilder, gpu, open, random, random_inputs, run_on_cpu, run_on_gpu, run_poisoned, worst,
 };
 use crate::cpu;
 use crate::gpu::{Activations, Clock, Network, NetworkOptions};
-use crate::op::{Binary, PoolKind, Reduction, Unary};
-use crate::program::{Pool, Program, StepOp, TensorId};
+use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
+use crate::ir::program::{Pool, Program, StepOp, TensorId};
 use dsconv::gpu::{FloatFormat, Gpu};
 use dsconv::{
     Activation, ActivationScale, ConvDescriptor, FloatWeights, Int8Activations, Quantizer,
@@ -34,7 +35,7 @@ fn packed_weights(rng: &mut Rng, descriptor: ConvDescriptor, block: u32) -> Arc<
     Arc::new(Weights::DsConv(weights.with_bias(bias).unwrap()))
 }
 
-impl Builder {
+impl ProgramBuilder {
     /// A convolution of an image; `second` is a residual behind the activation.
     fn conv(
         &mut self,
@@ -44,7 +45,7 @@ impl Builder {
         second: Option<TensorId>,
     ) -> TensorId {
         let input = cpu::shape(&self.dims(x)).unwrap();
-        let y = crate::graph::descriptor(weights).output_shape(input).unwrap();
+        let y = crate::ir::graph::descriptor(weights).output_shape(input).unwrap();
         let dims = [y.batch, y.channels, y.height, y.width].map(|dim| dim as usize);
         let residual = if second.is_some() { Residual::AfterActivation } else { Residual::None };
         let op = StepOp::Conv { weights: weights.clone(), activation, residual };
@@ -58,7 +59,7 @@ impl Builder {
     }
 
     fn binary(&mut self, function: Binary, a: TensorId, b: TensorId) -> TensorId {
-        let dims = crate::tensor::broadcast(&self.dims(a), &self.dims(b)).unwrap();
+        let dims = crate::ir::tensor::broadcast(&self.dims(a), &self.dims(b)).unwrap();
         self.step(StepOp::Binary(function), &[a, b], &dims)
     }
 }
@@ -66,7 +67,7 @@ impl Builder {
 /// A chain of steps that read one or two of the last few tensors, all (1, 8, 6, 7); elements stay around 1.
 fn random_program(rng: &mut Rng, steps: usize) -> Program {
     let dims = [1, 8, 6, 7];
-    let mut builder = Builder::default();
+    let mut builder = ProgramBuilder::default();
     let mut tensors = vec![builder.input(&dims), builder.input(&dims)];
     let values = random(rng, 8 * 6 * 7);
     tensors.push(builder.constant(&dims, values));
@@ -113,7 +114,7 @@ fn random_program(rng: &mut Rng, steps: usize) -> Program {
 #[test]
 fn random_networks() {
     let Some(gpu) = gpu() else { return };
-    let seed = fastrand::u64(..);
+    let seed = seed();
     let mut rng = Rng::with_seed(seed);
     for _ in 0..12 {
         let program = random_program(&mut rng, 20);
@@ -137,7 +138,7 @@ fn classifier(rng: &mut Rng) -> impl Fn(usize) -> Program + use<> {
     let blocks: Vec<_> = (0..6).map(|_| packed_weights(rng, same(16, 16, 3), 8)).collect();
     let head: Arc<Vec<f32>> = Arc::new(random(rng, 160));
     move |batch| {
-        let mut builder = Builder::default();
+        let mut builder = ProgramBuilder::default();
         let x = builder.input(&[batch, 3, 20, 20]);
         let mut y = builder.conv(&stem, x, Activation::Relu6, None);
         for pair in blocks.chunks(2) {
@@ -155,7 +156,7 @@ fn classifier(rng: &mut Rng) -> impl Fn(usize) -> Program + use<> {
         let mean = StepOp::Reduce { reduction: Reduction::Mean, axes: vec![2, 3] };
         let y = builder.step(mean, &[y], &[batch, 16, 1, 1]);
         let y = builder.view(y, &[batch, 16]);
-        let head = builder.value(&[16, 10], crate::program::Source::Constant(head.clone()));
+        let head = builder.value(&[16, 10], crate::ir::program::Source::Constant(head.clone()));
         let y = builder.step(StepOp::MatMul, &[y, head], &[batch, 10]);
         let y = builder.step(StepOp::Softmax { axis: 1 }, &[y], &[batch, 10]);
         builder.output(&[y])
@@ -250,7 +251,7 @@ fn integer_activations_pass_from_layer_to_layer() {
         packed_weights(&mut rng, ConvDescriptor::new(32, 12, [3, 3]).with_stride([2, 2]), 16),
     ];
     let activations = [Activation::Silu, Activation::Relu, Activation::Identity];
-    let mut builder = Builder::default();
+    let mut builder = ProgramBuilder::default();
     let x = builder.input(&[2, 24, 9, 7]);
     let y = weights
         .iter()
@@ -292,7 +293,7 @@ fn integer_activations_are_shared_and_floats_kept_where_read() {
     let mut rng = Rng::new();
     let one = ConvDescriptor::new(16, 16, [1, 1]);
     let [a, b, c] = [16, 16, 8].map(|block| packed_weights(&mut rng, one, block));
-    let mut builder = Builder::default();
+    let mut builder = ProgramBuilder::default();
     let x = builder.input(&[1, 16, 5, 5]);
     let first = builder.conv(&a, x, Activation::Identity, None);
     // Two readers with the same blocks share; a third has others, and an addition reads the floats.
@@ -319,7 +320,7 @@ fn mixed_program(rng: &mut Rng) -> Program {
     let descriptor = ConvDescriptor::new(8, 8, [3, 3]).with_padding([1; 4]);
     let packed = packed_weights(rng, descriptor, 8);
     let depthwise = float_weights(rng, descriptor.with_groups(8));
-    let mut builder = Builder::default();
+    let mut builder = ProgramBuilder::default();
     let x = builder.input(&[1, 8, 6, 5]);
     let a = builder.conv(&packed, x, Activation::Relu, None);
     let b = builder.conv(&depthwise, a, Activation::Identity, Some(a));
@@ -425,7 +426,7 @@ fn destroyed_networks_leave_no_memory() {
 #[test]
 fn inputs_are_checked() {
     let Some(gpu) = gpu() else { return };
-    let mut builder = Builder::default();
+    let mut builder = ProgramBuilder::default();
     let x = builder.input(&[2, 3]);
     let y = builder.unary(Unary::Neg, x);
     let program = builder.output(&[y, x]);

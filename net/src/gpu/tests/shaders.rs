@@ -1,9 +1,9 @@
-//! The shaders without a GPU.
+//! The shaders without a GPU: they are valid, and take what the host gives.
 
 use super::super::geometry::dispatches;
-use super::super::kernels::{Dispatch, Kernel};
-use crate::op::{Binary, PoolKind, Reduction, Unary};
-use crate::program::{ConvTranspose, Pool, StepOp, Taps};
+use super::super::kernels::{Dispatch, OpKernel};
+use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
+use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 
 /// One dispatch of every kernel.
 fn every() -> Vec<Dispatch> {
@@ -44,7 +44,7 @@ fn every() -> Vec<Dispatch> {
 #[test]
 fn shaders_are_valid_and_take_what_the_host_gives() {
     let every = every();
-    let kernels: std::collections::HashSet<Kernel> = every.iter().map(|d| d.kernel).collect();
+    let kernels: std::collections::HashSet<OpKernel> = every.iter().map(|d| d.kernel).collect();
     assert_eq!(kernels.len(), 9);
     for dispatch in every {
         let (name, wgsl) = (dispatch.kernel.name(), dispatch.kernel.wgsl());

@@ -1,24 +1,22 @@
 //! YOLOv9 on the GPU against the CPU reference.
 
+use super::seed::seed;
 use super::{open, random_inputs, run_on_cpu, run_poisoned};
-use crate::calibrate::on_cpu;
+
 use crate::gpu::{Activations, Network, NetworkOptions};
-use crate::yolov9::{self, Description, GraphOutputs};
-use crate::{Graph, QuantizeOptions, quantize};
+use crate::yolov9::{self, Description, GraphOutputs, YOLOV9_C_DSCONV};
+use crate::{Graph, QuantizeOptions, on_cpu, quantize};
 use dsconv::gpu::{Gpu, Pipelines};
 use dsconv::signal_to_noise_db;
 
-const FULL: &str = include_str!("../../../../cli/models/yolov9-c-dsconv.yaml");
 const SMALL: &str = include_str!("../../../tests/data/yolov9-small.yaml");
 
 /// A whole network may take this many pipelines: each takes time to compile.
 const MOST_PIPELINES: usize = 40;
 
 fn random(yaml: &str, outputs: GraphOutputs) -> (Graph, fastrand::Rng) {
-    let seed = std::env::var("DSCONV_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    println!("DSCONV_SEED={seed}");
-    let network = yolov9::Network::new(&Description::parse(yaml).unwrap()).unwrap();
+    let seed = seed();
+    let network = yolov9::Architecture::new(&Description::parse(yaml).unwrap()).unwrap();
     let graph = network.random(outputs, seed, &mut on_cpu, |_, _, _| ()).unwrap();
     (graph, fastrand::Rng::with_seed(seed))
 }
@@ -30,8 +28,8 @@ fn packed(graph: &Graph, bits: u8, block: u32) -> Graph {
     quantize(graph, &options, |_, _, _| ()).unwrap()
 }
 
-/// Runs on both; returns for each output the largest difference of a row (a box's coordinate or a class), over the
-/// largest magnitude that the row has; and the output's signal to noise in dB.
+/// Runs a graph on both and returns for each output the largest difference of a row (a box's coordinate or a class),
+/// over the largest magnitude that the row has; and the output's signal to noise in dB.
 fn errors(
     (gpu, pipelines): &(Gpu, Pipelines),
     graph: &Graph,
@@ -85,7 +83,7 @@ fn small_networks_agree_with_the_reference() {
 fn the_articles_network_agrees_with_the_reference() {
     let Some(gpu) = open() else { return };
     for outputs in [GraphOutputs::Training, GraphOutputs::Deployable] {
-        let (floats, mut rng) = random(FULL, outputs);
+        let (floats, mut rng) = random(YOLOV9_C_DSCONV, outputs);
         for graph in [floats.clone(), packed(&floats, 4, 32)] {
             for (error, _) in
                 errors(&gpu, &graph, [1, 3, 64, 64], NetworkOptions::default(), &mut rng)

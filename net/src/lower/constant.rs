@@ -1,0 +1,141 @@
+//! Lowering of operators whose result must be known before a program runs: casts, ranges, comparisons, choices.
+
+use super::builder::{Context, Lowered, integers};
+use crate::ir::graph::{Comparison, Kind};
+use crate::ir::program::StepOp;
+use crate::ir::tensor::{Tensor, broadcast, elements};
+use crate::{Error, Result, cpu};
+
+/// Converts between floats, integers and bools.
+pub(crate) fn cast(
+    context: &mut Context<'_>,
+    x: &Lowered,
+    dims: Vec<usize>,
+    to: Kind,
+) -> Result<Lowered> {
+    match (x, to) {
+        (Lowered::Float(_), Kind::Float) | (Lowered::Integer(_), Kind::Integer) => Ok(x.clone()),
+        (Lowered::Integer(tensor), Kind::Float) => {
+            let values = tensor.integers("input")?.iter().map(|&x| x as f32).collect();
+            context.float(dims, values)
+        }
+        (Lowered::Integer(tensor), Kind::Bool) => {
+            let values = tensor.integers("input")?.iter().map(|&x| i64::from(x != 0)).collect();
+            Tensor::i64(dims, values).map(Lowered::Integer)
+        }
+        (Lowered::Float(_), Kind::Integer | Kind::Bool) => {
+            let values = context.constant(x).ok_or_else(|| {
+                Error::invalid("input", "floats known beforehand", "floats of the run")
+            })?;
+            let one = |&x: &f32| if to == Kind::Bool { i64::from(x != 0.0) } else { x as i64 };
+            Tensor::i64(dims, values.iter().map(one).collect()).map(Lowered::Integer)
+        }
+    }
+}
+
+/// `start, start + step, …` before the limit.
+pub(crate) fn range(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
+    const MOST: f64 = (1 << 20) as f64;
+    let refused = |count: f64| Error::invalid("range", format!("0 to {MOST} elements"), count);
+    if let Lowered::Integer(_) = inputs[0] {
+        let scalar = |index: usize| match integers(&inputs[index], "range")? {
+            &[value] => Ok(i128::from(value)),
+            values => Err(Error::invalid("range", "single numbers", values.len())),
+        };
+        let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
+        if step == 0 {
+            return Err(Error::invalid("range step", "not 0", step));
+        }
+        let span = (limit - start) * step.signum();
+        let count = if span <= 0 { 0 } else { (span + step.abs() - 1) / step.abs() };
+        if count as f64 > MOST {
+            return Err(refused(count as f64));
+        }
+        let values: Vec<i64> = (0..count).map(|i| (start + i * step) as i64).collect();
+        return Ok(Lowered::Integer(Tensor::list(values)));
+    }
+    let scalar = |index: usize| match context.constant(&inputs[index]).as_deref().map(Vec::as_slice)
+    {
+        Some(&[value]) => Ok(f64::from(value)),
+        _ => Err(Error::invalid("range", "single numbers known beforehand", "others")),
+    };
+    let (start, limit, step) = (scalar(0)?, scalar(1)?, scalar(2)?);
+    let count = ((limit - start) / step).ceil().max(0.0);
+    // Also what is not a number.
+    if !(1.0..=MOST).contains(&count) {
+        return Err(refused(count));
+    }
+    let values: Vec<f32> = (0..count as usize).map(|i| (start + i as f64 * step) as f32).collect();
+    context.float(vec![values.len()], values)
+}
+
+/// Compares two tensors, with broadcasting; the result is 0 or 1.
+pub(crate) fn compare(
+    context: &mut Context<'_>,
+    comparison: Comparison,
+    inputs: &[Lowered],
+) -> Result<Lowered> {
+    let dims = inputs.iter().map(|x| context.dims(x)).collect::<Vec<_>>();
+    let to = broadcast(&dims[0], &dims[1])?;
+    elements("output", &to)?;
+    let result = |a: f64, b: f64| {
+        i64::from(match comparison {
+            Comparison::Equal => a == b,
+            Comparison::Less => a < b,
+            Comparison::Greater => a > b,
+            Comparison::LessOrEqual => a <= b,
+            Comparison::GreaterOrEqual => a >= b,
+            Comparison::And => a != 0.0 && b != 0.0,
+            Comparison::Or => a != 0.0 || b != 0.0,
+        })
+    };
+    let values: Vec<Vec<f64>> = inputs
+        .iter()
+        .map(|x| match x {
+            // Shapes and indices are far below 2^53.
+            Lowered::Integer(tensor) => {
+                Ok(tensor.integers("input")?.iter().map(|&x| x as f64).collect())
+            }
+            Lowered::Float(_) => context
+                .constant(x)
+                .map(|values| values.iter().map(|&x| f64::from(x)).collect())
+                .ok_or_else(|| Error::invalid("input", "known beforehand", "floats of the run")),
+        })
+        .collect::<Result<_>>()?;
+    let operand = |index: usize| cpu::Operand { dims: &dims[index], values: &values[index][..] };
+    let values = cpu::binary_map(&[operand(0), operand(1)], &to, result);
+    Tensor::i64(to, values).map(Lowered::Integer)
+}
+
+/// Picks elements of the second input where the first is not 0, else of the third.
+pub(crate) fn select(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
+    let condition = integers(&inputs[0], "condition")?;
+    let [c, a, b] = [0, 1, 2].map(|index| context.dims(&inputs[index]));
+    let to = broadcast(&broadcast(&c, &a)?, &b)?;
+    let all = |chosen: &Lowered, context: &mut Context<'_>| {
+        if context.dims(chosen) == to {
+            return Ok(chosen.clone());
+        }
+        context.emit(StepOp::Expand, std::slice::from_ref(chosen), to.clone())
+    };
+    if condition.iter().all(|&c| c != 0) {
+        return all(&inputs[1], context);
+    }
+    if condition.iter().all(|&c| c == 0) {
+        return all(&inputs[2], context);
+    }
+    let condition = all(&inputs[0], context)?;
+    let (a, b) = (all(&inputs[1], context)?, all(&inputs[2], context)?);
+    let pick = integers(&condition, "condition")?;
+    if let (Lowered::Integer(a), Lowered::Integer(b)) = (&a, &b) {
+        let pairs = a.integers("a")?.iter().zip(b.integers("b")?);
+        let values = pairs.zip(pick).map(|((&a, &b), &c)| if c != 0 { a } else { b });
+        return Tensor::i64(to, values.collect()).map(Lowered::Integer);
+    }
+    let (Some(a), Some(b)) = (context.constant(&a), context.constant(&b)) else {
+        return Err(Error::invalid("inputs", "values known beforehand", "floats of the run"));
+    };
+    let values = a.iter().zip(b.iter()).zip(pick);
+    let values = values.map(|((&a, &b), &c)| if c != 0 { a } else { b }).collect();
+    context.float(to, values)
+}

@@ -1,0 +1,176 @@
+//! Lowering: from a graph to a program for one set of input shapes.
+//!
+//! [`Graph::specialise`] goes through the nodes in their order. Each becomes a few steps, or nothing: shapes become
+//! static, shape arithmetic and constants fold away. Then activations and residual additions are fused into the
+//! convolutions before them, and what no output needs is dropped.
+//!
+//! Read [`builder`] first (the program so far, and what is known of each value), then [`node`], which lowers one
+//! operator after the other with the help of [`rearrange`] (what only moves elements), [`constant`]
+//! (casts, ranges, comparisons), [`resize`] and [`window`] (convolutions and pools), then [`fuse`]. [`fold`] comes
+//! before all that: it rewrites a graph once, when it is imported.
+
+mod builder;
+mod constant;
+pub(crate) mod fold;
+mod fuse;
+mod node;
+mod rearrange;
+mod resize;
+pub(crate) mod window;
+
+pub(crate) use builder::{FoldingBudget, allowance};
+
+use crate::ir::graph::{Graph, Node};
+use crate::ir::program::{Program, Source, TensorId, Value};
+use crate::ir::tensor::Tensor;
+use crate::{Error, Result};
+use builder::{Builder, Context, FOLDING_BUDGET, Lowered};
+
+impl Graph {
+    /// The program for inputs of these dims, in the inputs' order.
+    ///
+    /// # Errors
+    /// Dims that do not fit the graph; the error names the node and what it expected.
+    pub fn specialise(&self, inputs: &[&[usize]]) -> Result<Program> {
+        if inputs.len() != self.inputs.len() {
+            return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));
+        }
+        let constants = self.constants.values().map(|tensor| allowance(tensor.len()));
+        let budget = constants.fold(FOLDING_BUDGET, usize::saturating_add);
+        let mut builder = Builder::new(budget, 0);
+        for (index, (input, &dims)) in self.inputs.iter().zip(inputs).enumerate() {
+            let fits = input.dims.len() == dims.len()
+                && input.dims.iter().zip(dims).all(|(want, dim)| want.is_none_or(|w| w == *dim));
+            if !fits {
+                let expected: Vec<_> = input
+                    .dims
+                    .iter()
+                    .map(|dim| dim.map_or("?".into(), |d| d.to_string()))
+                    .collect();
+                let expected = format!("dims [{}]", expected.join(", "));
+                return Err(Error::invalid(
+                    format!("input {:?}", input.name),
+                    expected,
+                    format!("{dims:?}"),
+                ));
+            }
+            let id = builder.value(&input.name, dims.to_vec(), Source::Input(index))?;
+            builder.program.inputs.push(id);
+            builder.lowered.insert(input.value, Lowered::Float(id));
+        }
+        for (&id, tensor) in &self.constants {
+            builder.constant(self, id, tensor)?;
+        }
+        for node in &self.nodes {
+            let lowered = lower_node(&mut builder, self, node)?;
+            builder.lowered.insert(node.output, lowered);
+        }
+        for output in &self.outputs {
+            match builder.lowered.get(&output.value) {
+                Some(&Lowered::Float(id)) => {
+                    builder.program.outputs.push(id);
+                }
+                Some(Lowered::Integer(_)) => {
+                    return Err(Error::invalid(
+                        format!("output {:?}", output.name),
+                        "floats",
+                        "integers",
+                    ));
+                }
+                None => {
+                    return Err(Error::invalid(
+                        format!("output {:?}", output.name),
+                        "a value that a node computes",
+                        "none",
+                    ));
+                }
+            }
+        }
+        Ok(needed(fuse::fuse(builder.program)))
+    }
+}
+
+/// The result of a node that reads constants only, where it can be told without much work; `folding` counts that work
+/// over all nodes of a graph. The importer asks this for every node that it makes.
+pub(crate) fn evaluate_constant(
+    graph: &Graph,
+    node: &Node,
+    folding: &mut FoldingBudget,
+) -> Result<Option<Tensor>> {
+    let budget = FOLDING_BUDGET.saturating_add(folding.allowed);
+    let mut builder = Builder::new(budget, folding.done);
+    for id in &node.inputs {
+        let Some(tensor) = graph.constants.get(id) else { return Ok(None) };
+        builder.constant(graph, *id, tensor)?;
+    }
+    let lowered = lower_node(&mut builder, graph, node)?;
+    folding.done = builder.folded;
+    Ok(match lowered {
+        Lowered::Integer(tensor) => Some(tensor),
+        Lowered::Float(id) => {
+            let value = builder.program.value(id);
+            match &value.source {
+                Source::Constant(values) => {
+                    Some(Tensor::shared(value.dims.clone(), values.clone())?)
+                }
+                _ => None,
+            }
+        }
+    })
+}
+
+/// Lowers a node whose inputs are lowered.
+fn lower_node(builder: &mut Builder, graph: &Graph, node: &Node) -> Result<Lowered> {
+    // What an output of the graph shows keeps the output's name.
+    let name = if graph.outputs.iter().any(|output| output.value == node.output) {
+        &graph.values[node.output.0]
+    } else {
+        &node.name
+    };
+    let lowered = builder
+        .inputs(graph, node)
+        .and_then(|inputs| node::lower(&mut Context { builder, graph, name }, &node.op, &inputs));
+    lowered.map_err(|e| e.in_node(&node.name, node.op.name()))
+}
+
+/// The program without what no output needs.
+fn needed(program: Program) -> Program {
+    let mut keep = vec![false; program.values.len()];
+    let mark = |keep: &mut Vec<bool>, id: TensorId| {
+        keep[id.0] = true;
+        keep[program.storage(id).0] = true;
+    };
+    for &id in program.outputs.iter().chain(&program.inputs) {
+        mark(&mut keep, id);
+    }
+    let mut kept = Vec::new();
+    for step in program.steps.iter().rev() {
+        if keep[step.output.0] {
+            step.inputs.iter().for_each(|&id| mark(&mut keep, id));
+            kept.push(step.clone());
+        }
+    }
+    kept.reverse();
+    let mut places = vec![TensorId(usize::MAX); program.values.len()];
+    let mut values: Vec<Value> = Vec::new();
+    for (index, value) in program.values.into_iter().enumerate().filter(|(index, _)| keep[*index]) {
+        places[index] = TensorId(values.len());
+        values.push(value);
+    }
+    let place = |id: &mut TensorId| *id = places[id.0];
+    for (index, step) in kept.iter_mut().enumerate() {
+        step.inputs.iter_mut().for_each(place);
+        place(&mut step.output);
+        values[step.output.0].source = Source::Step(index);
+    }
+    for value in &mut values {
+        if let Source::View(of) = &mut value.source {
+            place(of);
+        }
+    }
+    let moved = |mut ids: Vec<TensorId>| {
+        ids.iter_mut().for_each(place);
+        ids
+    };
+    Program { values, inputs: moved(program.inputs), outputs: moved(program.outputs), steps: kept }
+}

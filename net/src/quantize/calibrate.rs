@@ -1,0 +1,258 @@
+//! Calibration by the channel distribution shift: per output channel a scale and a shift, fitted layer by
+//! layer in the network's order, so that mean and standard deviation of the quantised layer's output are
+//! those of the float network on unlabelled samples.
+
+use super::walk::{ConvolutionRuns, SampleRun, Walk};
+use crate::ir::graph::Graph;
+use crate::{Error, Result};
+use dsconv::{Cds, DsConvWeights, FloatWeights, Weights};
+
+/// A channel of fewer values than this has moments that say little; it stays as it is.
+const FEWEST: usize = 100;
+
+/// Fits the channel distribution shift of every quantised convolution, and scale and bias of the float ones
+/// behind them, on samples. `floats` is the network that `quantized` was made from.
+///
+/// # Errors
+/// No samples, samples that don't fit, networks that don't belong together, or what the run's `convolve` says.
+pub fn calibrate(floats: &Graph, quantized: &Graph, run: SampleRun<'_>) -> Result<Graph> {
+    let SampleRun { samples, dims, convolve, progress } = run;
+    let mut target = Walk::new(floats, samples, dims)?;
+    let mut walk = Walk::new(quantized, samples, dims)?;
+    let mut calibrated = quantized.clone();
+    let layers = floats.convolutions().count();
+    let mut done = 0;
+    while let Some(wanted) = target.next_convolution(convolve)? {
+        let Some(step) = walk.next_convolution(convolve)? else {
+            return Err(Error::invalid(
+                "networks",
+                "the same convolutions",
+                "fewer quantised ones",
+            ));
+        };
+        if step.name != wanted.name || step.output != wanted.output {
+            return Err(Error::invalid("networks", &wanted.name, &step.name));
+        }
+        progress(done, layers, &step.name);
+        done += 1;
+        let name = step.name.clone();
+        let values = step.output.pixels() * step.runs.len();
+        let (wanted, got) = (moments(&wanted), moments(&step));
+        target.finish_convolution(None)?;
+        let fit: Vec<(f32, f32)> =
+            wanted.iter().zip(&got).map(|(&w, &g)| scale_and_shift(w, g)).collect();
+        // Where nothing was quantised on the way, nothing needs mending.
+        let exact = wanted == got || values < FEWEST;
+        if !exact {
+            let node = quantized.convolutions().find(|(node, _)| node.name == name);
+            let (_, id) = node
+                .ok_or_else(|| Error::invalid("networks", "a convolution of that name", &name))?;
+            calibrated.set_weights(id, shifted(calibrated.weights(id), &fit)?)?;
+        }
+        walk.finish_convolution((!exact).then_some(&fit))?;
+    }
+    Ok(calibrated)
+}
+
+/// Mean and standard deviation of each output channel over all runs.
+fn moments(step: &ConvolutionRuns<'_>) -> Vec<(f64, f64)> {
+    let channels = step.output.channels as usize;
+    let plane = (step.output.height * step.output.width) as usize;
+    let mut sums = vec![(0.0f64, 0.0f64); channels];
+    let count = (step.runs.len() * step.output.batch as usize * plane) as f64;
+    for (_, y) in &step.runs {
+        for (index, plane) in y.chunks(plane).enumerate() {
+            let sum = &mut sums[index % channels];
+            for &y in plane {
+                sum.0 += f64::from(y);
+                sum.1 += f64::from(y) * f64::from(y);
+            }
+        }
+    }
+    let moment = |(sum, squares): (f64, f64)| {
+        let mean = sum / count;
+        (mean, (squares / count - mean * mean).max(0.0).sqrt())
+    };
+    sums.into_iter().map(moment).collect()
+}
+
+/// The scale and the shift that bring a channel of mean and deviation `got` to `wanted`.
+fn scale_and_shift(wanted: (f64, f64), got: (f64, f64)) -> (f32, f32) {
+    // A channel that hardly moves, or whose deviation is off by orders, says nothing about its scale.
+    let ratio = wanted.1 / got.1;
+    let scale = if ratio.is_finite() && (0.05..20.0).contains(&ratio) { ratio } else { 1.0 };
+    (scale as f32, (wanted.0 - scale * got.0) as f32)
+}
+
+/// Weights whose convolution is `scale * y + shift` of what it was, per output channel.
+pub(crate) fn shifted(weights: &Weights, fit: &[(f32, f32)]) -> Result<Weights> {
+    let scales = || fit.iter().map(|f| f.0);
+    let bias_of = |bias: Option<&[f32]>| bias.map_or_else(|| vec![0.0; fit.len()], <[f32]>::to_vec);
+    Ok(match weights {
+        Weights::Float(floats) => {
+            let row = floats.values().len() / fit.len();
+            let rows = floats.values().chunks(row).zip(scales());
+            let values = rows.flat_map(|(row, scale)| row.iter().map(move |w| w * scale)).collect();
+            let bias = bias_of(floats.bias()).iter().zip(fit).map(|(b, f)| f.0 * b + f.1).collect();
+            FloatWeights::new(*floats.descriptor(), values)?.with_bias(bias)?.into()
+        }
+        Weights::DsConv(weights) => {
+            let (old_scale, old_shift) = match weights.cds() {
+                Some(Cds::Output { scale, shift }) => (scale.clone(), shift.clone()),
+                Some(Cds::Kernel { .. }) => {
+                    return Err(Error::invalid("CDS", "none, or of the output", "of the kernel"));
+                }
+                None => (vec![1.0; fit.len()], vec![0.0; fit.len()]),
+            };
+            // scale * (c + bias) + shift, where the bias stays outside: y = cds_scale * c + cds_shift + bias.
+            let bias = bias_of(weights.bias());
+            let scale = old_scale.iter().zip(fit).map(|(old, f)| old * f.0).collect();
+            let moved = old_shift.iter().zip(&bias).zip(fit);
+            let shift = moved.map(|((old, b), f)| f.0 * (old + b) + f.1 - b).collect();
+            with_cds(weights, Cds::Output { scale, shift })?.into()
+        }
+    })
+}
+
+fn with_cds(weights: &DsConvWeights, cds: Cds) -> Result<DsConvWeights> {
+    Ok(weights.clone().with_cds(cds)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::graph::{Input, Node, Op, Output, ValueId, WeightsId};
+    use crate::ir::op::{Binary, Unary};
+    use crate::quantize::{QuantizeOptions, Target, allocate, on_cpu, quantize, report};
+    use dsconv::{Activation, ConvDescriptor};
+    use std::sync::Arc;
+
+    /// Three convolutions in a row, the second depthwise, the last with the first's output added.
+    fn network(rng: &mut fastrand::Rng) -> Graph {
+        let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.f32() * 2.0 - 1.0).collect() };
+        let conv = |inputs, outputs, groups| {
+            ConvDescriptor::new(inputs, outputs, [3, 3]).with_padding([1; 4]).with_groups(groups)
+        };
+        let mut weights = |d: ConvDescriptor| {
+            let bias = random(d.out_channels as usize);
+            let floats = FloatWeights::new(d, random(d.weight_count())).unwrap();
+            Arc::new(Weights::from(floats.with_bias(bias).unwrap()))
+        };
+        let conv_op = |index| Op::Conv {
+            weights: WeightsId(index),
+            auto_pad: crate::ir::graph::AutoPad::None,
+            channels: crate::ir::graph::Channels::First,
+        };
+        let relu = || Op::Unary(Unary::Activation(Activation::Relu));
+        let steps: [(&str, Op, &[usize]); 7] = [
+            ("conv0", conv_op(0), &[0]),
+            ("relu0", relu(), &[1]),
+            ("conv1", conv_op(1), &[2]),
+            ("relu1", relu(), &[3]),
+            ("conv2", conv_op(2), &[4]),
+            ("add", Op::Binary(Binary::Add), &[5, 2]),
+            ("relu2", relu(), &[6]),
+        ];
+        let nodes = steps.into_iter().enumerate().map(|(index, (name, op, inputs))| Node {
+            name: name.into(),
+            op,
+            inputs: inputs.iter().map(|&i| ValueId(i)).collect(),
+            output: ValueId(index + 1),
+        });
+        Graph {
+            values: (0..8).map(|i| format!("v{i}")).collect(),
+            inputs: vec![Input { name: "x".into(), dims: vec![None; 4], value: ValueId(0) }],
+            outputs: vec![Output { name: "y".into(), dims: None, value: ValueId(7) }],
+            nodes: nodes.collect(),
+            weights: [conv(8, 16, 1), conv(16, 16, 16), conv(16, 16, 1)].map(&mut weights).to_vec(),
+            ..Graph::default()
+        }
+    }
+
+    fn samples(rng: &mut fastrand::Rng) -> Vec<Vec<Vec<f32>>> {
+        (0..3).map(|_| vec![(0..8 * 9 * 7).map(|_| rng.f32() - 0.3).collect()]).collect()
+    }
+
+    const DIMS: [&[usize]; 1] = [&[1, 8, 9, 7]];
+
+    #[test]
+    fn calibration_brings_the_moments_of_every_layer_to_those_of_the_floats() {
+        let seed = fastrand::u64(..);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (floats, samples) = (network(&mut rng), samples(&mut rng));
+        let options = QuantizeOptions { bits: 2, block: 8, ..QuantizeOptions::default() };
+        let quantized = quantize(&floats, &options, |_, _, _| ()).unwrap();
+        let mut names = Vec::new();
+        let mut progress =
+            |_: usize, count: usize, name: &str| names.push((count, name.to_string()));
+        let run = SampleRun {
+            samples: &samples,
+            dims: &DIMS,
+            convolve: &mut on_cpu,
+            progress: &mut progress,
+        };
+        let calibrated = calibrate(&floats, &quantized, run).unwrap();
+        assert_eq!(names, ["conv0", "conv1", "conv2"].map(|name| (3, name.to_string())));
+        let of = |graph: &Graph| {
+            let mut walk = Walk::new(graph, &samples, &DIMS).unwrap();
+            let mut all = Vec::new();
+            while let Some(step) = walk.next_convolution(&mut on_cpu).unwrap() {
+                all.extend(moments(&step));
+                walk.finish_convolution(None).unwrap();
+            }
+            all
+        };
+        let error = |a: &[(f64, f64)], b: &[(f64, f64)]| {
+            let errors = a.iter().zip(b).map(|(a, b)| (a.0 - b.0).abs().max((a.1 - b.1).abs()));
+            errors.fold(0.0, f64::max)
+        };
+        let wanted = of(&floats);
+        assert_eq!(wanted.len(), 48);
+        assert!(error(&wanted, &of(&quantized)) > 0.05, "2 bits leave something to mend, {seed}");
+        assert!(error(&wanted, &of(&calibrated)) < 1e-4, "seed {seed}");
+    }
+
+    #[test]
+    fn networks_and_samples_that_do_not_belong_together_are_refused() {
+        let mut rng = fastrand::Rng::new();
+        let floats = network(&mut rng);
+        let error = |samples: &[Vec<Vec<f32>>]| {
+            let (convolve, progress) = (&mut on_cpu, &mut |_, _, _: &str| ());
+            let run = SampleRun { samples, dims: &DIMS, convolve, progress };
+            calibrate(&floats, &floats, run).unwrap_err().to_string()
+        };
+        assert!(error(&[]).contains("samples"), "{}", error(&[]));
+        assert!(error(&[vec![vec![0.0; 3]]]).contains("504 elements"));
+    }
+
+    #[test]
+    fn widths_keep_to_the_budget_and_reach_the_signal_to_noise() {
+        let mut rng = fastrand::Rng::new();
+        let (floats, samples) = (network(&mut rng), samples(&mut rng));
+        let options = QuantizeOptions { block: 8, ..QuantizeOptions::default() };
+        let widths = |target| {
+            let (convolve, progress) = (&mut on_cpu, &mut |_, _, _: &str| ());
+            let run = SampleRun { samples: &samples, dims: &DIMS, convolve, progress };
+            allocate(&floats, &options, target, run)
+        };
+        let bytes = |overrides| {
+            let options = QuantizeOptions { overrides, ..options.clone() };
+            let quantized = quantize(&floats, &options, |_, _, _| ()).unwrap();
+            report(&floats, &quantized).iter().map(|layer| layer.bytes).sum::<u64>()
+        };
+        let (least, most) =
+            (bytes(widths(Target::Snr(0.0)).unwrap()), bytes(widths(Target::Snr(200.0)).unwrap()));
+        assert!(least < most);
+        for budget in [least, (least + most) / 2, most] {
+            let widths = widths(Target::Bytes(budget)).unwrap();
+            assert_eq!(widths.len(), 2, "depthwise layers stay floats");
+            let bytes = bytes(widths);
+            assert!(bytes <= budget && bytes + 600 > budget, "{bytes} of {budget}");
+        }
+        let refused = widths(Target::Bytes(100)).unwrap_err().to_string();
+        assert!(refused.contains("target size") && refused.contains("got 100"), "{refused}");
+        let unknown = QuantizeOptions { keep_float: vec!["head*".into()], ..options.clone() };
+        let refused = quantize(&floats, &unknown, |_, _, _| ()).unwrap_err().to_string();
+        assert!(refused.contains("head*") && refused.contains("conv0"), "{refused}");
+    }
+}
