@@ -4,18 +4,18 @@ use crate::progress::with_progress;
 use anyhow::Context;
 use dsconv::Method;
 use dsconv_net::detect::{Detector, Head};
-use dsconv_net::yolov9::{Description, GraphOutputs, Network};
+use dsconv_net::yolov9::{Architecture, Description, GraphOutputs};
 use dsconv_net::{Graph, Model, QuantizeOptions};
 use std::path::Path;
 
 /// The article's network; see the README beside it.
-const YAML: &str = include_str!("../models/yolov9-c-dsconv.yaml");
+const YAML: &str = dsconv_net::yolov9::YOLOV9_C_DSCONV;
 
 /// The network of a description, and its name.
 pub(crate) fn describe(
     yaml: Option<&Path>,
     classes: Option<usize>,
-) -> anyhow::Result<(Network, String)> {
+) -> anyhow::Result<(Architecture, String)> {
     let (text, place, name) = match yaml {
         None => (YAML.to_owned(), "yolov9-c-dsconv.yaml".into(), "yolov9-c-DSConv".into()),
         Some(path) => {
@@ -30,7 +30,7 @@ pub(crate) fn describe(
         if let Some(classes) = classes {
             description = description.with_classes(classes)?;
         }
-        Network::new(&description)
+        Architecture::new(&description)
     };
     Ok((network().with_context(|| place)?, name))
 }

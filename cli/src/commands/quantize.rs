@@ -10,7 +10,7 @@ use crate::{network, picture};
 use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Shape, Weights};
-use dsconv_net::{Model, QuantizeOptions, Target};
+use dsconv_net::{Model, QuantizeOptions, SampleRun, Target};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -118,24 +118,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 // A few pictures tell the widths' errors apart.
                 let few = &samples[..samples.len().min(2)];
                 let widths = with_progress("choosing bits", |report| {
-                    let graph = &model.graph;
-                    Ok(dsconv_net::allocate(
-                        graph,
-                        &how,
-                        target,
-                        few,
-                        &dims,
-                        &mut convolve,
-                        report,
-                    )?)
+                    let (convolve, progress) = (&mut convolve, report);
+                    let run = SampleRun { samples: few, dims: &dims, convolve, progress };
+                    Ok(dsconv_net::allocate(&model.graph, &how, target, run)?)
                 })?;
                 // What the user named goes first.
                 how.overrides.extend(widths);
             }
             let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
             let calibrated = with_progress("calibrating", |report| {
-                let (floats, samples) = (&model.graph, &samples);
-                Ok(dsconv_net::calibrate(floats, &plain, samples, &dims, &mut convolve, report)?)
+                let (convolve, progress) = (&mut convolve, report);
+                let run = SampleRun { samples: &samples, dims: &dims, convolve, progress };
+                Ok(dsconv_net::calibrate(&model.graph, &plain, run)?)
             })?;
             if let Some(device) = &device {
                 device.save_cache()?;

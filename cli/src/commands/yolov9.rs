@@ -7,7 +7,7 @@ use crate::weight_options::WeightOptions;
 use crate::yolov9_model::{describe, model};
 use anyhow::{Context, ensure};
 use comfy_table::{CellAlignment, Table};
-use dsconv_net::yolov9::{GraphOutputs, Network, Part};
+use dsconv_net::yolov9::{Architecture, GraphOutputs, Part};
 use dsconv_net::{LayerReport, QuantizeOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,7 +88,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn check_size(network: &Network, size: u32) -> anyhow::Result<()> {
+fn check_size(network: &Architecture, size: u32) -> anyhow::Result<()> {
     let stride = network.stride();
     ensure!(
         size > 0 && size.is_multiple_of(stride) && size <= 1 << 14,
@@ -104,7 +104,7 @@ fn summary(options: &SummaryOptions) -> anyhow::Result<ExitCode> {
     let summary = network.summary([size; 2]);
     let (deployed, deployed_flops) = network.cost(GraphOutputs::Deployable, [size; 2]);
     if options.json {
-        let module = |(index, layer): (usize, &dsconv_net::yolov9::Layer)| {
+        let module = |(index, layer): (usize, &dsconv_net::yolov9::ResolvedLayer)| {
             serde_json::json!({
                 "index": index, "from": layer.from, "n": layer.copies, "params": layer.parameters,
                 "module": layer.module, "arguments": layer.arguments,
@@ -217,7 +217,7 @@ fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
 
 /// The convolutions that stay floats.
 fn kept(
-    network: &Network,
+    network: &Architecture,
     outputs: GraphOutputs,
     choice: DsconvLayers,
 ) -> anyhow::Result<Vec<String>> {
@@ -245,7 +245,7 @@ struct Row {
 }
 
 /// The memory that the parts' weights take, and their sum.
-fn parts(network: &Network, layers: &[LayerReport]) -> Vec<Row> {
+fn parts(network: &Architecture, layers: &[LayerReport]) -> Vec<Row> {
     let of: Vec<Option<Part>> = layers.iter().map(|layer| network.part(&layer.name)).collect();
     let row = |name, part: Option<Part>| {
         let layers = || {
