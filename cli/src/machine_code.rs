@@ -1,0 +1,238 @@
+//! Shaders compiled by Mesa's drivers of four makers, without a GPU: registers, occupancy, and what the main loop is made
+//! of.
+//!
+//! A driver is loaded into a process with the chip that it is to believe in, so a child process, this same program,
+//! compiles for each chip: [`compile`] in the parent, [`child`] in the child.
+
+mod amd;
+mod chips;
+mod drivers;
+mod listing;
+mod nvidia;
+mod qualcomm;
+mod spirv;
+mod statistics;
+mod vulkan;
+
+use anyhow::{Context, bail, ensure};
+pub(crate) use chips::{Chip, Maker};
+use drivers::Driver;
+pub(crate) use drivers::found as found_makers;
+use listing::Block;
+pub(crate) use listing::Counts;
+use serde::{Deserialize, Serialize};
+pub(crate) use statistics::Statistics;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::process::{Child, Stdio};
+
+/// The hidden command that runs [`child`].
+pub(crate) const CHILD_COMMAND: &str = "isa-child";
+
+/// A compute shader with the entry point `main` and its buffers in group 0.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Shader {
+    pub(crate) name: String,
+    pub(crate) wgsl: String,
+    /// Values of the overrides.
+    pub(crate) constants: Vec<(String, f64)>,
+    /// Multiply-adds of a thread per step of the source's main loop, where known.
+    pub(crate) macs_per_iteration: Option<u32>,
+    /// How often the loop around runs through that loop, if what comes once per block is to be counted too.
+    pub(crate) trips: Option<u32>,
+    /// True if wgpu's runtime checks are compiled in, as by `create_shader_module`.
+    pub(crate) checks: bool,
+}
+
+/// What a child process is to do.
+#[derive(Serialize, Deserialize)]
+struct Work {
+    maker: Maker,
+    /// The chip that a null device was asked for, which a driver that has none does not open.
+    null_device: Option<String>,
+    shaders: Vec<Shader>,
+}
+
+/// The driver's machine code for a shader, in numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// The chip and the driver in the driver's words.
+    pub(crate) device: String,
+    pub(crate) statistics: Statistics,
+    /// What the main loop is made of; `None` where the driver shows no code.
+    pub(crate) main_loop: Option<MainLoop>,
+}
+
+/// The main loop, in numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MainLoop {
+    /// Multiply-adds of a thread.
+    pub(crate) macs: u32,
+    /// Instructions of all kinds.
+    pub(crate) instructions: u32,
+    pub(crate) counts: Counts,
+}
+
+impl MainLoop {
+    /// A number over the multiply-adds; `None` where the loop has none.
+    pub(crate) fn per_mac(&self, number: u32) -> Option<f64> {
+        (self.macs > 0).then(|| f64::from(number) / f64::from(self.macs))
+    }
+
+    /// The part of the multiply-adds that integer dot products do.
+    pub(crate) fn dot_share(&self) -> f64 {
+        self.per_mac(4 * self.counts.dots).unwrap_or(0.0)
+    }
+}
+
+/// Compiles shaders for a chip, one report for each, and calls `done` after each. `name` is the chip's name or alias.
+pub(crate) fn compile(
+    chip: &Chip,
+    shaders: &[Shader],
+    mut done: impl FnMut(),
+) -> anyhow::Result<Vec<Report>> {
+    let driver = Driver::find(chip.maker)?;
+    if !driver.is_null_device() {
+        let work = Work { maker: chip.maker, null_device: None, shaders: shaders.to_vec() };
+        return run_child(&driver, chip, &work, &mut done)?.reports();
+    }
+    // Versions of Mesa differ in their names of some chips.
+    for name in [chip.name].iter().chain(chip.aliases) {
+        let null_device = Some((*name).to_string());
+        let work = Work { maker: chip.maker, null_device, shaders: shaders.to_vec() };
+        let end = run_child(&driver, chip, &work, &mut done)?;
+        if !end.is_unknown() {
+            return end.reports();
+        }
+    }
+    bail!("the installed Mesa does not know this chip")
+}
+
+/// The child: reads shaders, compiles them for the chip of its environment, prints a report a line.
+pub(crate) fn child() -> anyhow::Result<()> {
+    let work: Work = serde_json::from_reader(std::io::stdin()).context("shaders")?;
+    let device = vulkan::Device::open(work.maker.driver())?;
+    if let Some(chip) = &work.null_device {
+        // A driver that has no null device opens the machine's own GPU.
+        ensure!(
+            device.name.to_lowercase().contains(&chip.to_lowercase()),
+            "RADV opened {} instead; the newest versions of Mesa have no null device",
+            device.name
+        );
+    }
+    let mut out = std::io::stdout().lock();
+    for shader in &work.shaders {
+        let report = report(work.maker, &device, shader);
+        serde_json::to_writer(&mut out, &report.with_context(|| shader.name.clone())?)?;
+        out.write_all(b"\n")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn report(maker: Maker, device: &vulkan::Device, shader: &Shader) -> anyhow::Result<Report> {
+    let spirv = spirv::translate(&shader.wgsl, &shader.constants, shader.checks)?;
+    let executable = device.compile(&spirv)?;
+    Ok(Report {
+        device: device.name.clone(),
+        statistics: Statistics::of(maker, &executable.statistics, executable.subgroup_size),
+        main_loop: main_loop(maker, &executable, shader)?,
+    })
+}
+
+fn main_loop(
+    maker: Maker,
+    executable: &vulkan::Executable,
+    shader: &Shader,
+) -> anyhow::Result<Option<MainLoop>> {
+    let read: fn(&str) -> Vec<Block> = match maker {
+        Maker::Amd => amd::blocks,
+        Maker::Nvidia => nvidia::blocks,
+        Maker::Qualcomm => qualcomm::blocks,
+        // Honeykrisp shows no code.
+        Maker::Apple => return Ok(None),
+    };
+    let (form, text) = executable.forms.last().context("the driver gives no assembly")?;
+    let blocks = read(text);
+    if let Ok(f) = std::env::var("DUMPTMP") { std::fs::write(format!("{f}/{}-{maker:?}.txt", shader.name), text)?; }
+    let dot_products = shader.wgsl.contains("dot4I8Packed") || shader.wgsl.contains("dot4U8Packed");
+    let count = |trips| {
+        let first = text.lines().next().unwrap_or("");
+        listing::main_loop(&blocks, dot_products, trips)
+            .with_context(|| format!("{form}: {first:?}"))
+    };
+    let counts = count(shader.trips)?;
+    let macs = match shader.macs_per_iteration {
+        Some(known) => count(None)?.macs_of(dot_products, known) * shader.trips.unwrap_or(1),
+        None => counts.macs(dot_products),
+    };
+    Ok(Some(MainLoop { macs, instructions: counts.instructions(), counts }))
+}
+
+/// How a child process ended.
+struct End {
+    reports: Vec<Report>,
+    asked: usize,
+    status: std::process::ExitStatus,
+    message: String,
+}
+
+impl End {
+    /// Says whether a null device's driver refused the chip's name.
+    fn is_unknown(&self) -> bool {
+        !self.status.success() && self.message.contains("Unknown family")
+    }
+
+    fn reports(self) -> anyhow::Result<Vec<Report>> {
+        ensure!(
+            self.status.success() && self.reports.len() == self.asked,
+            "compiling in a child process: {}, {}",
+            self.status,
+            self.message.trim()
+        );
+        Ok(self.reports)
+    }
+}
+
+fn run_child(
+    driver: &Driver,
+    chip: &Chip,
+    work: &Work,
+    done: &mut impl FnMut(),
+) -> anyhow::Result<End> {
+    let name = work.null_device.as_deref().unwrap_or(chip.name);
+    let mut child = driver
+        .command(chip, name)?
+        .arg(CHILD_COMMAND)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting a child process")?;
+    feed(&mut child, &serde_json::to_vec(work)?).context("writing to the child process")?;
+    // Both are read at once, so that the child waits for neither.
+    let mut errors = child.stderr.take().context("the messages of the child process")?;
+    let messages = std::thread::spawn(move || {
+        let mut message = Vec::new();
+        let _ = errors.read_to_end(&mut message);
+        String::from_utf8_lossy(&message).into_owned()
+    });
+    let output = child.stdout.take().context("the output of the child process")?;
+    let mut reports = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("the output of the child process")?;
+        reports.push(serde_json::from_str(&line).with_context(|| line.clone())?);
+        done();
+    }
+    let status = child.wait().context("waiting for the child process")?;
+    let message = messages.join().unwrap_or_default();
+    Ok(End { reports, asked: work.shaders.len(), status, message })
+}
+
+fn feed(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
+    let Some(mut stdin) = child.stdin.take() else { return Ok(()) };
+    match stdin.write_all(bytes) {
+        // It has ended early; its own message says why.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
