@@ -153,7 +153,9 @@ fn main_loop(
     };
     let (form, text) = executable.forms.last().context("the driver gives no assembly")?;
     let blocks = read(text);
-    if let Ok(f) = std::env::var("DUMPTMP") { std::fs::write(format!("{f}/{}-{maker:?}.txt", shader.name), text)?; }
+    if let Ok(f) = std::env::var("DUMPTMP") {
+        std::fs::write(format!("{f}/{}-{maker:?}.txt", shader.name), text)?;
+    }
     let dot_products = shader.wgsl.contains("dot4I8Packed") || shader.wgsl.contains("dot4U8Packed");
     let count = |trips| {
         let first = text.lines().next().unwrap_or("");
