@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Compile for this chip; can be repeated. AMD: polaris10, vega10, vega20, navi10, navi21, navi31, navi33, gfx1201.
-    /// NVIDIA: turing, ampere, ada. Qualcomm: adreno660, adreno740. Apple: m1. Without it: one of each maker whose
+    /// NVIDIA: turing, ampere. Qualcomm: adreno660, adreno740. Apple: m1. Without it: one of each maker whose
     /// driver is found.
     #[arg(long)]
     chip: Vec<String>,
@@ -65,25 +65,31 @@ struct Row {
 /// Blocks to count for, where weights have them.
 const BLOCKS: [u32; 2] = [32, 128];
 
+/// How many cases a child process compiles, so that a chip's are shared out among the cores.
+const CHUNK: usize = 16;
+
 /// A variant, and the block size that is counted for.
 type Case = (Variant, Option<u32>);
 
 /// Compiles every variant that the chips can run, or those asked for, and prints what became of them.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let chips = chips(options)?;
     let cases = cases(options)?;
-    let work: Vec<_> =
-        chips.iter().map(|(name, chip)| (name, *chip, of_chip(&cases, chip))).collect();
-    let shaders = work.iter().map(|(_, _, cases)| cases.len()).sum();
-    let bar = progress(shaders)?;
-    let compiled = in_parallel(&work, |(name, chip, cases)| {
+    let chips = chips(options)?;
+    let cases: Vec<_> = chips.iter().map(|(_, chip)| of_chip(&cases, chip)).collect();
+    let work: Vec<_> = chips
+        .iter()
+        .zip(&cases)
+        .flat_map(|(chip, cases)| cases.chunks(CHUNK).map(move |cases| (chip, cases)))
+        .collect();
+    let bar = progress(cases.iter().map(Vec::len).sum())?;
+    let compiled = in_parallel(&work, |((name, chip), cases)| {
         let shaders: Vec<Shader> = cases.iter().map(|(v, block)| shader(v, *block)).collect();
-        bar.set_message((*name).clone());
-        machine_code::compile(chip, &shaders, || bar.inc(1)).with_context(|| (*name).clone())
+        bar.set_message(name.clone());
+        machine_code::compile(chip, &shaders, || bar.inc(1)).with_context(|| name.clone())
     });
     bar.finish_and_clear();
     let mut rows = Vec::new();
-    for ((name, _, cases), reports) in work.iter().zip(compiled) {
+    for (((name, _), cases), reports) in work.iter().zip(compiled) {
         rows.extend(cases.iter().zip(reports?).map(|(case, report)| row(name, case, report)));
     }
     sigpipe::reset();
@@ -108,23 +114,11 @@ fn chips(options: &Options) -> anyhow::Result<Vec<(String, &'static Chip)>> {
 
 /// The variants that are asked for, each with the block sizes to count for.
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
-    let among =
-        |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     let mut variants: Vec<_> = Variant::all().collect();
-    for (wanted, name) in [
-        (&options.kernel, (|v: &Variant| v.kernel.name().to_string()) as fn(&Variant) -> String),
-        (&options.variant, |v: &Variant| v.to_string()),
-    ] {
-        for wanted in wanted {
-            ensure!(
-                variants.iter().any(|v| name(v) == *wanted),
-                "no variant {wanted:?} is left to compile"
-            );
-        }
-        variants.retain(|v| among(wanted, &name(v)));
-    }
+    retain(&mut variants, "kernel", &options.kernel, |v| v.kernel.name().to_string())?;
+    retain(&mut variants, "variant", &options.variant, |v| v.to_string())?;
     variants.retain(|v| options.bits.is_empty() || options.bits.contains(&v.weights.bits()));
-    ensure!(!variants.is_empty(), "no variant is left to compile");
+    ensure!(!variants.is_empty(), "no variant has all that is asked for");
     let blocks = |variant: Variant| {
         let blocks = match variant.kernel.spec().step {
             Some(_) if variant.specialization == Specialization::OneStep => vec![Some(BLOCKS[0])],
@@ -134,6 +128,21 @@ fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
         blocks.into_iter().map(move |block| (variant, block))
     };
     Ok(variants.into_iter().flat_map(blocks).collect())
+}
+
+/// Leaves the variants with the names that are wanted, or all.
+fn retain(
+    variants: &mut Vec<Variant>,
+    what: &str,
+    wanted: &[String],
+    name: impl Fn(&Variant) -> String,
+) -> anyhow::Result<()> {
+    for wanted in wanted {
+        let known = Variant::all().any(|variant| name(&variant) == *wanted);
+        ensure!(known, "there is no {what} {wanted:?}");
+    }
+    variants.retain(|variant| wanted.is_empty() || wanted.contains(&name(variant)));
+    Ok(())
 }
 
 /// The cases that a chip can run: some kernels are for subgroups of one size only.
@@ -195,7 +204,6 @@ fn row(chip: &str, (variant, block): &Case, report: Report) -> Row {
 /// The variant as the driver is to compile it.
 fn shader(variant: &Variant, block: Option<u32>) -> Shader {
     let spec = variant.kernel.spec();
-    // Kernels for subgroups share a tile among lanes, in a loop of their own.
     let macs = spec
         .tile()
         .zip(spec.step)

@@ -109,8 +109,8 @@ const fn adreno(name: &'static str, aliases: &'static [&'static str], id: &'stat
     Chip { name, aliases, maker: Maker::Qualcomm, shim_value: id, subgroup_sizes: &[64, 128] }
 }
 
-/// Every chip that can be asked for.
-pub(crate) static CHIPS: [Chip; 14] = [
+/// Every chip that can be asked for. Mesa 26.1's shim for NVIDIA ends at Ampere.
+pub(crate) static CHIPS: [Chip; 13] = [
     gcn("polaris10"),
     gcn("vega10"),
     gcn("vega20"),
@@ -121,7 +121,6 @@ pub(crate) static CHIPS: [Chip; 14] = [
     amd("gfx1201", &["navi48"]),
     nvidia("turing", &["tu102"], "162"),
     nvidia("ampere", &["ga102"], "172"),
-    nvidia("ada", &["ad102"], "192"),
     adreno("adreno660", &["a660"], "660"),
     adreno("adreno740", &["a740"], "740"),
     Chip {
