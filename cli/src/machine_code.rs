@@ -5,6 +5,7 @@
 //! compiles for each chip: [`compile`] in the parent, [`child`] in the child.
 
 mod amd;
+mod apple;
 mod chips;
 mod drivers;
 mod listing;
@@ -80,6 +81,19 @@ pub(crate) struct MainLoop {
 }
 
 impl MainLoop {
+    fn of(blocks: &[Block], shader: &Shader) -> anyhow::Result<Self> {
+        let dots = ["dot4I8Packed", "dot4U8Packed"].iter().any(|dot| shader.wgsl.contains(dot));
+        let counts = listing::main_loop(blocks, dots, shader.trips)?;
+        let macs = match shader.macs_per_iteration {
+            Some(known) => {
+                let step = listing::main_loop(blocks, dots, None)?;
+                step.macs_of(dots, known) * shader.trips.unwrap_or(1)
+            }
+            None => counts.macs(dots),
+        };
+        Ok(Self { macs, instructions: counts.instructions(), counts })
+    }
+
     /// A number over the multiply-adds; `None` where the loop has none.
     pub(crate) fn per_mac(&self, number: u32) -> Option<f64> {
         (self.macs > 0).then(|| f64::from(number) / f64::from(self.macs))
@@ -114,7 +128,8 @@ pub(crate) fn compile(
     bail!("the installed Mesa does not know this chip")
 }
 
-/// The child: reads shaders, compiles them for the chip of its environment, prints a report a line.
+/// The child: reads shaders, compiles them for the chip of its environment, prints a report a line, apart from what the
+/// driver prints.
 pub(crate) fn child() -> anyhow::Result<()> {
     let work: Work = serde_json::from_reader(std::io::stdin()).context("shaders")?;
     let device = vulkan::Device::open(work.maker.driver())?;
@@ -126,7 +141,10 @@ pub(crate) fn child() -> anyhow::Result<()> {
             device.name
         );
     }
-    let mut out = std::io::stdout().lock();
+    let mut out: Box<dyn Write> = match work.maker.prints_code() {
+        true => Box::new(std::io::stderr().lock()),
+        false => Box::new(std::io::stdout().lock()),
+    };
     let mut last: Option<(&Shader, vulkan::Executable)> = None;
     for shader in &work.shaders {
         // The same code may be counted for several numbers of trips; some drivers take seconds for it.
@@ -169,26 +187,12 @@ fn main_loop(
         Maker::Amd => amd::blocks,
         Maker::Nvidia => nvidia::blocks,
         Maker::Qualcomm => qualcomm::blocks,
-        // Honeykrisp shows no code.
+        // It is printed, and the parent reads it.
         Maker::Apple => return Ok(None),
     };
     let (form, text) = executable.forms.last().context("the driver gives no assembly")?;
-    let blocks = read(text);
-    if let Ok(f) = std::env::var("DUMPTMP") {
-        std::fs::write(format!("{f}/{}-{maker:?}.txt", shader.name), text)?;
-    }
-    let dot_products = shader.wgsl.contains("dot4I8Packed") || shader.wgsl.contains("dot4U8Packed");
-    let count = |trips| {
-        let first = text.lines().next().unwrap_or("");
-        listing::main_loop(&blocks, dot_products, trips)
-            .with_context(|| format!("{form}: {first:?}"))
-    };
-    let counts = count(shader.trips)?;
-    let macs = match shader.macs_per_iteration {
-        Some(known) => count(None)?.macs_of(dot_products, known) * shader.trips.unwrap_or(1),
-        None => counts.macs(dot_products),
-    };
-    Ok(Some(MainLoop { macs, instructions: counts.instructions(), counts }))
+    let first = || format!("{form}: {:?}", text.lines().next().unwrap_or(""));
+    MainLoop::of(&read(text), shader).with_context(first).map(Some)
 }
 
 /// How a child process ended.
@@ -232,23 +236,60 @@ fn run_child(
         .spawn()
         .context("starting a child process")?;
     feed(&mut child, &serde_json::to_vec(work)?).context("writing to the child process")?;
-    // Both are read at once, so that the child waits for neither.
-    let mut errors = child.stderr.take().context("the messages of the child process")?;
-    let messages = std::thread::spawn(move || {
-        let mut message = Vec::new();
-        let _ = errors.read_to_end(&mut message);
-        String::from_utf8_lossy(&message).into_owned()
-    });
     let output = child.stdout.take().context("the output of the child process")?;
-    let mut reports = Vec::new();
-    for line in BufReader::new(output).lines() {
-        let line = line.context("the output of the child process")?;
-        reports.push(serde_json::from_str(&line).with_context(|| line.clone())?);
-        done();
-    }
+    let errors = child.stderr.take().context("the messages of the child process")?;
+    // Both are read at once, so that the child waits for neither.
+    let prints_code = work.maker.prints_code();
+    let (mut reports, mut message) = (Vec::new(), String::new());
+    let mut listings = Vec::new();
+    std::thread::scope(|scope| {
+        let (with_reports, other): (Box<dyn Read>, Box<dyn Read + Send>) = match prints_code {
+            true => (Box::new(errors), Box::new(output)),
+            false => (Box::new(output), Box::new(errors)),
+        };
+        let other = scope.spawn(move || match prints_code {
+            true => (apple::listings(BufReader::new(other)), String::new()),
+            false => {
+                let mut text = Vec::new();
+                // What can be read is what can be shown.
+                let _ = BufReader::new(other).read_to_end(&mut text);
+                (Vec::new(), String::from_utf8_lossy(&text).into_owned())
+            }
+        });
+        for line in BufReader::new(with_reports).lines() {
+            let line = line.context("the output of the child process")?;
+            if line.starts_with('{') {
+                reports.push(serde_json::from_str(&line).with_context(|| line.clone())?);
+                done();
+            } else {
+                message += &line;
+                message.push('\n');
+            }
+        }
+        let (code, text) = other.join().unwrap_or_default();
+        listings = code;
+        message += &text;
+        anyhow::Ok(())
+    })?;
     let status = child.wait().context("waiting for the child process")?;
-    let message = messages.join().unwrap_or_default();
+    if prints_code {
+        read_printed(&listings, &work.shaders, &mut reports);
+    }
     Ok(End { reports, asked: work.shaders.len(), status, message })
+}
+
+/// Reads the main loops out of the code that a driver has printed, if it printed that of every shader.
+fn read_printed(listings: &[String], shaders: &[Shader], reports: &mut [Report]) {
+    // The same code in a row is compiled once.
+    let compiled: Vec<_> = shaders.chunk_by(Shader::is_same_code).collect();
+    if compiled.len() != listings.len() {
+        return;
+    }
+    let listings =
+        compiled.iter().zip(listings).flat_map(|(same, text)| same.iter().map(move |_| text));
+    for ((shader, text), report) in shaders.iter().zip(listings).zip(reports) {
+        report.main_loop = MainLoop::of(&apple::blocks(text), shader).ok();
+    }
 }
 
 fn feed(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {

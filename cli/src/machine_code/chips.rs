@@ -56,6 +56,11 @@ impl Maker {
         }
     }
 
+    /// Whether the driver prints its code, and does not hand it over.
+    pub(super) fn prints_code(self) -> bool {
+        self == Self::Apple
+    }
+
     /// The driver, as it names itself to Vulkan.
     pub(super) fn driver(self) -> DriverId {
         match self {

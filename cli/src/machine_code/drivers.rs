@@ -112,6 +112,9 @@ impl Driver {
         if let (false, Some(variable)) = (self.is_null_device(), chip.maker.shim_variable()) {
             command.env(variable, chip.shim_value);
         }
+        if chip.maker.prints_code() {
+            command.env("AGX_MESA_DEBUG", "shaders");
+        }
         // Loaders before 1.3.207 know only the second.
         command.env("VK_DRIVER_FILES", icd).env("VK_ICD_FILENAMES", icd);
         // Nothing to choose between, and no cache to fill.
