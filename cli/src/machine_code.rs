@@ -1,5 +1,5 @@
-//! Shaders compiled by Mesa's drivers of four makers, without a GPU: registers, occupancy, and what the main loop is made
-//! of.
+//! Shaders compiled by Mesa's drivers of four makers, without a GPU: registers, occupancy, and what the main loop is
+//! made of.
 //!
 //! A driver is loaded into a process with the chip that it is to believe in, so a child process, this same program,
 //! compiles for each chip: [`compile`] in the parent, [`child`] in the child.

@@ -108,7 +108,10 @@ fn chips(options: &Options) -> anyhow::Result<Vec<(String, &'static Chip)>> {
     let makers = machine_code::found_makers()?;
     let chips: Vec<_> = makers.into_iter().map(machine_code::Maker::default_chip).collect();
     let names = chips.iter().map(|chip| format!("{} ({})", chip.name, chip.maker.name()));
-    eprintln!("Compiling for {}; --chip names others.", names.collect::<Vec<_>>().join(", "));
+    let names = names.collect::<Vec<_>>().join(", ");
+    eprintln!(
+        "Compiling for {names}; --chip names others. --kernel, --bits and --variant choose what to compile."
+    );
     Ok(chips.into_iter().map(|chip| (chip.name.to_string(), chip)).collect())
 }
 
@@ -116,7 +119,7 @@ fn chips(options: &Options) -> anyhow::Result<Vec<(String, &'static Chip)>> {
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
     let mut variants: Vec<_> = Variant::all().collect();
     retain(&mut variants, "kernel", &options.kernel, |v| v.kernel.name().to_string())?;
-    retain(&mut variants, "variant", &options.variant, |v| v.to_string())?;
+    retain(&mut variants, "variant", &options.variant, ToString::to_string)?;
     variants.retain(|v| options.bits.is_empty() || options.bits.contains(&v.weights.bits()));
     ensure!(!variants.is_empty(), "no variant has all that is asked for");
     let blocks = |variant: Variant| {
@@ -302,8 +305,8 @@ fn print(rows: &[Row]) {
     }
     println!(
         "Instructions of the main loop per multiply-add: tiles' loads included and, by block, what comes once per\n\
-         block (scales, scaling of integer sums). Waits and other hints to the scheduler are counted apart. Cycles are\n\
-         the driver's own estimate. A dash is what a driver does not tell."
+         block (scales, scaling of integer sums). Waits and other hints to the scheduler are counted apart. Cycles\n\
+         are the driver's own estimate. A dash is what a driver does not tell."
     );
 }
 

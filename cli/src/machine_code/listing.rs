@@ -137,10 +137,10 @@ impl Counts {
             Kind::Vector => self.vector += times,
             Kind::Scalar => self.scalar += times,
             Kind::Memory(Memory::Shared, bytes) => {
-                *self.shared_memory.entry(bytes).or_default() += times
+                *self.shared_memory.entry(bytes).or_default() += times;
             }
             Kind::Memory(Memory::Global, bytes) => {
-                *self.global_memory.entry(bytes).or_default() += times
+                *self.global_memory.entry(bytes).or_default() += times;
             }
             Kind::Memory(Memory::Other, _) => self.other_memory += times,
             Kind::Branch => self.branches += times,
@@ -244,8 +244,9 @@ impl<'a> Labelled<'a> {
     }
 }
 
-/// Counts the main loop: the one with the most multiply-adds outside of loops inside it, integer dot products first. What
-/// it holds counts once, inner loops and rare branches too. A program whose loops do no multiply-adds counts whole.
+/// Counts the main loop: the one with the most multiply-adds outside of loops inside it, integer dot products first.
+/// What it holds counts once, inner loops and rare branches too. A program whose loops do no multiply-adds counts
+/// whole.
 ///
 /// With a number of trips, the loop around the main one is counted, with the loops in it that often.
 pub(super) fn main_loop(

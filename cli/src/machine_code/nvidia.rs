@@ -1,7 +1,7 @@
 //! Reads NVIDIA's assembly, as NAK, the compiler of Mesa's NVK, writes it.
 //!
-//! Blocks tell where they lead: `block 5 L7 [4] -> {`, instructions, `} -> [5, 6]`. An instruction is its predicate, what
-//! it sets, its name with its operands, and after `//` when the next one may start: `delay=2`.
+//! Blocks tell where they lead: `block 5 L7 [4] -> {`, instructions, `} -> [5, 6]`. An instruction is its predicate,
+//! what it sets, its name with its operands, and after `//` when the next one may start: `delay=2`.
 
 use super::listing::{Block, Counts, Instruction, Kind, Memory};
 
