@@ -15,10 +15,10 @@ mod spirv;
 mod statistics;
 mod vulkan;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 pub(crate) use chips::{Chip, Maker};
-use drivers::Driver;
 pub(crate) use drivers::found as found_makers;
+use drivers::{Driver, INSTALL};
 use listing::Block;
 pub(crate) use listing::Counts;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ impl Shader {
     }
 }
 
-/// What a child process is to do.
+/// The work of a child process.
 #[derive(Serialize, Deserialize)]
 struct Work {
     maker: Maker,
@@ -66,7 +66,7 @@ pub(crate) struct Report {
     /// The chip and the driver in the driver's words.
     pub(crate) device: String,
     pub(crate) statistics: Statistics,
-    /// What the main loop is made of; `None` where the driver shows no code.
+    /// The main loop; `None` where the driver shows no code.
     pub(crate) main_loop: Option<MainLoop>,
 }
 
@@ -122,10 +122,10 @@ pub(crate) fn compile(
         let work = Work { maker: chip.maker, null_device, shaders: shaders.to_vec() };
         let end = run_child(&driver, chip, &work, &mut done)?;
         if !end.is_unknown() {
-            return end.reports();
+            return end.reports().map_err(|error| anyhow!("{error:#}; {INSTALL}"));
         }
     }
-    bail!("the installed Mesa does not know this chip")
+    bail!("the installed Mesa does not know this chip; {INSTALL}")
 }
 
 /// The child: reads shaders, compiles them for the chip of its environment, prints a report a line, apart from what the
@@ -195,7 +195,7 @@ fn main_loop(
     MainLoop::of(&read(text), shader).with_context(first).map(Some)
 }
 
-/// How a child process ended.
+/// The end of a child process.
 struct End {
     reports: Vec<Report>,
     asked: usize,
@@ -236,46 +236,60 @@ fn run_child(
         .spawn()
         .context("starting a child process")?;
     feed(&mut child, &serde_json::to_vec(work)?).context("writing to the child process")?;
-    let output = child.stdout.take().context("the output of the child process")?;
-    let errors = child.stderr.take().context("the messages of the child process")?;
-    // Both are read at once, so that the child waits for neither.
-    let prints_code = work.maker.prints_code();
-    let (mut reports, mut message) = (Vec::new(), String::new());
-    let mut listings = Vec::new();
-    std::thread::scope(|scope| {
-        let (with_reports, other): (Box<dyn Read>, Box<dyn Read + Send>) = match prints_code {
-            true => (Box::new(errors), Box::new(output)),
-            false => (Box::new(output), Box::new(errors)),
-        };
-        let other = scope.spawn(move || match prints_code {
-            true => (apple::listings(BufReader::new(other)), String::new()),
-            false => {
-                let mut text = Vec::new();
-                // What can be read is what can be shown.
-                let _ = BufReader::new(other).read_to_end(&mut text);
-                (Vec::new(), String::from_utf8_lossy(&text).into_owned())
-            }
-        });
-        for line in BufReader::new(with_reports).lines() {
-            let line = line.context("the output of the child process")?;
-            if line.starts_with('{') {
-                reports.push(serde_json::from_str(&line).with_context(|| line.clone())?);
-                done();
-            } else {
-                message += &line;
-                message.push('\n');
-            }
-        }
-        let (code, text) = other.join().unwrap_or_default();
-        listings = code;
-        message += &text;
-        anyhow::Ok(())
-    })?;
+    let printed = read_output(&mut child, work.maker.prints_code(), done)?;
     let status = child.wait().context("waiting for the child process")?;
-    if prints_code {
+    let Printed { mut reports, message, listings } = printed;
+    if work.maker.prints_code() {
         read_printed(&listings, &work.shaders, &mut reports);
     }
     Ok(End { reports, asked: work.shaders.len(), status, message })
+}
+
+/// The output of a child process.
+struct Printed {
+    reports: Vec<Report>,
+    message: String,
+    /// Code that the driver has printed.
+    listings: Vec<String>,
+}
+
+/// Reads all that a child process prints. `prints_code`: its driver prints code where others' reports come.
+fn read_output(
+    child: &mut Child,
+    prints_code: bool,
+    done: &mut impl FnMut(),
+) -> anyhow::Result<Printed> {
+    let output = child.stdout.take().context("the output of the child process")?;
+    let errors = child.stderr.take().context("the messages of the child process")?;
+    let (with_reports, other): (Box<dyn Read>, Box<dyn Read + Send>) = match prints_code {
+        true => (Box::new(errors), Box::new(output)),
+        false => (Box::new(output), Box::new(errors)),
+    };
+    // Both are read at once, so that the child waits for neither.
+    let other = std::thread::spawn(move || {
+        let mut other = BufReader::new(other);
+        if prints_code {
+            return (apple::listings(other), String::new());
+        }
+        let mut text = Vec::new();
+        // A message that ends early still says something.
+        let _ = other.read_to_end(&mut text);
+        (Vec::new(), String::from_utf8_lossy(&text).into_owned())
+    });
+    let (mut reports, mut message) = (Vec::new(), String::new());
+    for line in BufReader::new(with_reports).lines() {
+        let line = line.context("the output of the child process")?;
+        if line.starts_with('{') {
+            reports.push(serde_json::from_str(&line).with_context(|| line.clone())?);
+            done();
+        } else {
+            message += &line;
+            message.push('\n');
+        }
+    }
+    let (listings, text) = other.join().unwrap_or_default();
+    message += &text;
+    Ok(Printed { reports, message, listings })
 }
 
 /// Reads the main loops out of the code that a driver has printed, if it printed that of every shader.

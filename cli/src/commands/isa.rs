@@ -58,14 +58,14 @@ struct Row {
     dot_share: Option<f64>,
     /// The driver's own estimate of the loop's cycles over multiply-adds.
     cycles_per_mac: Option<f64>,
-    /// What the loop is made of, instructions by kind.
+    /// The loop's instructions by kind.
     main_loop: Option<machine_code::MainLoop>,
 }
 
 /// Blocks to count for, where weights have them.
 const BLOCKS: [u32; 2] = [32, 128];
 
-/// How many cases a child process compiles, so that a chip's are shared out among the cores.
+/// The cases that a child process compiles: not all, so that a chip's are shared out among the cores.
 const CHUNK: usize = 16;
 
 /// A variant, and the block size that is counted for.

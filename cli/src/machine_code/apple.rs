@@ -1,8 +1,8 @@
 //! Reads the code of Apple's chips, as the compiler of Mesa's Honeykrisp prints it for its developers.
 //!
 //! It prints a shader several times on its way, in blocks that tell where they lead: `block5 {`, instructions,
-//! `} -> block6 from block4`. The last before the first line of machine code, `   0: f2050000 mov …`, has an instruction
-//! for each of that code; what follows is the preamble, which runs once for all workgroups.
+//! `} -> block6 from block4`. The last before the first line of machine code, `   0: f2050000 mov …`, has an
+//! instruction for each of that code; what follows is the preamble, which runs once for all workgroups.
 
 use super::listing::{Block, Instruction, Kind, Memory};
 use std::collections::HashMap;

@@ -56,7 +56,7 @@ impl Maker {
         }
     }
 
-    /// Whether the driver prints its code, and does not hand it over.
+    /// Says whether the driver prints its code, and does not hand it over.
     pub(super) fn prints_code(self) -> bool {
         self == Self::Apple
     }

@@ -12,7 +12,7 @@ use std::process::Command;
 const FOLDER_VARIABLE: &str = "DSCONV_GPU_DRIVERS";
 
 /// How to get drivers.
-const INSTALL: &str = "run tools/gpu-drivers in a checkout of dsconv, which unpacks Debian's into target/gpu-drivers \
+pub(super) const INSTALL: &str = "run tools/gpu-drivers in a checkout of dsconv, which unpacks Debian's into target/gpu-drivers \
                        (another folder: tools/gpu-drivers FOLDER, then DSCONV_GPU_DRIVERS=FOLDER dsconv isa), or \
                        install them, in Debian 13 and later: apt install mesa-vulkan-drivers mesa-drm-shim libvulkan1";
 
@@ -82,7 +82,7 @@ impl Driver {
         Some(Self::NullDevice { icd: installed_icd(maker)? })
     }
 
-    /// Whether the driver takes the chip by its name in Mesa, which may be one of several.
+    /// Says whether it is a null device, which takes a chip by its name in Mesa, one of several.
     pub(super) fn is_null_device(&self) -> bool {
         matches!(self, Self::NullDevice { .. })
     }

@@ -1,5 +1,5 @@
-//! What the machine code of every maker is read into: basic blocks with counts of instructions by kind, and the main
-//! loop among them.
+//! Basic blocks with counts of instructions by kind, which the machine code of every maker is read into, and the search
+//! for the main loop among them.
 
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -196,7 +196,7 @@ struct LabelledBlock<'a> {
     label: Option<&'a str>,
     counts: Counts,
     target: Option<&'a str>,
-    /// Whether nothing but the target can come next.
+    /// True if nothing but the target can come next.
     leaves: bool,
 }
 

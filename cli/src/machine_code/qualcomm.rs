@@ -49,7 +49,7 @@ fn is_code(line: &str) -> bool {
     !line.is_empty() && !line.starts_with([';', '@']) && !line.starts_with("Native code")
 }
 
-/// What stands in parentheses before an instruction.
+/// The numbers in parentheses before an instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Flags {
     repeats: u32,

@@ -1,4 +1,4 @@
-//! What drivers say of a pipeline in numbers, each under names of its own.
+//! Reads the numbers that drivers give of a pipeline, each under names of its own.
 
 use super::chips::Maker;
 use serde::{Deserialize, Serialize};
