@@ -158,3 +158,55 @@ pub(crate) fn found() -> anyhow::Result<Vec<Maker>> {
     }
     Ok(makers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    fn variable<'a>(command: &'a Command, name: &str) -> Option<&'a OsStr> {
+        command.get_envs().find(|(known, _)| *known == name)?.1
+    }
+
+    #[test]
+    fn an_unpacked_driver_runs_by_its_own_loader() {
+        let folder = std::env::temp_dir().join(format!("dsconv-drivers-{}", std::process::id()));
+        let libraries = folder.join(format!("root/usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+        let icds = folder.join("root/usr/share/vulkan/icd.d");
+        std::fs::create_dir_all(&libraries).unwrap();
+        std::fs::create_dir_all(&icds).unwrap();
+        let chip = Chip::find("ampere").unwrap();
+        assert!(Driver::unpacked(&folder, chip.maker).is_none());
+        std::fs::write(icds.join("nouveau_icd.json"), "{}").unwrap();
+        std::fs::write(libraries.join("ld-linux-x86-64.so.2"), "").unwrap();
+        assert!(Driver::unpacked(&folder, chip.maker).is_none());
+        std::fs::write(libraries.join("libnouveau_noop_drm_shim.so"), "").unwrap();
+        let driver = Driver::unpacked(&folder, chip.maker).unwrap();
+        assert!(Driver::unpacked(&folder, Maker::Apple).is_none());
+        let command = driver.command(chip, chip.name).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(command.get_program(), libraries.join("ld-linux-x86-64.so.2"));
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(
+            arguments[..3],
+            ["--library-path".as_ref(), libraries.as_os_str(), "--preload".as_ref()]
+        );
+        assert_eq!(variable(&command, "NOUVEAU_CHIPSET"), Some("172".as_ref()));
+        assert_eq!(variable(&command, "LD_PRELOAD"), None);
+    }
+
+    #[test]
+    fn an_installed_driver_has_its_shim_preloaded_and_a_null_device_has_none() {
+        let (icd, shim) = (PathBuf::from("radeon_icd.json"), PathBuf::from("shim.so"));
+        let chip = Chip::find("gfx1100").unwrap();
+        let installed = Driver::Installed { icd: icd.clone(), shim };
+        let command = installed.command(chip, chip.name).unwrap();
+        assert_eq!(variable(&command, "LD_PRELOAD"), Some("shim.so".as_ref()));
+        assert_eq!(variable(&command, "AMDGPU_GPU_ID"), Some("navi31".as_ref()));
+        let command = Driver::NullDevice { icd }.command(chip, "gfx1100").unwrap();
+        assert_eq!(variable(&command, "LD_PRELOAD"), None);
+        assert_eq!(variable(&command, "AMDGPU_GPU_ID"), None);
+        assert_eq!(variable(&command, "RADV_FORCE_FAMILY"), Some("gfx1100".as_ref()));
+        assert_eq!(variable(&command, "VK_DRIVER_FILES"), Some("radeon_icd.json".as_ref()));
+    }
+}
