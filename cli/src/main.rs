@@ -9,12 +9,12 @@ mod golden;
 mod help;
 mod layer_spec;
 mod layer_table;
+mod machine_code;
 mod network;
 mod picture;
 mod plot;
 mod preset;
 mod progress;
-mod radv;
 mod timing;
 mod weight_options;
 mod yolov9_model;
@@ -58,7 +58,7 @@ enum Command {
     Verify(commands::verify::Options),
     /// Measure layers or a whole network: f32, DSConv weights, and int8 activations.
     Bench(commands::bench::Options),
-    /// Compile the kernels for AMD chips with Mesa's driver, no GPU needed: registers and instructions.
+    /// Compile the kernels for chips of four makers with Mesa's drivers, no GPU needed: registers and instructions.
     Isa(commands::isa::Options),
 
     /// Classify four pictures with a carried 4-bit EfficientNet-Lite0, beside the same network in f32.
@@ -68,7 +68,7 @@ enum Command {
     #[command(hide = true)]
     Compare(commands::inspect::CompareOptions),
     /// The part of `isa` that runs with a chip's environment.
-    #[command(hide = true, name = radv::CHILD_COMMAND)]
+    #[command(hide = true, name = machine_code::CHILD_COMMAND)]
     IsaChild,
 }
 
@@ -115,7 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Isa(options) => commands::isa::run(&options),
         Command::Demo(options) => commands::demo::run(&options),
         Command::Compare(options) => commands::inspect::run(&options.into()),
-        Command::IsaChild => radv::child().map(|()| ExitCode::SUCCESS),
+        Command::IsaChild => machine_code::child().map(|()| ExitCode::SUCCESS),
     }
 }
 

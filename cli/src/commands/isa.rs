@@ -1,40 +1,33 @@
-//! `dsconv isa`: what the kernels become on AMD chips, compiled by Mesa's driver without a GPU.
+//! `dsconv isa`: what the kernels become on chips of four makers, compiled by Mesa's drivers without a GPU.
 
 use crate::display::table;
-use crate::radv::{self, Shader};
+use crate::machine_code::{self, Chip, Counts, Report, Shader};
+use crate::progress::progress;
+use anyhow::{Context, ensure};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, Kernel, Specialization, Variant, WeightFormat,
 };
 use dsconv::{BlockFormat, ConvDescriptor};
 use std::process::ExitCode;
-
-// The facts about kernels that this command needs, from the library's table.
-
-/// Multiply-adds of a thread for each channel, and channels of a step of the main loop.
-fn step(kernel: Kernel) -> Option<(u32, u32)> {
-    let spec = kernel.spec();
-    let tile = spec.tile()?;
-    Some((tile.pixels * tile.outputs / spec.threads, spec.step?))
-}
-
-/// Says whether AMD's subgroups, of 32 or 64, can run the kernel: those for smaller subgroups are not for them.
-fn runs_on_amd(kernel: Kernel) -> bool {
-    kernel.spec().subgroup_size.is_none_or(|size| matches!(size, 32 | 64))
-}
-
-/// The kernel that takes the place of this one for large outputs, or itself.
-fn for_large_outputs(kernel: Kernel) -> Kernel {
-    match kernel {
-        Kernel::ConvGemm => Kernel::ConvGemmWide,
-        other => other,
-    }
-}
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Compile for this chip by Mesa's name, as navi21, gfx1100, vega20, navi10, polaris10; can be repeated.
-    #[arg(long, default_values = ["navi21", "gfx1100"])]
+    /// Compile for this chip; can be repeated. AMD: polaris10, vega10, vega20, navi10, navi21, navi31, navi33, gfx1201.
+    /// NVIDIA: turing, ampere. Qualcomm: adreno660, adreno740. Apple: m1. Without it: one of each maker whose
+    /// driver is found.
+    #[arg(long)]
     chip: Vec<String>,
+    /// Compile this kernel only; can be repeated.
+    #[arg(long, value_name = "NAME")]
+    kernel: Vec<String>,
+    /// Compile for weights of these bits only, 32 for floats.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    bits: Vec<u8>,
+    /// Compile this variant only, named as in the table: 'conv_gemm_int8 i4 one step'; can be repeated.
+    #[arg(long, value_name = "NAME")]
+    variant: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -42,10 +35,12 @@ pub(crate) struct Options {
 
 /// A variant on a chip. Instructions are those of the main loop: loading, unpacking and multiplying a step's 16
 /// channels of floats or 32 of integers, and, where a block is named, its share of what comes once per block: loading
-/// scales, scaling integer sums.
+/// scales, scaling integer sums. What the driver does not tell is null.
 #[derive(serde::Serialize)]
 struct Row {
     chip: String,
+    /// The chip and the driver in the driver's words.
+    device: String,
     variant: String,
     weights: String,
     activations: String,
@@ -54,59 +49,48 @@ struct Row {
     block: Option<u32>,
     /// True if `Kernel::choose` picks the kernel for GPUs.
     chosen: bool,
-    vgprs: u64,
-    sgprs: u64,
-    lds_bytes: u64,
-    spills: u64,
-    scratch_bytes: u64,
-    waves: u64,
-    code_bytes: u64,
+    #[serde(flatten)]
+    statistics: machine_code::Statistics,
     /// Vector, scalar and memory instructions, and branches, over multiply-adds.
     instructions_per_mac: Option<f64>,
     /// The same with waits and other hints to the scheduler, which take a slot and do no work.
     with_waits_per_mac: Option<f64>,
-    dot_share: f64,
+    dot_share: Option<f64>,
+    /// The driver's own estimate of the loop's cycles over multiply-adds.
+    cycles_per_mac: Option<f64>,
+    /// The loop's instructions by kind.
+    main_loop: Option<machine_code::MainLoop>,
 }
 
 /// Blocks to count for, where weights have them.
 const BLOCKS: [u32; 2] = [32, 128];
 
-/// Compiles every variant that AMD's subgroups can run, and prints what became of it.
+/// The cases that a child process compiles: not all, so that a chip's are shared out among the cores.
+const CHUNK: usize = 16;
+
+/// A variant, and the block size that is counted for.
+type Case = (Variant, Option<u32>);
+
+/// Compiles every variant that the chips can run, or those asked for, and prints what became of them.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let blocks = |variant: Variant| {
-        let blocks = match step(variant.kernel) {
-            Some(_) if variant.specialization == Specialization::OneStep => vec![Some(BLOCKS[0])],
-            Some(_) if variant.weights != WeightFormat::F32 => BLOCKS.map(Some).to_vec(),
-            _ => vec![None],
-        };
-        blocks.into_iter().map(move |block| (variant, block))
-    };
-    let variants: Vec<_> =
-        Variant::all().filter(|v| runs_on_amd(v.kernel)).flat_map(blocks).collect();
-    let shaders: Vec<Shader> = variants.iter().map(|(v, block)| shader(v, *block)).collect();
+    let cases = cases(options)?;
+    let chips = chips(options)?;
+    let cases: Vec<_> = chips.iter().map(|(_, chip)| of_chip(&cases, chip)).collect();
+    let work: Vec<_> = chips
+        .iter()
+        .zip(&cases)
+        .flat_map(|(chip, cases)| cases.chunks(CHUNK).map(move |cases| (chip, cases)))
+        .collect();
+    let bar = progress(cases.iter().map(Vec::len).sum())?;
+    let compiled = in_parallel(&work, |((name, chip), cases)| {
+        let shaders: Vec<Shader> = cases.iter().map(|(v, block)| shader(v, *block)).collect();
+        bar.set_message(name.clone());
+        machine_code::compile(chip, &shaders, || bar.inc(1)).with_context(|| name.clone())
+    });
+    bar.finish_and_clear();
     let mut rows = Vec::new();
-    for (chip, reports) in options.chip.iter().zip(radv::compile_for(&options.chip, &shaders)?) {
-        for ((variant, block), report) in variants.iter().zip(reports) {
-            rows.push(Row {
-                chip: chip.clone(),
-                variant: variant.to_string(),
-                weights: variant.weights.to_string(),
-                activations: variant.activations.to_string(),
-                bits: variant.weights.bits(),
-                block: *block,
-                chosen: chosen(variant),
-                vgprs: report.vgprs,
-                sgprs: report.sgprs,
-                lds_bytes: report.lds_bytes,
-                spills: report.spills,
-                scratch_bytes: report.scratch_bytes,
-                waves: report.waves,
-                code_bytes: report.code_bytes,
-                instructions_per_mac: report.work_per_mac,
-                with_waits_per_mac: report.instructions_per_mac,
-                dot_share: report.dot_share,
-            });
-        }
+    for (((name, _), cases), reports) in work.iter().zip(compiled) {
+        rows.extend(cases.iter().zip(reports?).map(|(case, report)| row(name, case, report)));
     }
     sigpipe::reset();
     match options.json {
@@ -116,17 +100,126 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The chips that are asked for, each with the name that it is asked for by.
+fn chips(options: &Options) -> anyhow::Result<Vec<(String, &'static Chip)>> {
+    if !options.chip.is_empty() {
+        return options.chip.iter().map(|name| Ok((name.clone(), Chip::find(name)?))).collect();
+    }
+    let makers = machine_code::found_makers()?;
+    let chips: Vec<_> = makers.into_iter().map(machine_code::Maker::default_chip).collect();
+    let names = chips.iter().map(|chip| format!("{} ({})", chip.name, chip.maker.name()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    eprintln!(
+        "Compiling for {names}; --chip names others. --kernel, --bits and --variant choose what to compile."
+    );
+    Ok(chips.into_iter().map(|chip| (chip.name.to_string(), chip)).collect())
+}
+
+/// The variants that are asked for, each with the block sizes to count for.
+fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
+    let mut variants: Vec<_> = Variant::all().collect();
+    retain(&mut variants, "kernel", &options.kernel, |v| v.kernel.name().to_string())?;
+    retain(&mut variants, "variant", &options.variant, ToString::to_string)?;
+    variants.retain(|v| options.bits.is_empty() || options.bits.contains(&v.weights.bits()));
+    ensure!(!variants.is_empty(), "no variant has all that is asked for");
+    let blocks = |variant: Variant| {
+        let blocks = match variant.kernel.spec().step {
+            Some(_) if variant.specialization == Specialization::OneStep => vec![Some(BLOCKS[0])],
+            Some(_) if variant.weights != WeightFormat::F32 => BLOCKS.map(Some).to_vec(),
+            _ => vec![None],
+        };
+        blocks.into_iter().map(move |block| (variant, block))
+    };
+    Ok(variants.into_iter().flat_map(blocks).collect())
+}
+
+/// Leaves the variants with the names that are wanted, or all.
+fn retain(
+    variants: &mut Vec<Variant>,
+    what: &str,
+    wanted: &[String],
+    name: impl Fn(&Variant) -> String,
+) -> anyhow::Result<()> {
+    for wanted in wanted {
+        let known = Variant::all().any(|variant| name(&variant) == *wanted);
+        ensure!(known, "there is no {what} {wanted:?}");
+    }
+    variants.retain(|variant| wanted.is_empty() || wanted.contains(&name(variant)));
+    Ok(())
+}
+
+/// The cases that a chip can run: some kernels are for subgroups of one size only.
+fn of_chip(cases: &[Case], chip: &Chip) -> Vec<Case> {
+    let runs = |(variant, _): &&Case| {
+        let size = variant.kernel.spec().subgroup_size;
+        size.is_none_or(|size| chip.subgroup_sizes.contains(&size))
+    };
+    cases.iter().filter(runs).copied().collect()
+}
+
+/// Does all the work, as much at a time as there are cores. Results are in the order of the work.
+fn in_parallel<W: Sync, T: Send>(work: &[W], each: impl Fn(&W) -> T + Sync) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..cores.min(work.len()) {
+            scope.spawn(|| {
+                while let Some((index, work)) =
+                    work.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let result = each(work);
+                    done.lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn row(chip: &str, (variant, block): &Case, report: Report) -> Row {
+    let per_mac = |count: fn(&Counts, u32) -> Option<u32>| {
+        let main_loop = report.main_loop.as_ref()?;
+        main_loop.per_mac(count(&main_loop.counts, main_loop.instructions)?)
+    };
+    Row {
+        chip: chip.to_string(),
+        variant: variant.to_string(),
+        weights: variant.weights.to_string(),
+        activations: variant.activations.to_string(),
+        bits: variant.weights.bits(),
+        block: *block,
+        chosen: chosen(variant),
+        instructions_per_mac: per_mac(|counts, all| Some(all - counts.waits)),
+        with_waits_per_mac: per_mac(|_, all| Some(all)),
+        dot_share: report.main_loop.as_ref().map(machine_code::MainLoop::dot_share),
+        cycles_per_mac: per_mac(|counts, _| counts.cycles),
+        device: report.device,
+        statistics: report.statistics,
+        main_loop: report.main_loop,
+    }
+}
+
 /// The variant as the driver is to compile it.
 fn shader(variant: &Variant, block: Option<u32>) -> Shader {
+    let spec = variant.kernel.spec();
+    let macs = spec
+        .tile()
+        .zip(spec.step)
+        .map(|(tile, step)| tile.pixels * tile.outputs / spec.threads * step);
     Shader {
         name: variant.to_string(),
         wgsl: variant.wgsl(),
         constants: variant.constants().into_iter().map(|(name, v)| (name.into(), v)).collect(),
-        macs_per_iteration: step(variant.kernel).map(|(tile, channels)| tile * channels),
+        macs_per_iteration: macs,
         // The loop over blocks is around that over steps, but where both are one.
         trips: match variant.specialization {
             Specialization::OneStep => None,
-            _ => step(variant.kernel).zip(block).map(|((_, channels), block)| block / channels),
+            _ => spec.step.zip(block).map(|(step, block)| block / step),
         },
         // As the library compiles them, see `Pipelines`.
         checks: false,
@@ -143,13 +236,14 @@ fn chosen(variant: &Variant) -> bool {
     };
     let dense = ConvDescriptor::new(64, 64, [3, 3]);
     let depthwise = ConvDescriptor::new(64, 64, [3, 3]).with_groups(64);
+    let dilated = depthwise.with_dilation([2, 2]);
     let narrow = ConvDescriptor::new(64, 4, [3, 3]);
     let blocks = match variant.weights {
         WeightFormat::F32 => None,
         WeightFormat::Packed(bits) => BlockFormat::new(bits, 32).ok(),
     };
     let activations = variant.activations;
-    [dense, depthwise, narrow].iter().any(|&descriptor| {
+    [dense, depthwise, dilated, narrow].iter().any(|&descriptor| {
         let problem = ConvProblem {
             descriptor,
             blocks,
@@ -158,13 +252,21 @@ fn chosen(variant: &Variant) -> bool {
             float_format: variant.float_format,
         };
         let kernel = Kernel::choose(&problem, &gpu);
-        kernel == variant.kernel || for_large_outputs(kernel) == variant.kernel
+        kernel == variant.kernel || large_outputs(kernel) == variant.kernel
     }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)
+}
+
+/// The kernel that takes the place of this one for large outputs, or itself: what the library takes by the size.
+fn large_outputs(kernel: Kernel) -> Kernel {
+    match kernel {
+        Kernel::ConvGemm => Kernel::ConvGemmWide,
+        other => other,
+    }
 }
 
 fn print(rows: &[Row]) {
     for rows in rows.chunk_by(|a, b| a.chip == b.chip) {
-        println!("{}", rows[0].chip);
+        println!("{}: {}", rows[0].chip, rows[0].device);
         let mut out = table(&[
             "variant",
             "block",
@@ -178,31 +280,39 @@ fn print(rows: &[Row]) {
             "code",
             "instructions / MAC",
             "with waits",
+            "cycles / MAC",
             "dot share",
         ]);
         for row in rows {
+            let of = &row.statistics;
             out.add_row([
                 row.variant.clone(),
                 row.block.map_or(String::new(), |block| block.to_string()),
                 if row.chosen { "yes".into() } else { String::new() },
-                row.vgprs.to_string(),
-                row.sgprs.to_string(),
-                row.lds_bytes.to_string(),
-                row.spills.to_string(),
-                row.scratch_bytes.to_string(),
-                row.waves.to_string(),
-                row.code_bytes.to_string(),
+                number(of.vgprs),
+                number(of.sgprs),
+                number(of.lds_bytes),
+                number(of.spills),
+                number(of.scratch_bytes),
+                number(of.waves),
+                number(of.code_bytes),
                 ratio(row.instructions_per_mac),
                 ratio(row.with_waits_per_mac),
-                format!("{:.0}%", 100.0 * row.dot_share),
+                ratio(row.cycles_per_mac),
+                row.dot_share.map_or("-".into(), |share| format!("{:.0}%", 100.0 * share)),
             ]);
         }
         println!("{out}");
     }
     println!(
         "Instructions of the main loop per multiply-add: tiles' loads included and, by block, what comes once per\n\
-         block (scales, scaling of integer sums). Waits and other hints to the scheduler are counted apart."
+         block (scales, scaling of integer sums). Waits and other hints to the scheduler are counted apart. Cycles\n\
+         are the driver's own estimate. A dash is what a driver does not tell."
     );
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map_or("-".into(), |value| value.to_string())
 }
 
 fn ratio(value: Option<f64>) -> String {

@@ -1,4 +1,4 @@
-//! WGSL to SPIR-V, with the options that wgpu uses on RADV: what is measured is what would run.
+//! WGSL to SPIR-V, with the options that wgpu uses on Vulkan: what is measured is what would run.
 
 use anyhow::{Context, bail, ensure};
 use naga::back::spv;

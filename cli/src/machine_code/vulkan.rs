@@ -1,4 +1,4 @@
-//! Compute pipelines on RADV without a GPU, and what the driver tells of them.
+//! Compute pipelines on a driver without a GPU, and what the driver tells of them.
 #![expect(unsafe_code, reason = "ash is Vulkan's own interface")]
 // SAFETY of this file: every handle is made by the parent that it is used with, is destroyed once, by
 // its owner's Drop, and does not leave the file; owners borrow or precede their parents. Structures
@@ -20,7 +20,7 @@ pub(super) struct Executable {
     pub(super) forms: Vec<(String, String)>,
 }
 
-/// RADV's device.
+/// A driver's device.
 pub(super) struct Device {
     device: ash::Device,
     executables: khr::pipeline_executable_properties::Device,
@@ -49,14 +49,14 @@ impl Drop for Device {
 }
 
 impl Device {
-    /// Opens RADV's first device.
-    pub(super) fn open() -> anyhow::Result<Self> {
+    /// Opens the first device of a driver.
+    pub(super) fn open(driver: vk::DriverId) -> anyhow::Result<Self> {
         let entry = unsafe { ash::Entry::load() }.context("the Vulkan loader, libvulkan")?;
         let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
         let info = vk::InstanceCreateInfo::default().application_info(&application);
         let instance = unsafe { entry.create_instance(&info, None) }.context("vkCreateInstance")?;
         let instance = Instance { instance, _entry: entry };
-        let (physical, name) = instance.find_radv()?;
+        let (physical, name) = instance.find(driver)?;
         let device = instance.create_device(physical).with_context(|| name.clone())?;
         let executables =
             khr::pipeline_executable_properties::Device::new(&instance.instance, &device);
@@ -114,8 +114,8 @@ impl Device {
 }
 
 impl Instance {
-    /// RADV's first device, and its name. Other drivers may be installed as well.
-    fn find_radv(&self) -> anyhow::Result<(vk::PhysicalDevice, String)> {
+    /// The driver's first device, and its name. Other drivers may be installed as well.
+    fn find(&self, wanted: vk::DriverId) -> anyhow::Result<(vk::PhysicalDevice, String)> {
         let devices = unsafe { self.instance.enumerate_physical_devices() }
             .context("vkEnumeratePhysicalDevices")?;
         let mut others = Vec::new();
@@ -127,13 +127,13 @@ impl Instance {
             let device_name = text(properties.device_name_as_c_str());
             let info = text(driver.driver_info_as_c_str());
             let name = format!("{device_name}, {info}");
-            if driver.driver_id == vk::DriverId::MESA_RADV {
+            if driver.driver_id == wanted {
                 ensure!(properties.api_version >= vk::API_VERSION_1_3, "{name}: no Vulkan 1.3");
                 return Ok((device, name));
             }
             others.push(name);
         }
-        bail!("no device of RADV among [{}]", others.join(", "))
+        bail!("no device of {wanted:?} among [{}]", others.join(", "))
     }
 
     /// Creates a device with the features that wgpu would enable and that change a shader's code.

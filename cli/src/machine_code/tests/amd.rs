@@ -1,6 +1,11 @@
-//! The counting of instructions, on pieces of RADV's assembly.
+//! The reading of AMD's assembly, and the counting of a main loop, on pieces of what RADV writes.
 
+use super::super::listing::Counts;
 use super::*;
+
+fn main_loop(text: &str, dot_products: bool, trips: Option<u32>) -> anyhow::Result<Counts> {
+    super::super::listing::main_loop(&blocks(text), dot_products, trips)
+}
 
 const NESTED: &str = "
 BB0:
@@ -37,9 +42,12 @@ fn counts_the_innermost_loop() {
         fmas: 2,
         vector: 4,
         scalar: 1,
-        memory: 2,
+        shared_memory: [(16, 1)].into(),
+        global_memory: [(4, 1)].into(),
+        other_memory: 0,
         branches: 2,
-        hints: 2,
+        waits: 2,
+        cycles: None,
         fused: 3,
         products: 1,
         int_products: 0,
@@ -100,7 +108,7 @@ BB0:
 ";
     let counts = main_loop(text, false, None).unwrap();
     assert_eq!((counts.fmas, counts.fused, counts.vector), (1, 2, 1));
-    assert_eq!((counts.products, counts.hints, counts.branches), (1, 1, 1));
+    assert_eq!((counts.products, counts.waits, counts.branches), (1, 1, 1));
 }
 
 #[test]
@@ -113,6 +121,30 @@ fn without_loops_the_whole_program_counts() {
 fn text_without_code_is_an_error() {
     let text = "Shader disassembly is not supported in the current configuration.";
     let error = main_loop(text, false, None).unwrap_err().to_string();
-    assert!(error.contains("not supported"), "{error}");
+    assert!(error.contains("no instructions"), "{error}");
     assert!(main_loop("", false, None).is_err());
+}
+
+#[test]
+fn the_end_of_the_program_leads_nowhere() {
+    let text = "\tv_fma_f32 v1, v2, v3, v4\nBB1:\n\tv_fma_f32 v1, v2, v3, v4\n\ts_cbranch_scc1 BB1\n\ts_endpgm\n";
+    assert_eq!(main_loop(text, false, None).unwrap().instructions(), 2);
+}
+
+#[test]
+fn loads_and_stores_have_their_widths() {
+    let text = "
+\tds_read2_b32 v[0:1], v2 offset1:1
+\tds_load_b64 v[24:25], v22 offset:4096
+\tds_write_b8 v0, v1
+\tbuffer_load_dwordx4 v[0:3], v8, s[4:7], 0 offen
+\tbuffer_load_ubyte v0, v8, s[4:7], 0 offen
+\tglobal_store_b128 v0, v[1:4], s[0:1]
+\tscratch_load_b32 v0, off, s0
+\ts_buffer_load_dword s4, s[8:11], 0xac
+";
+    let counts = main_loop(text, false, None).unwrap();
+    assert_eq!(counts.shared_memory, [(1, 1), (8, 2)].into());
+    assert_eq!(counts.global_memory, [(1, 1), (16, 2)].into());
+    assert_eq!(counts.other_memory, 2);
 }
