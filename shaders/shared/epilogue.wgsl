@@ -2,21 +2,31 @@
 
 // The epilogue: what becomes of a sum before it is stored. Bias and residual are added, and the activation applied.
 
-// Computes an output element from its sum.
+// Computes an output element from its sum. Compilers drop what the other three would take.
 fn finish(place: OutputPlace, sum: f32) -> f32 {
-    let at = output_index(place);
-    var value = sum;
+    return finish_columns(place, 1u, vec4<f32>(sum)).x;
+}
+
+// Computes up to four elements from their sums: an element and its neighbours in the row.
+fn finish_columns(first: OutputPlace, count: u32, sums: vec4<f32>) -> vec4<f32> {
+    var values = sums;
     if params.bias_at != NONE {
-        value += weight_scales[params.bias_at + place.channel];
+        values += weight_scales[params.bias_at + first.channel];
     }
     if params.residual == 1u {
-        value += residual_float(at);
+        values += residual_columns(first, count);
     }
-    value = activate(value);
+    values = activate(values);
     if params.residual == 2u {
-        value += residual_float(at);
+        values += residual_columns(first, count);
     }
-    return value;
+    return values;
+}
+
+// The residual's elements at up to four places of a row; past them the last comes again.
+fn residual_columns(first: OutputPlace, count: u32) -> vec4<f32> {
+    let at = output_index(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * params.output_x;
+    return vec4<f32>(residual_float(at.x), residual_float(at.y), residual_float(at.z), residual_float(at.w));
 }
 
 // Finishes an output element and stores it as a float.
@@ -24,19 +34,39 @@ fn store_output(place: OutputPlace, sum: f32) {
     store_float(output_index(place), finish(place, sum));
 }
 
+// Finishes up to four neighbouring elements of a row and stores them as floats.
+fn store_columns(first: OutputPlace, count: u32, sums: vec4<f32>) {
+    let at = output_index(first);
+    let values = finish_columns(first, count, sums);
+    store_float(at, values.x);
+    if count > 1u {
+        store_float(at + params.output_x, values.y);
+    }
+    if count > 2u {
+        store_float(at + 2u * params.output_x, values.z);
+    }
+    if count > 3u {
+        store_float(at + 3u * params.output_x, values.w);
+    }
+}
+
 // Applies the layer's activation. The numbers are those of `Params::new` in src/gpu/params.rs.
-fn activate(value: f32) -> f32 {
+fn activate(values: vec4<f32>) -> vec4<f32> {
     switch params.activation {
-        case 1u: { return clamp(value, params.activation_a, params.activation_b); } // ReLU, ReLU6, Clamp
-        case 2u: { return select(params.activation_a * value, value, value > 0.0); } // leaky ReLU
-        case 3u: { return value * sigmoid(value); } // SiLU
-        case 4u: { return value * clamp(value + 3.0, 0.0, 6.0) * (1.0 / 6.0); } // hard swish
-        case 5u: { return sigmoid(value); }
-        default: { return value; }
+        // ReLU, ReLU6, Clamp
+        case 1u: { return clamp(values, vec4<f32>(params.activation_a), vec4<f32>(params.activation_b)); }
+        // leaky ReLU
+        case 2u: { return select(params.activation_a * values, values, values > vec4<f32>()); }
+        // SiLU
+        case 3u: { return values * sigmoid(values); }
+        // hard swish
+        case 4u: { return values * clamp(values + 3.0, vec4<f32>(), vec4<f32>(6.0)) * (1.0 / 6.0); }
+        case 5u: { return sigmoid(values); }
+        default: { return values; }
     }
 }
 
 // The exponent is bounded: WGSL does not promise what an infinite quotient gives.
-fn sigmoid(value: f32) -> f32 {
-    return 1.0 / (1.0 + exp(min(-value, 80.0)));
+fn sigmoid(values: vec4<f32>) -> vec4<f32> {
+    return 1.0 / (1.0 + exp(min(-values, vec4<f32>(80.0))));
 }
