@@ -340,10 +340,12 @@ fn steps_have_names_and_run_one_by_one() {
     let steps: Vec<_> = plan.steps().iter().map(|step| (step.name.as_str(), step.kernel)).collect();
     let convolution = steps[1].1;
     assert!(convolution.starts_with("conv_") && convolution.ends_with("_int8"), "{steps:?}");
+    let depthwise = steps[2].1;
+    assert!(depthwise.starts_with("conv_depthwise"), "{steps:?}");
     let expected = [
         ("s0", "quantize_activations"),
         ("s0", convolution),
-        ("s1", "conv_depthwise_window"),
+        ("s1", depthwise),
         ("s2", "unary"),
         ("s3", "quantize_activations"),
         ("s3", convolution),
