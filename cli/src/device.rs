@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The option `--device`, for the commands that run on a device.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct OnDevice {
-    /// Run on `cpu` (the reference), or on the GPU of that number or name (or a part of it) in `dsconv devices`.
+    /// Run on `cpu`, the reference, or on the GPU of this number or name in `dsconv devices`.
     #[arg(long, value_name = "cpu|NAME|INDEX")]
     device: Option<DeviceChoice>,
 }
@@ -77,7 +77,7 @@ pub(crate) struct Device {
 
 impl Device {
     fn open(selection: &Selection) -> dsconv::Result<Self> {
-        let gpu = pollster::block_on(gpu::open(selection))?;
+        let gpu = open_gpu(selection)?;
         let cache = cache_file(&gpu);
         let pipelines = match &cache {
             Some(path) => Pipelines::with_cache_file(&gpu.device, path)?,
@@ -106,6 +106,17 @@ impl Device {
     pub(crate) fn wait(&self) -> anyhow::Result<()> {
         self.gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
         Ok(())
+    }
+}
+
+/// Opens a GPU. A number that no GPU has may be a part of a name, as 4090.
+pub(crate) fn open_gpu(selection: &Selection) -> dsconv::Result<Gpu> {
+    let open = |selection: &Selection| pollster::block_on(gpu::open(selection));
+    match (open(selection), selection) {
+        (Err(error @ dsconv::Error::NoAdapter(_)), Selection::Index(index)) => {
+            open(&Selection::Name(index.to_string())).map_err(|_| error)
+        }
+        (opened, _) => opened,
     }
 }
 

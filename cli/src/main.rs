@@ -25,10 +25,13 @@ use std::process::ExitCode;
 
 /// Distribution Shifting Convolution on the GPU: convolution networks with weights of 2 to 8 bits.
 #[derive(Parser)]
-#[command(name = "dsconv", version)]
+#[command(name = "dsconv", version, args_conflicts_with_subcommands = true)]
+#[command(override_usage = "dsconv [COMMAND] [OPTIONS]")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    demo: commands::demo::Options,
 }
 
 #[derive(Subcommand)]
@@ -77,7 +80,7 @@ fn main() -> ExitCode {
     let filter = env_logger::Env::default().default_filter_or("error,dsconv=warn");
     env_logger::Builder::from_env(filter).format_timestamp(None).init();
     let cli: Cli = help::parse(current_spelling(std::env::args_os().collect()));
-    let command = cli.command.unwrap_or_else(|| Command::Demo(commands::demo::Options::default()));
+    let command = cli.command.unwrap_or(Command::Demo(cli.demo));
     match run(command) {
         Ok(code) => code,
         Err(error) => {

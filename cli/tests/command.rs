@@ -118,7 +118,7 @@ fn the_demo_works_without_a_driver_and_says_how_to_get_one() {
     let why = message.lines().find(|line| line.contains("mesa-vulkan-drivers")).unwrap_or("");
     assert!(why.contains("CPU reference"), "{message}");
     // Asking for a certain device, or for the list, is another matter.
-    for arguments in [&["demo", "--device", "0"][..], &["devices"], &["verify", "."]] {
+    for arguments in [&["--device", "0"][..], &["devices"], &["verify", "."]] {
         let output = without(arguments);
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output).contains("mesa-vulkan-drivers"), "{}", text(&output));
@@ -131,7 +131,7 @@ fn an_unknown_device_is_refused_with_the_list() {
         return;
     }
     for device in ["no such gpu", "99"] {
-        let output = dsconv(&["demo", "--device", device]).output().unwrap();
+        let output = dsconv(&["--device", device]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output).contains("there are 0: "), "{}", text(&output));
     }

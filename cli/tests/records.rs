@@ -91,7 +91,7 @@ fn damaged_and_foreign_files_are_refused_by_the_field() {
         assert!(message.contains(words) && message.contains("record.json"), "{words:?}: {message}");
     };
     // Where a field is, what it becomes (nothing is its absence), and what the error says.
-    let cases: [(&str, &str, Option<Value>, &str); 18] = [
+    let cases: [(&str, &str, Option<Value>, &str); 19] = [
         (LAYERS, "/record", Some(value!("layer")), "record: expected \"layers\" or \"network\""),
         (LAYERS, "/record", None, "record: missing field"),
         (LAYERS, "/date", Some(value!("yesterday")), "date: expected a date"),
@@ -103,7 +103,7 @@ fn damaged_and_foreign_files_are_refused_by_the_field() {
             LAYERS,
             "/report/roofline/f32_gops",
             Some(value!(0)),
-            "report.roofline.f32_gops: expected a positive",
+            "report.roofline.f32_gops: expected a number",
         ),
         (LAYERS, "/report/layers", Some(value!([])), "report: layers: expected one row"),
         (LAYERS, "/report/layers/0/int8_ms", None, "report.layers[0]: missing field `int8_ms`"),
@@ -117,7 +117,14 @@ fn damaged_and_foreign_files_are_refused_by_the_field() {
             LAYERS,
             "/report/layers/0/f32_gops",
             Some(value!(-1)),
-            "f32_gops: expected a positive number, got -1",
+            "f32_gops: expected a number from 1e-9 to 1e15, got -1e0",
+        ),
+        // Finite, but no picture of it would end.
+        (
+            LAYERS,
+            "/report/layers/0/f32_intensity",
+            Some(value!(1e308)),
+            "report.layers[0]: f32_intensity: expected a number from 1e-9 to 1e15",
         ),
         (
             LAYERS,

@@ -95,6 +95,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             measure(options)?
         }
     };
+    // First what was measured, which no failing file may lose.
+    match (options.json, options.markdown) {
+        (true, _) => print_json(&record.report)?,
+        (_, true) => print_markdown(&record, options.wide),
+        _ => print(&record, options),
+    }
     if let Some(path) = &options.record {
         path.write(&record)?;
     }
@@ -104,10 +110,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             Report::Network(_) => anyhow::bail!("--plot: expected layers, got a whole network"),
         }
     }
-    match (options.json, options.markdown) {
-        (true, _) => print_json(&record.report)?,
-        (_, true) => print_markdown(&record, options.wide),
-        _ => print(&record, options),
+    if !options.json && !options.markdown {
+        print_files(options);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -196,6 +200,10 @@ fn print(record: &Record, options: &Options) {
             println!("{}\n{}\n{}", report.heading(), report.table(), report.note());
         }
     }
+}
+
+/// Names the files that were written.
+fn print_files(options: &Options) {
     if let Some(file) = &options.plot {
         println!("Drawn in {file}.");
     }

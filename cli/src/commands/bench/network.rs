@@ -7,7 +7,7 @@ use crate::timing::ms;
 use crate::{carried, network, yolov9_model};
 use anyhow::{Context, bail, ensure};
 use dsconv::Weights;
-use dsconv::gpu::{self, Gpu, Pipelines, Selection};
+use dsconv::gpu::{Gpu, Pipelines, Selection};
 use dsconv_net::gpu::{Activations, Network, NetworkOptions, NetworkPlan};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::program::StepOp;
@@ -159,7 +159,7 @@ struct Started {
 impl Job<'_> {
     /// Opens a device of its own, so that nothing is compiled yet, and waits for the first result.
     fn start(&self, cache: Option<&[u8]>) -> anyhow::Result<Started> {
-        let gpu = pollster::block_on(gpu::open(self.selection))?;
+        let gpu = device::open_gpu(self.selection)?;
         let count = self.dims.iter().product();
         let mut rng = fastrand::Rng::with_seed(1);
         let input: Vec<f32> = (0..count).map(|_| rng.f32()).collect();

@@ -32,7 +32,7 @@ pub(super) struct Provenance {
     backend: String,
     driver: String,
     driver_version: String,
-    /// The commit of the checkout in the current folder, with `-dirty` if its files were changed.
+    /// The commit of this program's checkout, where the current folder is in it, with `-dirty` if its files were changed.
     commit: Option<String>,
     /// The version of this program.
     version: String,
@@ -92,13 +92,18 @@ impl Provenance {
     }
 }
 
-/// The commit of the current folder's checkout, or `None`.
+/// The commit of the current folder's checkout, if it is this program's; else `None`.
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         output.status.success().then(|| text.trim().to_owned())
     };
+    let root = PathBuf::from(git(&["rev-parse", "--show-toplevel"])?);
+    let manifest = std::fs::read_to_string(root.join("cli/Cargo.toml")).ok()?;
+    if !manifest.contains(concat!("name = \"", env!("CARGO_PKG_NAME"), "\"")) {
+        return None;
+    }
     let commit = git(&["rev-parse", "HEAD"])?;
     // New files, as other records are, change nothing that was measured.
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
