@@ -115,8 +115,8 @@ impl Params {
         Self { power_of_two_scales: (scale == ActivationScale::PowerOfTwo).into(), ..this }
     }
 
-    /// Workgroups.
-    pub(crate) fn work(&self) -> u32 {
+    /// The workgroups of the plan.
+    pub(crate) fn workgroups(&self) -> u32 {
         self.workgroups
     }
 

@@ -209,7 +209,7 @@ impl Dispatch<'_> {
                 ));
             }
         }
-        let grid = grid(params.work(), pipelines.limits())?;
+        let grid = grid(params.workgroups(), pipelines.limits())?;
         let device = pipelines.device();
         let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
         let pipeline = pipelines.get(variant)?;

@@ -367,6 +367,15 @@ mod tests {
     }
 
     #[test]
+    fn workgroups_have_as_many_threads_as_the_table_says() {
+        for source in sources() {
+            let (module, _) = parse(source);
+            let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
+            assert_eq!(threads, source.kernel.spec().threads, "{source:?}");
+        }
+    }
+
+    #[test]
     fn workgroup_storage_is_what_the_limits_are_checked_for() {
         for source in sources() {
             let (module, _) = parse(source);

@@ -37,7 +37,7 @@ pub struct Timestamps {
 
 /// Bytes from one pass's ticks to the next one's: where WebGPU lets queries be resolved to.
 const STRIDE: u64 = wgpu::QUERY_RESOLVE_BUFFER_ALIGNMENT;
-/// A pass has two queries: its start and its end.
+/// Queries of a pass: its start and its end.
 const QUERIES: u32 = 2;
 
 impl Timestamps {
