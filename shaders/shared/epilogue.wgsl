@@ -9,23 +9,36 @@ fn finish(place: OutputPlace, sum: f32) -> f32 {
 
 // Computes up to four elements from their sums: an element and its neighbours in the row.
 fn finish_columns(first: OutputPlace, count: u32, sums: vec4<f32>) -> vec4<f32> {
-    var values = sums;
-    if params.bias_at != NONE {
-        values += weight_scales[params.bias_at + first.channel];
+    return finish_four(neighbours(output_index(first), count, params.output_x), sums + channel_bias(first.channel));
+}
+
+// The bias of an output channel, over all groups.
+fn channel_bias(channel: u32) -> f32 {
+    if params.bias_at == NONE {
+        return 0.0;
     }
+    return weight_scales[params.bias_at + channel];
+}
+
+// The places of up to four neighbours, `distance` apart; past them the last comes again.
+fn neighbours(first: u32, count: u32, distance: u32) -> vec4<u32> {
+    return first + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * distance;
+}
+
+// Adds the residual that lies at these places, and applies the activation.
+fn finish_four(places: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
+    var values = sums;
     if params.residual == 1u {
-        values += residual_columns(first, count);
+        values += residual_four(places);
     }
     values = activate(values);
     if params.residual == 2u {
-        values += residual_columns(first, count);
+        values += residual_four(places);
     }
     return values;
 }
 
-// The residual's elements at up to four places of a row; past them the last comes again.
-fn residual_columns(first: OutputPlace, count: u32) -> vec4<f32> {
-    let at = output_index(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * params.output_x;
+fn residual_four(at: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(residual_float(at.x), residual_float(at.y), residual_float(at.z), residual_float(at.w));
 }
 
@@ -36,17 +49,20 @@ fn store_output(place: OutputPlace, sum: f32) {
 
 // Finishes up to four neighbouring elements of a row and stores them as floats.
 fn store_columns(first: OutputPlace, count: u32, sums: vec4<f32>) {
-    let at = output_index(first);
-    let values = finish_columns(first, count, sums);
+    store_four(output_index(first), count, params.output_x, finish_columns(first, count, sums));
+}
+
+// Stores up to four floats, `distance` apart.
+fn store_four(at: u32, count: u32, distance: u32, values: vec4<f32>) {
     store_float(at, values.x);
     if count > 1u {
-        store_float(at + params.output_x, values.y);
+        store_float(at + distance, values.y);
     }
     if count > 2u {
-        store_float(at + 2u * params.output_x, values.z);
+        store_float(at + 2u * distance, values.z);
     }
     if count > 3u {
-        store_float(at + 3u * params.output_x, values.w);
+        store_float(at + 3u * distance, values.w);
     }
 }
 
