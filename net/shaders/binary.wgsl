@@ -1,5 +1,5 @@
-// y[i] = f(a[i], b[i]) for a function f of two floats; a and b broadcast to y. All are row-major. One thread computes
-// one element of y. It finds its places in a and b by dividing its index by the extents of y's axes.
+// y[i] = f(a[i], b[i]) for a function f of two floats; a and b broadcast to y. One thread computes one element of
+// y, in the order of its memory, and finds its places in a and b by dividing its index by the extents of y's axes.
 
 struct Params {
     // Outermost first: extent, and steps in elements of a and b, 0 where it repeats.

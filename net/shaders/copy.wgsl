@@ -1,6 +1,6 @@
 // y[y_start + sum of i_k * y_step_k] = x[x_start + sum of place_k(i_k) * x_step_k] for all indices i, where place_k
-// is i_k itself or the entry i_k of a table: slice, transpose, expand, concatenation, gather and padding. x and y are
-// row-major. One thread moves one element. Words, not floats: NaN and subnormals pass as they are.
+// is i_k itself or the entry i_k of a table: slice, transpose, expand, concatenation, gather, padding, and changes of
+// layout. One thread moves one element. Words, not floats: NaN and subnormals pass as they are.
 
 struct Params {
     // Outermost first: extent, step in y, step in x, and where the table of places along the axis of x

@@ -1,5 +1,5 @@
-// y[kept] = sum, mean, largest or smallest over the reduced axes of x[kept, reduced]. x and y are row-major. As many
-// threads as the host sees fit share an element of y: each takes a part, and the parts meet in workgroup memory.
+// y[kept] = sum, mean, largest or smallest over the reduced axes of x[kept, reduced]. As many threads as the
+// host sees fit share an element of y: each takes a part, and the parts meet in workgroup memory.
 
 struct Params {
     // Of the output, then of the elements that meet in one, outermost first: extent, step in x.

@@ -1,5 +1,5 @@
 // y[i, j] = sum over s, t of u[i, s] * v[j, t] * x[row[i, s], column[j, t]] along two axes: nearest, linear or cubic
-// resampling, by tables of places and weights. x and y are row-major. One thread computes one element of y.
+// resampling, by tables of places and weights. x and y lie alike. One thread computes one element of y.
 
 struct Params {
     count: u32,

@@ -1,9 +1,10 @@
 //! The shaders without a GPU: they are valid, and take what the host gives.
 
-use super::super::geometry::dispatches;
+use super::super::geometry::{Arranged, dispatches};
 use super::super::kernels::{Dispatch, OpKernel};
 use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
+use dsconv::Layout;
 
 /// One dispatch of every kernel.
 fn every() -> Vec<Dispatch> {
@@ -36,7 +37,9 @@ fn every() -> Vec<Dispatch> {
         (StepOp::ConvTranspose(conv), vec![x, weights], x),
     ];
     let one = |(op, inputs, dims): (StepOp, Vec<&[usize]>, &[usize])| {
-        dispatches(&op, &inputs, dims).unwrap().remove(0).0
+        let plain = |dims: &[usize]| Arranged::new(dims, Layout::Nchw);
+        let inputs: Vec<_> = inputs.into_iter().map(plain).collect();
+        dispatches(&op, &inputs, &plain(dims)).unwrap().remove(0).0
     };
     cases.into_iter().map(one).collect()
 }
