@@ -2,6 +2,9 @@
 // x and y are (N, C, H, W), each row-major or channels last. One thread computes one element of y, neighbouring
 // threads neighbours in y's memory.
 
+// A float, or those of four neighbouring channels; then `channels` and steps are in fours.
+alias Element = f32;
+
 struct Params {
     count: u32,
     kind: u32, // 0: largest, 1: mean of what is inside, 2: mean with padding
@@ -26,8 +29,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Element>;
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -57,8 +60,8 @@ fn main(
     let first_y = row * params.stride_y - params.top;
     let first_x = column * params.stride_x - params.left;
 
-    var largest = -3.4028234e38;
-    var sum = 0.0;
+    var largest = Element(-3.4028234e38);
+    var sum = Element();
     var inside = 0;
     var padded = 0;
     for (var ky = 0; ky < params.kernel_y; ky++) {

@@ -1,68 +1,15 @@
 //! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
+use super::axes::{Arranged, Axis, axes, axis_words, in_fours, in_order, merge, signed};
 use super::kernels::{Dispatch, OpKernel};
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
-use crate::ir::tensor::{MAX_RANK, broadcast_strides, strides};
+use crate::ir::tensor::broadcast_strides;
 use dsconv::{Activation, Error, Layout, Result};
 use std::ops::Range;
 
 /// Invocations of a workgroup, in every kernel.
 const WORKGROUP: usize = 64;
-
-/// A tensor as it lies in memory, without gaps.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Arranged {
-    pub(crate) dims: Vec<usize>,
-    /// Distances in elements between neighbours along each axis.
-    steps: Vec<usize>,
-    /// The axes in the order of memory, outermost first.
-    order: Vec<usize>,
-}
-
-impl Arranged {
-    /// A tensor of those dims: row-major, or (N, C, H, W) with the channels last.
-    pub(crate) fn new(dims: &[usize], layout: Layout) -> Self {
-        let (steps, order) = match (layout, dims) {
-            (Layout::Nhwc, &[_, c, h, w]) => (vec![h * w * c, 1, w * c, c], vec![0, 2, 3, 1]),
-            _ => (strides(dims), (0..dims.len()).collect()),
-        };
-        Self { dims: dims.to_vec(), steps, order }
-    }
-
-    /// The dims in the order of memory.
-    fn extents(&self) -> Vec<usize> {
-        self.order.iter().map(|&axis| self.dims[axis]).collect()
-    }
-
-    /// Where an axis comes in the order of memory.
-    fn position(&self, axis: usize) -> usize {
-        self.order.iter().position(|&other| other == axis).unwrap_or(axis)
-    }
-
-    /// The steps along the axes of a tensor that this one broadcasts to.
-    fn broadcast(&self, dims: &[usize]) -> Vec<usize> {
-        let missing = dims.len() - self.dims.len();
-        let own = self.dims.iter().zip(&self.steps);
-        let steps = own.zip(&dims[missing..]).map(|((&own, &step), &dim)| match own == dim {
-            true => step,
-            false => 0,
-        });
-        std::iter::repeat_n(0, missing).chain(steps).collect()
-    }
-
-    fn elements(&self) -> usize {
-        self.dims.iter().product()
-    }
-}
-
-/// An axis that a kernel counts through: extent, steps in memory, and where a table of places starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Axis {
-    extent: usize,
-    steps: [i64; 2],
-    table: Option<usize>,
-}
 
 /// The kernels of a step, and the indices of the step's inputs that each reads. None where the output is the input's
 /// memory as it is.
@@ -146,53 +93,6 @@ fn word(value: usize) -> u32 {
     value as u32
 }
 
-fn signed(steps: &[usize]) -> impl Iterator<Item = i64> {
-    steps.iter().map(|&step| step as i64)
-}
-
-/// Axes with steps in y and in x, or in a and in b.
-fn axes(extents: &[usize], y: &[usize], x: impl Iterator<Item = i64>) -> Vec<Axis> {
-    let steps = signed(y).zip(x);
-    let axis = |(&extent, (y, x))| Axis { extent, steps: [y, x], table: None };
-    extents.iter().zip(steps).map(axis).collect()
-}
-
-/// Axes in the order of a tensor's memory, so that neighbouring threads write side by side.
-fn in_order(axes: &[Axis], y: &Arranged) -> Vec<Axis> {
-    y.order.iter().map(|&axis| axes[axis]).collect()
-}
-
-/// The same walk through memory with as few axes as possible: kernels divide for each.
-fn merge(axes: &[Axis]) -> Vec<Axis> {
-    let mut merged: Vec<Axis> = Vec::new();
-    for &axis in axes.iter().filter(|axis| axis.extent != 1 || axis.table.is_some()) {
-        match merged.last_mut() {
-            Some(outer)
-                if outer.table.is_none()
-                    && axis.table.is_none()
-                    && (0..2).all(|i| outer.steps[i] == axis.steps[i] * axis.extent as i64) =>
-            {
-                *outer = Axis { extent: outer.extent * axis.extent, ..axis };
-            }
-            _ => merged.push(axis),
-        }
-    }
-    merged
-}
-
-/// The axes as four words each, padded to the highest rank, and their number.
-fn axis_words(axes: &[Axis]) -> (Vec<u32>, u32) {
-    let merged = merge(axes);
-    let mut words = vec![0; 4 * MAX_RANK];
-    for (words, axis) in words.chunks_mut(4).zip(&merged) {
-        let table = axis.table.map_or(-1, |at| at as i64);
-        let values = [axis.extent as i64, axis.steps[0], axis.steps[1], table];
-        // Steps stay inside of a tensor, so they fit 31 bits.
-        words.copy_from_slice(&values.map(|value| value as i32 as u32));
-    }
-    (words, merged.len() as u32)
-}
-
 /// What the copying kernel walks through.
 #[derive(Default)]
 struct Walk {
@@ -205,12 +105,19 @@ struct Walk {
 }
 
 fn copy(walk: Walk, y: &Arranged) -> Dispatch {
-    let Walk { axes, start, outside, table } = walk;
+    let Walk { mut axes, mut start, outside, table } = walk;
+    axes = in_order(&axes, y);
+    let fours = in_fours(&axes).filter(|_| start.iter().all(|start| start % 4 == 0));
+    let by_fours = fours.is_some();
+    if let Some(fours) = fours {
+        (axes, start) = (fours, start.map(|start| start / 4));
+    }
     let count = axes.iter().map(|axis| axis.extent).product();
-    let (mut params, rank) = axis_words(&in_order(&axes, y));
+    let (mut params, rank) = axis_words(&axes);
     let [x, y] = start.map(word);
     params.extend([rank, word(count), x, y, outside.to_bits(), 0, 0, 0]);
-    Dispatch { kernel: OpKernel::Copy, params, table, workgroups: workgroups(count) }
+    let workgroups = workgroups(count);
+    Dispatch { kernel: OpKernel::Copy, fours: by_fours, params, table, workgroups }
 }
 
 /// The walk with a margin, `x` being the dims inside.
@@ -268,6 +175,7 @@ fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
     let params = vec![word(count), code, a.to_bits(), b.to_bits()];
     Ok(Dispatch {
         kernel: OpKernel::Unary,
+        fours: false,
         params,
         table: Vec::new(),
         workgroups: workgroups(count),
@@ -276,8 +184,10 @@ fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
 
 fn binary(function: Binary, inputs: &[Arranged], y: &Arranged) -> Dispatch {
     let [a, b] = [0, 1].map(|index: usize| inputs[index].broadcast(&y.dims));
-    let (mut params, rank) = axis_words(&in_order(&axes(&y.dims, &a, signed(&b)), y));
-    let count = y.elements();
+    let one_by_one = in_order(&axes(&y.dims, &a, signed(&b)), y);
+    let fours = in_fours(&one_by_one);
+    let count = y.elements() / fours.as_ref().map_or(1, |_| 4);
+    let (mut params, rank) = axis_words(fours.as_ref().unwrap_or(&one_by_one));
     let code = match function {
         Binary::Add => 0,
         Binary::Sub => 1,
@@ -289,7 +199,8 @@ fn binary(function: Binary, inputs: &[Arranged], y: &Arranged) -> Dispatch {
         Binary::PRelu => 7,
     };
     params.extend([rank, word(count), code, 0]);
-    Dispatch { kernel: OpKernel::Binary, params, table: Vec::new(), workgroups: workgroups(count) }
+    let (fours, workgroups) = (fours.is_some(), workgroups(count));
+    Dispatch { kernel: OpKernel::Binary, fours, params, table: Vec::new(), workgroups }
 }
 
 fn pool(window: &Pool, x: &Arranged, y: &Arranged) -> Dispatch {
@@ -298,15 +209,19 @@ fn pool(window: &Pool, x: &Arranged, y: &Arranged) -> Dispatch {
         PoolKind::Max => 0,
         PoolKind::Average { count_padding } => 1 + u32::from(count_padding),
     };
-    let count = y.elements();
+    let [channels, last, channel, pixel] = image_words(x, y);
+    let fours = last == 1 && channel == 1 && channels % 4 == 0;
+    let by = if fours { 4 } else { 1 };
+    let count = y.elements() / by;
     let mut params = vec![word(count), kind];
     params.extend([x.dims[2], x.dims[3], y.dims[2], y.dims[3]].map(word));
     for pair in [kernel, stride, dilation] {
         params.extend(pair);
     }
     params.extend(padding);
-    params.extend(image_words(x, y));
-    Dispatch { kernel: OpKernel::Pool, params, table: Vec::new(), workgroups: workgroups(count) }
+    params.extend([channels / word(by), last, channel, pixel / word(by)]);
+    let workgroups = workgroups(count);
+    Dispatch { kernel: OpKernel::Pool, fours, params, table: Vec::new(), workgroups }
 }
 
 /// Channels of an image y, whether they are neighbours; the steps of an image x between channels and between pixels.
@@ -326,10 +241,20 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &Arranged, y: &Arranged) -> D
             |&i: &usize| Axis { extent: x.dims[i], steps: [x.steps[i] as i64; 2], table: None };
         wanted.map(axis).collect()
     };
-    let (kept, reduced) = (of(&y.order, false), of(&x.order, true));
-    let count = y.elements();
+    let (mut kept, mut reduced) = (of(&y.order, false), merge(&of(&x.order, true)));
+    let whole = |axis: &Axis| axis.steps[0] % 4 == 0;
+    let fours = in_fours(&kept).filter(|_| reduced.iter().all(whole));
+    let by_fours = fours.is_some();
+    if let Some(fours) = fours {
+        kept = fours;
+        reduced.iter_mut().for_each(|axis| axis.steps = axis.steps.map(|step| step / 4));
+    }
+    let count: usize = kept.iter().map(|axis| axis.extent).product();
     let length: usize = reduced.iter().map(|axis| axis.extent).product();
     let threads = threads(length);
+    // Neighbouring threads read neighbouring elements: of one output, or each of its own.
+    let outputs_first = merge(&kept).last().is_some_and(|axis| axis.steps == [1, 1]);
+    let apart = if outputs_first { WORKGROUP / threads } else { 1 };
     let (mut params, kept_rank) = axis_words(&kept);
     let (words, reduced_rank) = axis_words(&reduced);
     params.extend(words);
@@ -340,9 +265,9 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &Arranged, y: &Arranged) -> D
         Reduction::Min => (2, 1.0),
     };
     params.extend([kept_rank, reduced_rank, word(count), word(length), word(threads), kind]);
-    params.extend([divisor.to_bits(), 0]);
+    params.extend([divisor.to_bits(), word(apart)]);
     let workgroups = workgroups(count * threads);
-    Dispatch { kernel: OpKernel::Reduce, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::Reduce, fours: by_fours, params, table: Vec::new(), workgroups }
 }
 
 fn softmax(axis: usize, x: &Arranged) -> Dispatch {
@@ -351,7 +276,7 @@ fn softmax(axis: usize, x: &Arranged) -> Dispatch {
     let threads = threads(length);
     let params = [rows, length, inner, threads].map(word).to_vec();
     let workgroups = workgroups(rows * threads);
-    Dispatch { kernel: OpKernel::Softmax, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::Softmax, fours: false, params, table: Vec::new(), workgroups }
 }
 
 /// All row-major.
@@ -371,7 +296,7 @@ fn matmul(inputs: &[Arranged], dims: &[usize]) -> Dispatch {
     params.push(rank);
     params.extend([count, rows, columns, depth, tiles[0], tiles[1], 0].map(word));
     let workgroups = word(count * tiles[0] * tiles[1]);
-    Dispatch { kernel: OpKernel::MatMul, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::MatMul, fours: false, params, table: Vec::new(), workgroups }
 }
 
 fn conv_transpose(conv: &ConvTranspose, inputs: &[Arranged], y: &Arranged) -> Dispatch {
@@ -391,7 +316,8 @@ fn conv_transpose(conv: &ConvTranspose, inputs: &[Arranged], y: &Arranged) -> Di
     let [_, last, channel, pixel] = image_words(x, y);
     params.extend([u32::from(inputs.len() > 2), last, channel, pixel]);
     let workgroups = workgroups(count);
-    Dispatch { kernel: OpKernel::ConvTranspose, params, table: Vec::new(), workgroups }
+    let kernel = OpKernel::ConvTranspose;
+    Dispatch { kernel, fours: false, params, table: Vec::new(), workgroups }
 }
 
 /// Both lie alike.
@@ -417,12 +343,15 @@ fn resize(axes: &[Taps], x: &Arranged, y: &Arranged) -> Dispatch {
         table.extend(taps.weights.iter().map(|weight| weight.to_bits()));
         at
     });
-    let (count, inner) = (y.elements(), product(&from[second_at + 1..]));
+    let inner = product(&from[second_at + 1..]);
+    let fours = inner % 4 == 0;
+    let by = if fours { 4 } else { 1 };
+    let (count, inner) = (y.elements() / by, inner / by);
     let params = [
         [count, inner, from[second_at], to[second_at]],
         [second.count, second_table, middle, extents[0]],
         [extents[1], first.count, first_table, 0],
     ];
     let params = params.as_flattened().iter().map(|&value| word(value)).collect();
-    Dispatch { kernel: OpKernel::Resize, params, table, workgroups: workgroups(count) }
+    Dispatch { kernel: OpKernel::Resize, fours, params, table, workgroups: workgroups(count) }
 }

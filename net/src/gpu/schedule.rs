@@ -1,7 +1,8 @@
 //! A program as tasks for a GPU, each a dispatch over slots of memory. Nothing here touches the device.
 
+use super::axes::Arranged;
 use super::channels_last::Layouts;
-use super::geometry::{self, Arranged};
+use super::geometry;
 use super::kernels::Dispatch;
 use super::options::{Activations, NetworkOptions};
 use crate::ir::program::{Program, Source, Step, StepOp, TensorId};

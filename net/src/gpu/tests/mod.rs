@@ -128,19 +128,6 @@ fn run_in_random_layouts(
     run_poisoned(gpu, &plan, inputs)
 }
 
-fn run_all(
-    (gpu, pipelines): &(Gpu, Pipelines),
-    program: &Program,
-    inputs: &[Vec<f32>],
-    layout: Layout) -> Vec<Vec<f32>> {
-    let options = NetworkOptions::default();
-    let layouts = Layouts::chosen(program, || layout);
-    let schedule = Schedule::new(layouts, options, pipelines.capabilities()).unwrap();
-    let memory = MemoryLayout::new(&schedule, pipelines.limits()).unwrap();
-    let (mut uploads, mut kernels) = (Uploads::new(pipelines), OpKernels::new(pipelines).unwrap());
-    let plan = NetworkPlan::new(&mut uploads, &mut kernels, program, &schedule, &memory).unwrap();
-    run_poisoned(gpu, &plan, inputs)
-}
 fn run_on_cpu(program: &Program, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     cpu::run(program, &inputs).unwrap()
