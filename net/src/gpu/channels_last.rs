@@ -7,8 +7,8 @@
 //! - Backwards, every tensor learns what its readers wish: convolutions wish channels last, matrix products and
 //!   reshapes row-major, and other operations what is wished of their outputs, or nothing if they can turn one into the
 //!   other. Convolutions win.
-//! - Forwards, every step writes its output as is wished, or as its inputs lie where nobody minds. Operations whose input
-//!   and output must lie alike pass on what they get.
+//! - Forwards, every step writes its output as is wished, or as its inputs lie where nobody minds. Operations whose
+//!   input and output must lie alike pass on what they get.
 //!
 //! Where a step needs another layout than a tensor has, the schedule inserts a copy, which all its readers share.
 
