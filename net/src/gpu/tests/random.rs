@@ -163,7 +163,7 @@ fn random_program(rng: &mut Rng, steps: usize) -> Program {
 }
 
 /// Copies from one layout to another that no step of the program asks for.
-fn inserted_copies(pipelines: &Pipelines, program: &Program) -> usize {
+pub(super) fn inserted_copies(pipelines: &Pipelines, program: &Program) -> usize {
     let options = NetworkOptions::default();
     let schedule = Schedule::new(Layouts::new(program), options, pipelines.capabilities()).unwrap();
     let inserted = |task: &&Task| {
