@@ -1,5 +1,8 @@
-// y[i] = f(a[i], b[i]) for a function f of two floats; a and b broadcast to y. All are row-major. One thread computes
-// one element of y. It finds its places in a and b by dividing its index by the extents of y's axes.
+// y[i] = f(a[i], b[i]) for a function f of two floats; a and b broadcast to y. One thread computes one element of
+// y, in the order of its memory, and finds its places in a and b by dividing its index by the extents of y's axes.
+
+// A float, or four of them that are neighbours in a, b and y. Steps are in those.
+alias Element = f32;
 
 struct Params {
     // Outermost first: extent, and steps in elements of a and b, 0 where it repeats.
@@ -11,9 +14,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<Element>;
+@group(0) @binding(2) var<storage, read> b: array<Element>;
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -38,7 +41,7 @@ fn main(
     y[index] = apply(a[at_a], b[at_b]);
 }
 
-fn apply(a: f32, b: f32) -> f32 {
+fn apply(a: Element, b: Element) -> Element {
     switch params.function {
         case 0u: { return a + b; }
         case 1u: { return a - b; }
@@ -47,32 +50,21 @@ fn apply(a: f32, b: f32) -> f32 {
         case 4u: { return power(a, b); }
         case 5u: { return min(a, b); }
         case 6u: { return max(a, b); }
-        default: { return select(b * a, a, a > 0.0); }
+        default: { return select(b * a, a, a > Element()); }
     }
 }
 
-// WGSL's pow takes no negative base, and is not exact for squares.
-fn power(a: f32, b: f32) -> f32 {
-    if b == 2.0 {
-        return a * a;
-    }
-    if b == 1.0 {
-        return a;
-    }
-    if b == 0.0 {
-        return 1.0;
-    }
-    if a == 0.0 {
-        return select(1.0 / abs(a), 0.0, b > 0.0);
-    }
-    let magnitude = pow(abs(a), b);
-    if a > 0.0 {
-        return magnitude;
-    }
-    let whole = round(b);
-    if whole != b {
-        return bitcast<f32>(0x7fc00000u + params.unused); // NaN; not a constant, which WGSL refuses
-    }
+// WGSL's pow takes no negative base, and is not exact for squares. What is not selected may be anything.
+fn power(a: Element, b: Element) -> Element {
+    let negative = a < Element();
+    let whole = round(b) == b;
     let odd = floor(b * 0.5) * 2.0 != b;
-    return select(magnitude, -magnitude, odd);
+    let magnitude = pow(abs(a), b);
+    var y = select(magnitude, -magnitude, negative & odd);
+    // NaN; not a constant, which WGSL refuses.
+    y = select(y, Element(bitcast<f32>(0x7fc00000u + params.unused)), negative & !whole);
+    y = select(y, select(1.0 / abs(a), Element(), b > Element()), a == Element());
+    y = select(y, Element(1.0), b == Element());
+    y = select(y, a, b == Element(1.0));
+    return select(y, a * a, b == Element(2.0));
 }

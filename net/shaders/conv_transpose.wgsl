@@ -1,6 +1,7 @@
 // y[n, o, p * stride + tap * dilation - padding] += w[c, o, tap] * x[n, c, p], plus bias[o]: a transposed
-// convolution. x and y are (N, C, H, W), w is (C, outputs per group, kernel height, kernel width), all row-major. One
-// thread computes one element of y: it gathers what the formula scatters, so that no two threads write to one place.
+// convolution. x and y are (N, C, H, W), each row-major or channels last; w is (C, outputs per group, kernel height,
+// kernel width), row-major. One thread computes one element of y: it gathers what the formula scatters, so that no two
+// threads write to one place. Neighbouring threads have neighbours in y's memory.
 
 struct Params {
     count: u32,
@@ -20,9 +21,9 @@ struct Params {
     top: i32,
     left: i32,
     bias: u32, // whether there is one
-    unused_0: u32,
-    unused_1: u32,
-    unused_2: u32,
+    channels_last: u32, // whether y's channels are neighbours
+    x_channel: u32, // steps in x between channels, and between pixels
+    x_pixel: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -42,16 +43,25 @@ fn main(
     if index >= params.count {
         return;
     }
-    let column = i32(index % params.output_width);
-    var rest = index / params.output_width;
+    let all_outputs = params.outputs * params.groups;
+    var rest = index;
+    var output = 0u;
+    if params.channels_last != 0u {
+        output = rest % all_outputs;
+        rest /= all_outputs;
+    }
+    let column = i32(rest % params.output_width);
+    rest /= params.output_width;
     let row = i32(rest % params.output_height);
     rest /= params.output_height;
-    let all_outputs = params.outputs * params.groups;
-    let output = rest % all_outputs;
-    let image = rest / all_outputs;
+    if params.channels_last == 0u {
+        output = rest % all_outputs;
+        rest /= all_outputs;
+    }
+    let image = rest;
     let first_channel = output / params.outputs * params.channels;
     let taps = u32(params.kernel_y * params.kernel_x);
-    let plane = u32(params.height * params.width);
+    let image_size = params.channels * params.groups * u32(params.height * params.width);
 
     var sum = 0.0;
     for (var ky = 0; ky < params.kernel_y; ky++) {
@@ -66,13 +76,13 @@ fn main(
             if far_x < 0 || at_x * params.stride_x != far_x || at_x >= params.width {
                 continue;
             }
-            var at = (image * params.channels * params.groups + first_channel) * plane
-                + u32(at_y * params.width + at_x);
+            var at = image * image_size + first_channel * params.x_channel
+                + u32(at_y * params.width + at_x) * params.x_pixel;
             var weight = (first_channel * params.outputs + output % params.outputs) * taps
                 + u32(ky * params.kernel_x + kx);
             for (var c = 0u; c < params.channels; c++) {
                 sum = fma(x[at], weights[weight], sum);
-                at += plane;
+                at += params.x_channel;
                 weight += params.outputs * taps;
             }
         }

@@ -1,6 +1,9 @@
 // y[y_start + sum of i_k * y_step_k] = x[x_start + sum of place_k(i_k) * x_step_k] for all indices i, where place_k
-// is i_k itself or the entry i_k of a table: slice, transpose, expand, concatenation, gather and padding. x and y are
-// row-major. One thread moves one element. Words, not floats: NaN and subnormals pass as they are.
+// is i_k itself or the entry i_k of a table: slice, transpose, expand, concatenation, gather, padding, and changes of
+// layout. One thread moves one element. Words, not floats: NaN and subnormals pass as they are.
+
+// What moves at a time: a word, or four words that are neighbours on both sides. Steps and starts are in those.
+alias Element = u32;
 
 struct Params {
     // Outermost first: extent, step in y, step in x, and where the table of places along the axis of x
@@ -17,9 +20,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> x: array<Element>;
 @group(0) @binding(3) var<storage, read> places: array<i32>;
-@group(0) @binding(4) var<storage, read_write> y: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -46,7 +49,7 @@ fn main(
         }
         at_x += place * axis.z;
     }
-    var value = params.outside;
+    var value = Element(params.outside);
     if inside {
         value = x[at_x];
     }

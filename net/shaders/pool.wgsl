@@ -1,5 +1,9 @@
 // y[n, c, p] = largest or mean over the window's taps of x[n, c, p * stride + tap * dilation - padding].
-// x and y are (N, C, H, W), row-major. One thread computes one element of y.
+// x and y are (N, C, H, W), each row-major or channels last. One thread computes one element of y, neighbouring
+// threads neighbours in y's memory.
+
+// A float, or those of four neighbouring channels; then `channels` and steps are in fours.
+alias Element = f32;
 
 struct Params {
     count: u32,
@@ -18,11 +22,15 @@ struct Params {
     left: i32,
     bottom: i32,
     right: i32,
+    channels: u32,
+    channels_last: u32, // whether y's channels are neighbours
+    x_channel: u32, // steps in x between channels, and between pixels
+    x_pixel: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Element>;
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -34,15 +42,26 @@ fn main(
     if index >= params.count {
         return;
     }
-    let column = i32(index % params.output_width);
-    let rest = index / params.output_width;
+    var rest = index;
+    var channel = 0u;
+    if params.channels_last != 0u {
+        channel = rest % params.channels;
+        rest /= params.channels;
+    }
+    let column = i32(rest % params.output_width);
+    rest /= params.output_width;
     let row = i32(rest % params.output_height);
-    let plane = i32(rest / params.output_height) * params.height * params.width;
+    rest /= params.output_height;
+    if params.channels_last == 0u {
+        channel = rest % params.channels;
+        rest /= params.channels;
+    }
+    let first = rest * params.channels * u32(params.height * params.width) + channel * params.x_channel;
     let first_y = row * params.stride_y - params.top;
     let first_x = column * params.stride_x - params.left;
 
-    var largest = -3.4028234e38;
-    var sum = 0.0;
+    var largest = Element(-3.4028234e38);
+    var sum = Element();
     var inside = 0;
     var padded = 0;
     for (var ky = 0; ky < params.kernel_y; ky++) {
@@ -57,7 +76,7 @@ fn main(
             }
             padded++;
             if at_y >= 0 && at_y < params.height && at_x >= 0 && at_x < params.width {
-                let value = x[plane + at_y * params.width + at_x];
+                let value = x[first + u32(at_y * params.width + at_x) * params.x_pixel];
                 // The first counts even if it is -infinity.
                 largest = select(max(largest, value), value, inside == 0);
                 sum += value;

@@ -1,5 +1,8 @@
-// y[kept] = sum, mean, largest or smallest over the reduced axes of x[kept, reduced]. x and y are row-major. As many
-// threads as the host sees fit share an element of y: each takes a part, and the parts meet in workgroup memory.
+// y[kept] = sum, mean, largest or smallest over the reduced axes of x[kept, reduced]. As many threads as the
+// host sees fit share an element of y: each takes a part, and the parts meet in workgroup memory.
+
+// A float, or four of them that go into neighbouring elements of y. Counts and steps are in those.
+alias Element = f32;
 
 struct Params {
     // Of the output, then of the elements that meet in one, outermost first: extent, step in x.
@@ -12,14 +15,14 @@ struct Params {
     threads: u32, // per output: a power of two, at most 64
     kind: u32, // 0: sum, 1: largest, 2: smallest
     divisor: f32,
-    unused: u32,
+    apart: u32, // from one thread of an output to the next; the others' lie between them
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Element>;
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
-var<workgroup> parts: array<f32, 64>;
+var<workgroup> parts: array<Element, 64>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -27,9 +30,13 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let index = ((workgroup.x + workgroup.y * grid.x) * 64u + thread) / params.threads;
-    let first = thread % params.threads;
-    var part = 0.0;
+    // Threads of one output are neighbours, or those of neighbouring outputs.
+    let outputs = 64u / params.threads;
+    let one_output = params.apart == 1u;
+    let first = select(thread / outputs, thread % params.threads, one_output);
+    let output = select(thread % outputs, thread / params.threads, one_output);
+    let index = (workgroup.x + workgroup.y * grid.x) * outputs + output;
+    var part = Element();
     if index < params.count {
         var start = 0u;
         var rest = index;
@@ -56,7 +63,7 @@ fn main(
     workgroupBarrier();
     for (var half = params.threads / 2u; half > 0u; half /= 2u) {
         if first < half {
-            parts[thread] = join(parts[thread], parts[thread + half]);
+            parts[thread] = join(parts[thread], parts[thread + half * params.apart]);
         }
         workgroupBarrier();
     }
@@ -65,7 +72,7 @@ fn main(
     }
 }
 
-fn join(a: f32, b: f32) -> f32 {
+fn join(a: Element, b: Element) -> Element {
     switch params.kind {
         case 0u: { return a + b; }
         case 1u: { return max(a, b); }

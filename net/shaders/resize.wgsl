@@ -1,5 +1,8 @@
 // y[i, j] = sum over s, t of u[i, s] * v[j, t] * x[row[i, s], column[j, t]] along two axes: nearest, linear or cubic
-// resampling, by tables of places and weights. x and y are row-major. One thread computes one element of y.
+// resampling, by tables of places and weights. x and y lie alike. One thread computes one element of y.
+
+// A float, or four neighbours behind the second axis, which then has steps of fours.
+alias Element = f32;
 
 struct Params {
     count: u32,
@@ -17,10 +20,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Element>;
 // Per axis: indices [place][tap], then the weights' bits [place][tap].
 @group(0) @binding(3) var<storage, read> taps: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -46,10 +49,10 @@ fn main(
     let first_weights = first_at + params.first_to * params.first_taps;
     let second_at = params.second_at + second * params.second_taps;
     let second_weights = second_at + params.second_to * params.second_taps;
-    var sum = 0.0;
+    var sum = Element();
     for (var i = 0u; i < params.first_taps; i++) {
         let row = ((outer * params.first_from + taps[first_at + i]) * params.middle + middle) * params.second_from;
-        var part = 0.0;
+        var part = Element();
         for (var j = 0u; j < params.second_taps; j++) {
             let value = x[(row + taps[second_at + j]) * params.inner + inner];
             part += bitcast<f32>(taps[second_weights + j]) * value;

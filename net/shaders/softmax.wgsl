@@ -1,4 +1,4 @@
-// y = exp(x - max) / sum of exp(x - max) along an axis. x and y are row-major; the elements of a row are `inner`
+// y = exp(x - max) / sum of exp(x - max) along an axis. x and y lie alike; the elements of a row are `inner`
 // apart. As many threads as the host sees fit share a row: each takes a part, and the parts meet in workgroup memory.
 
 struct Params {

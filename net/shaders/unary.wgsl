@@ -1,4 +1,4 @@
-// y[i] = f(x[i]) for a function f of one float. x and y are row-major. One thread computes one element of y.
+// y[i] = f(x[i]) for a function f of one float. x and y lie alike. One thread computes one element of y.
 
 struct Params {
     count: u32,

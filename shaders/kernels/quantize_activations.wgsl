@@ -1,4 +1,4 @@
-// #import params, coordinates, quantize, input_quad, output_f32
+// #import params, coordinates, quantize, input_{floats}, input_quad, output_f32
 
 // Floats to integer activations, int8 mantissas in blocks of channels with a scale each; the layout is that of
 // input_int8.wgsl. One thread per pixel, group and block.
@@ -10,6 +10,10 @@
 // The plan's Params describe a 1x1 convolution that keeps every pixel: output pixels are the input's.
 
 const THREADS = 64u;
+
+// Whether blocks are whole quads of neighbouring channels, so that one load brings a quad. Here both are one.
+override WHOLE_STEPS: bool = false;
+override CHANNELS_LAST: bool = false;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -48,6 +52,9 @@ fn main(
 
 // The bits of a quad's floats, made finite.
 fn finite_quad(start: u32, quad: u32, block: u32) -> vec4<u32> {
+    if WHOLE_STEPS && CHANNELS_LAST {
+        return finite(bitcast<vec4<u32>>(input_vector(start / 4u + quad)));
+    }
     let place = quad_place(quad, block);
     return finite(bitcast<vec4<u32>>(input_quad(start + place.channel * params.input_c, place.count)));
 }

@@ -67,16 +67,16 @@ impl Variant {
             (last.end - last.start).is_multiple_of(step)
                 && (blocks.count == 1 || blocks.size.is_multiple_of(step))
         };
-        let activations = match kernel {
-            Kernel::QuantizeActivations => ActivationFormat::Float,
-            _ => options.input_format,
+        let (activations, layout) = match kernel {
+            Kernel::QuantizeActivations => (ActivationFormat::Float, options.input_layout),
+            _ => (options.input_format, options.layout_of_input()),
         };
         let spec = kernel.spec();
         let fits = |specialization: &Specialization| match specialization {
             Specialization::General => true,
             Specialization::WholeSteps => spec.step.is_some_and(whole),
             Specialization::WholeStepsNhwc => {
-                spec.step.is_some_and(whole) && options.layout_of_input() == Layout::Nhwc
+                spec.step.is_some_and(whole) && layout == Layout::Nhwc
             }
             Specialization::OneStep => {
                 let one = |step| whole(step) && blocks.channels == blocks.count * step;

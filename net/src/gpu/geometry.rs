@@ -1,76 +1,80 @@
 //! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
+use super::axes::{Arranged, Axis, axes, axis_words, in_fours, in_order, merge, signed};
 use super::kernels::{Dispatch, OpKernel};
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
-use crate::ir::tensor::{MAX_RANK, broadcast_strides, strides};
-use dsconv::{Activation, Error, Result};
+use crate::ir::tensor::broadcast_strides;
+use dsconv::{Activation, Error, Layout, Result};
+use std::ops::Range;
 
 /// Invocations of a workgroup, in every kernel.
 const WORKGROUP: usize = 64;
 
-/// An axis that a kernel counts through: extent, steps in memory, and where a table of places starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Axis {
-    extent: usize,
-    steps: [i64; 2],
-    table: Option<usize>,
-}
-
-/// The kernels of a step, and the index of the step's input that each reads first; all others follow it.
+/// The kernels of a step, and the indices of the step's inputs that each reads. None where the output is the input's
+/// memory as it is.
 pub(crate) fn dispatches(
     op: &StepOp,
-    inputs: &[&[usize]],
-    dims: &[usize],
-) -> Result<Vec<(Dispatch, std::ops::Range<usize>)>> {
-    let x = inputs[0];
+    inputs: &[Arranged],
+    y: &Arranged,
+) -> Result<Vec<(Dispatch, Range<usize>)>> {
+    let x = &inputs[0];
     if let StepOp::Concat { axis } = *op {
         let mut start = 0;
         return Ok((0..)
             .zip(inputs)
             .map(|(index, part)| {
-                let axes = plain_axes(part, [&strides(dims), &strides(part)]);
-                let dispatch = copy(&axes, [0, start * strides(dims)[axis]], 0.0, Vec::new());
-                start += part[axis];
-                (dispatch, index..index + 1)
+                let axes = axes(&part.dims, &y.steps, signed(&part.steps));
+                let walk = Walk { axes, start: [0, start * y.steps[axis]], ..Walk::default() };
+                start += part.dims[axis];
+                (copy(walk, y), index..index + 1)
             })
             .collect());
     }
+    let walk = |steps: Vec<i64>| {
+        let axes = axes(&y.dims, &y.steps, steps.into_iter());
+        Walk { axes, ..Walk::default() }
+    };
     let dispatch = match op {
-        StepOp::Unary(function) => unary(*function, dims)?,
-        StepOp::Binary(function) => binary(*function, inputs, dims),
-        StepOp::Pool(window) => pool(window, x, dims),
-        StepOp::Reduce { reduction, axes } => reduce(*reduction, axes, x, dims),
+        StepOp::Unary(function) => unary(*function, y)?,
+        StepOp::Binary(function) => binary(*function, inputs, y),
+        StepOp::Pool(window) => pool(window, x, y),
+        StepOp::Reduce { reduction, axes } => reduce(*reduction, axes, x, y),
         StepOp::Softmax { axis } => softmax(*axis, x),
         StepOp::Slice { start, step } => {
-            let own = strides(x);
-            let first = start.iter().zip(&own).map(|(start, own)| start * own).sum();
-            let steps = step.iter().zip(&own).map(|(step, &own)| step * own as i64);
-            copy(&axes(dims, steps), [first, 0], 0.0, Vec::new())
+            let first = start.iter().zip(&x.steps).map(|(start, own)| start * own).sum();
+            let steps = step.iter().zip(&x.steps).map(|(step, &own)| step * own as i64);
+            copy(Walk { start: [first, 0], ..walk(steps.collect()) }, y)
         }
-        StepOp::Expand => copy(
-            &plain_axes(dims, [&strides(dims), &broadcast_strides(x, dims)]),
-            [0, 0],
-            0.0,
-            Vec::new(),
-        ),
+        StepOp::Expand => copy(walk(signed(&x.broadcast(&y.dims)).collect()), y),
         StepOp::Transpose { permutation } => {
-            let own = strides(x);
-            let steps = permutation.iter().map(|&axis| own[axis] as i64);
-            copy(&axes(dims, steps), [0, 0], 0.0, Vec::new())
+            let walk = walk(permutation.iter().map(|&axis| x.steps[axis] as i64).collect());
+            if merge(&walk.axes).iter().all(|axis| axis.steps[0] == axis.steps[1]) {
+                return Ok(Vec::new());
+            }
+            copy(walk, y)
         }
         StepOp::Gather { axis, indices } => {
-            let mut axes = axes(dims, strides(x).into_iter().map(|s| s as i64));
-            axes[*axis].table = Some(0);
-            copy(&axes, [0, 0], 0.0, indices.to_vec())
+            let mut walk = walk(signed(&x.steps).collect());
+            walk.axes[*axis].table = Some(0);
+            copy(Walk { table: indices.to_vec(), ..walk }, y)
         }
-        StepOp::Pad { before, mode } => pad(before, *mode, x, dims),
-        StepOp::Resize { axes } => resize(axes, x, dims),
-        StepOp::MatMul => matmul(inputs, dims),
-        StepOp::ConvTranspose(conv) => conv_transpose(conv, inputs, dims),
+        StepOp::Pad { before, mode } => {
+            copy(pad(walk(signed(&x.steps).collect()), before, *mode, &x.dims), y)
+        }
+        StepOp::Resize { axes } => resize(axes, x, y),
+        StepOp::MatMul => matmul(inputs, &y.dims),
+        StepOp::ConvTranspose(conv) => conv_transpose(conv, inputs, y),
         StepOp::Conv { .. } | StepOp::Concat { .. } => return Err(unknown(op)),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
+}
+
+/// A copy from one layout to another.
+pub(crate) fn rearrange(dims: &[usize], from: Layout, to: Layout) -> Dispatch {
+    let (x, y) = (Arranged::new(dims, from), Arranged::new(dims, to));
+    let axes = axes(dims, &y.steps, signed(&x.steps));
+    copy(Walk { axes, ..Walk::default() }, &y)
 }
 
 fn unknown(what: &dyn std::fmt::Debug) -> Error {
@@ -89,71 +93,39 @@ fn word(value: usize) -> u32 {
     value as u32
 }
 
-/// Axes of y with steps in y and x.
-fn plain_axes(extents: &[usize], steps: [&[usize]; 2]) -> Vec<Axis> {
-    (0..extents.len())
-        .map(|i| Axis {
-            extent: extents[i],
-            steps: steps.map(|steps| steps[i] as i64),
-            table: None,
-        })
-        .collect()
+/// What the copying kernel walks through.
+#[derive(Default)]
+struct Walk {
+    /// The axes of y, with steps in y and in x.
+    axes: Vec<Axis>,
+    /// The first place in x, and in y.
+    start: [usize; 2],
+    outside: f32,
+    table: Vec<u32>,
 }
 
-/// Axes that count y in its order, with steps in x.
-fn axes(dims: &[usize], steps: impl Iterator<Item = i64>) -> Vec<Axis> {
-    let own = strides(dims).into_iter().map(|s| s as i64);
-    let pairs = dims.iter().zip(own.zip(steps));
-    pairs.map(|(&extent, (y, x))| Axis { extent, steps: [y, x], table: None }).collect()
-}
-
-/// The same walk through memory with as few axes as possible: kernels divide for each.
-fn merge(axes: &[Axis]) -> Vec<Axis> {
-    let mut merged: Vec<Axis> = Vec::new();
-    for &axis in axes.iter().filter(|axis| axis.extent != 1 || axis.table.is_some()) {
-        match merged.last_mut() {
-            Some(outer)
-                if outer.table.is_none()
-                    && axis.table.is_none()
-                    && (0..2).all(|i| outer.steps[i] == axis.steps[i] * axis.extent as i64) =>
-            {
-                *outer = Axis { extent: outer.extent * axis.extent, ..axis };
-            }
-            _ => merged.push(axis),
-        }
+fn copy(walk: Walk, y: &Arranged) -> Dispatch {
+    let Walk { mut axes, mut start, outside, table } = walk;
+    axes = in_order(&axes, y);
+    let fours = in_fours(&axes).filter(|_| start.iter().all(|start| start % 4 == 0));
+    let by_fours = fours.is_some();
+    if let Some(fours) = fours {
+        (axes, start) = (fours, start.map(|start| start / 4));
     }
-    merged
-}
-
-/// The axes as four words each, padded to the highest rank, and their number.
-fn axis_words(axes: &[Axis]) -> (Vec<u32>, u32) {
-    let merged = merge(axes);
-    let mut words = vec![0; 4 * MAX_RANK];
-    for (words, axis) in words.chunks_mut(4).zip(&merged) {
-        let table = axis.table.map_or(-1, |at| at as i64);
-        let values = [axis.extent as i64, axis.steps[0], axis.steps[1], table];
-        // Steps stay inside of a tensor, so they fit 31 bits.
-        words.copy_from_slice(&values.map(|value| value as i32 as u32));
-    }
-    (words, merged.len() as u32)
-}
-
-/// `start` is in x, then in y.
-fn copy(axes: &[Axis], start: [usize; 2], outside: f32, table: Vec<u32>) -> Dispatch {
     let count = axes.iter().map(|axis| axis.extent).product();
-    let (mut params, rank) = axis_words(axes);
+    let (mut params, rank) = axis_words(&axes);
     let [x, y] = start.map(word);
     params.extend([rank, word(count), x, y, outside.to_bits(), 0, 0, 0]);
-    Dispatch { kernel: OpKernel::Copy, params, table, workgroups: workgroups(count) }
+    let workgroups = workgroups(count);
+    Dispatch { kernel: OpKernel::Copy, fours: by_fours, params, table, workgroups }
 }
 
-fn pad(before: &[usize], mode: PadMode, x: &[usize], dims: &[usize]) -> Dispatch {
-    let mut axes = axes(dims, strides(x).into_iter().map(|s| s as i64));
-    let mut table = Vec::new();
-    for (i, axis) in axes.iter_mut().enumerate().filter(|&(i, _)| x[i] != dims[i]) {
-        axis.table = Some(table.len());
+/// The walk with a margin, `x` being the dims inside.
+fn pad(mut walk: Walk, before: &[usize], mode: PadMode, x: &[usize]) -> Walk {
+    for (i, axis) in walk.axes.iter_mut().enumerate().filter(|(i, axis)| x[*i] != axis.extent) {
+        axis.table = Some(walk.table.len());
         let (extent, front) = (x[i] as i64, before[i] as i64);
-        table.extend((0..dims[i] as i64).map(|place| {
+        walk.table.extend((0..axis.extent as i64).map(|place| {
             let at = place - front;
             let at = match mode {
                 _ if (0..extent).contains(&at) => at,
@@ -165,11 +137,11 @@ fn pad(before: &[usize], mode: PadMode, x: &[usize], dims: &[usize]) -> Dispatch
             at as i32 as u32
         }));
     }
-    let outside = if let PadMode::Constant(value) = mode { value } else { 0.0 };
-    copy(&axes, [0, 0], outside, table)
+    walk.outside = if let PadMode::Constant(value) = mode { value } else { 0.0 };
+    walk
 }
 
-fn unary(function: Unary, dims: &[usize]) -> Result<Dispatch> {
+fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
     let (code, a, b) = match function {
         Unary::Activation(activation) => match activation {
             Activation::Identity => (0, 0.0, 0.0),
@@ -199,20 +171,23 @@ fn unary(function: Unary, dims: &[usize]) -> Result<Dispatch> {
         Unary::Sin => (20, 0.0, 0.0),
         Unary::Cos => (21, 0.0, 0.0),
     };
-    let count = dims.iter().product();
+    let count = y.elements();
     let params = vec![word(count), code, a.to_bits(), b.to_bits()];
     Ok(Dispatch {
         kernel: OpKernel::Unary,
+        fours: false,
         params,
         table: Vec::new(),
         workgroups: workgroups(count),
     })
 }
 
-fn binary(function: Binary, inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
-    let steps = [broadcast_strides(inputs[0], dims), broadcast_strides(inputs[1], dims)];
-    let (mut params, rank) = axis_words(&plain_axes(dims, [&steps[0], &steps[1]]));
-    let count = dims.iter().product();
+fn binary(function: Binary, inputs: &[Arranged], y: &Arranged) -> Dispatch {
+    let [a, b] = [0, 1].map(|index: usize| inputs[index].broadcast(&y.dims));
+    let one_by_one = in_order(&axes(&y.dims, &a, signed(&b)), y);
+    let fours = in_fours(&one_by_one);
+    let count = y.elements() / fours.as_ref().map_or(1, |_| 4);
+    let (mut params, rank) = axis_words(fours.as_ref().unwrap_or(&one_by_one));
     let code = match function {
         Binary::Add => 0,
         Binary::Sub => 1,
@@ -224,22 +199,34 @@ fn binary(function: Binary, inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
         Binary::PRelu => 7,
     };
     params.extend([rank, word(count), code, 0]);
-    Dispatch { kernel: OpKernel::Binary, params, table: Vec::new(), workgroups: workgroups(count) }
+    let (fours, workgroups) = (fours.is_some(), workgroups(count));
+    Dispatch { kernel: OpKernel::Binary, fours, params, table: Vec::new(), workgroups }
 }
 
-fn pool(window: &Pool, x: &[usize], dims: &[usize]) -> Dispatch {
+fn pool(window: &Pool, x: &Arranged, y: &Arranged) -> Dispatch {
     let Pool { kind, kernel, stride, dilation, padding } = *window;
     let kind = match kind {
         PoolKind::Max => 0,
         PoolKind::Average { count_padding } => 1 + u32::from(count_padding),
     };
-    let count = dims.iter().product();
-    let mut params = vec![word(count), kind, word(x[2]), word(x[3]), word(dims[2]), word(dims[3])];
+    let [channels, last, channel, pixel] = image_words(x, y);
+    let fours = last == 1 && channel == 1 && channels % 4 == 0;
+    let by = if fours { 4 } else { 1 };
+    let count = y.elements() / by;
+    let mut params = vec![word(count), kind];
+    params.extend([x.dims[2], x.dims[3], y.dims[2], y.dims[3]].map(word));
     for pair in [kernel, stride, dilation] {
         params.extend(pair);
     }
     params.extend(padding);
-    Dispatch { kernel: OpKernel::Pool, params, table: Vec::new(), workgroups: workgroups(count) }
+    params.extend([channels / word(by), last, channel, pixel / word(by)]);
+    let workgroups = workgroups(count);
+    Dispatch { kernel: OpKernel::Pool, fours, params, table: Vec::new(), workgroups }
+}
+
+/// Channels of an image y, whether they are neighbours; the steps of an image x between channels and between pixels.
+fn image_words(x: &Arranged, y: &Arranged) -> [u32; 4] {
+    [y.dims[1], usize::from(y.steps[1] == 1), x.steps[1], x.steps[3]].map(word)
 }
 
 /// The number of threads for a row of so many elements: no thread gets less than eight, if it can be.
@@ -247,17 +234,27 @@ fn threads(length: usize) -> usize {
     (length / 8).clamp(1, WORKGROUP).next_power_of_two()
 }
 
-fn reduce(reduction: Reduction, axes: &[usize], x: &[usize], dims: &[usize]) -> Dispatch {
-    let own = strides(x);
-    let of = |reduced: bool| -> Vec<Axis> {
-        let wanted = (0..x.len()).filter(|axis| axes.contains(axis) == reduced);
-        let axis = |i: usize| Axis { extent: x[i], steps: [own[i] as i64; 2], table: None };
+fn reduce(reduction: Reduction, axes: &[usize], x: &Arranged, y: &Arranged) -> Dispatch {
+    let of = |order: &[usize], reduced: bool| -> Vec<Axis> {
+        let wanted = order.iter().filter(|axis| axes.contains(axis) == reduced);
+        let axis =
+            |&i: &usize| Axis { extent: x.dims[i], steps: [x.steps[i] as i64; 2], table: None };
         wanted.map(axis).collect()
     };
-    let (kept, reduced) = (of(false), of(true));
-    let count: usize = dims.iter().product();
+    let (mut kept, mut reduced) = (of(&y.order, false), merge(&of(&x.order, true)));
+    let whole = |axis: &Axis| axis.steps[0] % 4 == 0;
+    let fours = in_fours(&kept).filter(|_| reduced.iter().all(whole));
+    let by_fours = fours.is_some();
+    if let Some(fours) = fours {
+        kept = fours;
+        reduced.iter_mut().for_each(|axis| axis.steps = axis.steps.map(|step| step / 4));
+    }
+    let count: usize = kept.iter().map(|axis| axis.extent).product();
     let length: usize = reduced.iter().map(|axis| axis.extent).product();
     let threads = threads(length);
+    // Neighbouring threads read neighbouring elements: of one output, or each of its own.
+    let outputs_first = merge(&kept).last().is_some_and(|axis| axis.steps == [1, 1]);
+    let apart = if outputs_first { WORKGROUP / threads } else { 1 };
     let (mut params, kept_rank) = axis_words(&kept);
     let (words, reduced_rank) = axis_words(&reduced);
     params.extend(words);
@@ -268,80 +265,93 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &[usize], dims: &[usize]) -> 
         Reduction::Min => (2, 1.0),
     };
     params.extend([kept_rank, reduced_rank, word(count), word(length), word(threads), kind]);
-    params.extend([divisor.to_bits(), 0]);
+    params.extend([divisor.to_bits(), word(apart)]);
     let workgroups = workgroups(count * threads);
-    Dispatch { kernel: OpKernel::Reduce, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::Reduce, fours: by_fours, params, table: Vec::new(), workgroups }
 }
 
-fn softmax(axis: usize, x: &[usize]) -> Dispatch {
-    let (length, inner) = (x[axis], x[axis + 1..].iter().product());
-    let rows = x.iter().product::<usize>() / length;
+fn softmax(axis: usize, x: &Arranged) -> Dispatch {
+    let (length, inner) = (x.dims[axis], x.extents()[x.position(axis) + 1..].iter().product());
+    let rows = x.elements() / length;
     let threads = threads(length);
     let params = [rows, length, inner, threads].map(word).to_vec();
     let workgroups = workgroups(rows * threads);
-    Dispatch { kernel: OpKernel::Softmax, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::Softmax, fours: false, params, table: Vec::new(), workgroups }
 }
 
-fn matmul(inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
+/// All row-major.
+fn matmul(inputs: &[Arranged], dims: &[usize]) -> Dispatch {
     let (batch, matrix) = dims.split_at(dims.len() - 2);
     let (rows, columns) = (matrix[0], matrix[1]);
-    let depth = inputs[0][inputs[0].len() - 1];
-    let steps = [inputs[0], inputs[1]].map(|x| {
+    let [a, b] = [0, 1].map(|index: usize| inputs[index].dims.as_slice());
+    let depth = a[a.len() - 1];
+    let [a, b] = [a, b].map(|x| {
         let (leading, matrix) = x.split_at(x.len() - 2);
         let size = matrix[0] * matrix[1];
         broadcast_strides(leading, batch).into_iter().map(|s| s * size).collect::<Vec<_>>()
     });
     let count: usize = batch.iter().product();
-    let (mut params, rank) = axis_words(&plain_axes(batch, [&steps[0], &steps[1]]));
+    let (mut params, rank) = axis_words(&axes(batch, &a, signed(&b)));
     let tiles = [rows.div_ceil(32), columns.div_ceil(32)];
     params.push(rank);
     params.extend([count, rows, columns, depth, tiles[0], tiles[1], 0].map(word));
     let workgroups = word(count * tiles[0] * tiles[1]);
-    Dispatch { kernel: OpKernel::MatMul, params, table: Vec::new(), workgroups }
+    Dispatch { kernel: OpKernel::MatMul, fours: false, params, table: Vec::new(), workgroups }
 }
 
-fn conv_transpose(conv: &ConvTranspose, inputs: &[&[usize]], dims: &[usize]) -> Dispatch {
-    let (x, groups) = (inputs[0], conv.groups as usize);
-    let count = dims.iter().product();
-    let mut params: Vec<u32> =
-        [[count, x[1] / groups, dims[1] / groups, groups], [x[2], x[3], dims[2], dims[3]]]
-            .as_flattened()
-            .iter()
-            .map(|&value| word(value))
-            .collect();
+fn conv_transpose(conv: &ConvTranspose, inputs: &[Arranged], y: &Arranged) -> Dispatch {
+    let (x, groups) = (&inputs[0], conv.groups as usize);
+    let count = y.elements();
+    let mut params: Vec<u32> = [
+        [count, x.dims[1] / groups, y.dims[1] / groups, groups],
+        [x.dims[2], x.dims[3], y.dims[2], y.dims[3]],
+    ]
+    .as_flattened()
+    .iter()
+    .map(|&value| word(value))
+    .collect();
     for pair in [conv.kernel, conv.stride, conv.dilation, conv.padding] {
         params.extend(pair);
     }
-    params.extend([u32::from(inputs.len() > 2), 0, 0, 0]);
+    let [_, last, channel, pixel] = image_words(x, y);
+    params.extend([u32::from(inputs.len() > 2), last, channel, pixel]);
     let workgroups = workgroups(count);
-    Dispatch { kernel: OpKernel::ConvTranspose, params, table: Vec::new(), workgroups }
+    let kernel = OpKernel::ConvTranspose;
+    Dispatch { kernel, fours: false, params, table: Vec::new(), workgroups }
 }
 
-fn resize(axes: &[Taps], x: &[usize], dims: &[usize]) -> Dispatch {
+/// Both lie alike.
+fn resize(axes: &[Taps], x: &Arranged, y: &Arranged) -> Dispatch {
+    let (from, to) = (x.extents(), y.extents());
+    let mut axes: Vec<(usize, &Taps)> =
+        axes.iter().map(|taps| (x.position(taps.axis), taps)).collect();
+    axes.sort_by_key(|(position, _)| *position);
     // One axis is two, the first of one element.
     let same = Taps { axis: 0, count: 1, indices: vec![0], weights: vec![1.0] };
-    let product = |dims: &[usize]| dims.iter().product::<usize>();
-    let (first, second, extents, middle) = match axes {
-        [first, second] => {
-            let extents = [x[first.axis], dims[first.axis]];
-            (first, second, extents, product(&x[first.axis + 1..second.axis]))
+    let product = |extents: &[usize]| extents.iter().product::<usize>();
+    let (second_at, second) = axes[axes.len() - 1];
+    let (first, extents, middle) = match axes[..] {
+        [(first_at, first), _] => {
+            (first, [from[first_at], to[first_at]], product(&from[first_at + 1..second_at]))
         }
-        _ => (&same, &axes[0], [1, 1], 1),
+        _ => (&same, [1, 1], 1),
     };
     let mut table = Vec::new();
-    let [first_at, second_at] = [first, second].map(|taps| {
+    let [first_table, second_table] = [first, second].map(|taps| {
         let at = table.len();
         table.extend(&taps.indices);
         table.extend(taps.weights.iter().map(|weight| weight.to_bits()));
         at
     });
-    let count = product(dims);
-    let inner = product(&x[second.axis + 1..]);
+    let inner = product(&from[second_at + 1..]);
+    let fours = inner % 4 == 0;
+    let by = if fours { 4 } else { 1 };
+    let (count, inner) = (y.elements() / by, inner / by);
     let params = [
-        [count, inner, x[second.axis], dims[second.axis]],
-        [second.count, second_at, middle, extents[0]],
-        [extents[1], first.count, first_at, 0],
+        [count, inner, from[second_at], to[second_at]],
+        [second.count, second_table, middle, extents[0]],
+        [extents[1], first.count, first_table, 0],
     ];
     let params = params.as_flattened().iter().map(|&value| word(value)).collect();
-    Dispatch { kernel: OpKernel::Resize, params, table, workgroups: workgroups(count) }
+    Dispatch { kernel: OpKernel::Resize, fours, params, table, workgroups: workgroups(count) }
 }

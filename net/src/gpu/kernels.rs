@@ -2,6 +2,7 @@
 
 use dsconv::Result;
 use dsconv::gpu::{Pipelines, checked, grid, upload};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The kernel of an operation besides convolution: one WGSL file in `shaders/`.
@@ -39,15 +40,25 @@ const _: () = {
     }
 };
 
+/// The line that says what an element is, in kernels that come in both forms: of one word, and of four.
+const ELEMENTS: [[&str; 2]; 2] = [
+    ["alias Element = f32;", "alias Element = vec4<f32>;"],
+    ["alias Element = u32;", "alias Element = vec4<u32>;"],
+];
+
 impl OpKernel {
     /// The kernel's name.
     pub(crate) const fn name(self) -> &'static str {
         KERNELS[self as usize].1
     }
 
-    /// The kernel's source.
-    pub(crate) const fn wgsl(self) -> &'static str {
-        KERNELS[self as usize].2
+    /// The kernel's source, where an element is a float or four of them.
+    pub(crate) fn wgsl(self, fours: bool) -> Cow<'static, str> {
+        let (_, _, source) = KERNELS[self as usize];
+        match (fours, ELEMENTS.iter().find(|[one, _]| source.contains(one))) {
+            (true, Some([one, four])) => source.replace(one, four).into(),
+            _ => source.into(),
+        }
     }
 }
 
@@ -55,6 +66,8 @@ impl OpKernel {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Dispatch {
     pub(crate) kernel: OpKernel,
+    /// Whether an element is four neighbouring floats, which one load brings; counts and steps are in elements.
+    pub(crate) fours: bool,
     /// The words of the kernel's `Params`.
     pub(crate) params: Vec<u32>,
     /// Places, indices or taps; may be empty.
@@ -105,7 +118,7 @@ pub(crate) struct OpKernels {
     pipeline_layout: wgpu::PipelineLayout,
     /// BoundKernel where a kernel reads fewer tensors than there are bindings.
     nothing: wgpu::Buffer,
-    compiled: HashMap<OpKernel, wgpu::ComputePipeline>,
+    compiled: HashMap<(OpKernel, bool), wgpu::ComputePipeline>,
 }
 
 /// Bytes of [`OpKernels::nothing`].
@@ -159,8 +172,8 @@ impl OpKernels {
     }
 
     /// The pipeline of a kernel, compiled at its first use.
-    fn get(&mut self, kernel: OpKernel) -> Result<wgpu::ComputePipeline> {
-        if let Some(pipeline) = self.compiled.get(&kernel) {
+    fn get(&mut self, kernel: OpKernel, fours: bool) -> Result<wgpu::ComputePipeline> {
+        if let Some(pipeline) = self.compiled.get(&(kernel, fours)) {
             return Ok(pipeline.clone());
         }
         let device = self.pipelines.device();
@@ -168,7 +181,7 @@ impl OpKernels {
         let pipeline = checked(device, &label, || {
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&label),
-                source: wgpu::ShaderSource::Wgsl(kernel.wgsl().into()),
+                source: wgpu::ShaderSource::Wgsl(kernel.wgsl(fours)),
             });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
@@ -183,7 +196,7 @@ impl OpKernels {
                 cache: self.pipelines.cache(),
             })
         })?;
-        self.compiled.insert(kernel, pipeline.clone());
+        self.compiled.insert((kernel, fours), pipeline.clone());
         Ok(pipeline)
     }
 
@@ -195,7 +208,7 @@ impl OpKernels {
         write: wgpu::BufferSlice<'_>,
     ) -> Result<BoundKernel> {
         let grid = grid(dispatch.workgroups, self.pipelines.limits())?;
-        let pipeline = self.get(dispatch.kernel)?;
+        let pipeline = self.get(dispatch.kernel, dispatch.fours)?;
         let device = self.pipelines.device();
         let label = dispatch.kernel.name();
         let uniform = upload(device, label, wgpu::BufferUsages::UNIFORM, &dispatch.params)?;

@@ -5,13 +5,15 @@
 //! [`NetworkPlan::run`] and [`NetworkPlan::profile`], which are for first steps, measurements and tests.
 //!
 //! A program becomes a plan in four steps. `schedule` turns its steps into tasks (a convolution, the quantisation of
-//! its input, or a dispatch of another kernel) over slots of memory; `geometry` computes the parameters of those
-//! other kernels, which `kernels` lists. `layout` finds out how long each tensor lives and has `arena` place it,
-//! so that `memory` can tell what a plan takes before anything is allocated. `plan` allocates, takes weights and
-//! constants from `uploads`, and binds every task. `network` ties these together by its `options`; `profile`
-//! times the steps of a plan.
+//! its input, or a dispatch of another kernel) over slots of memory, in the tensor layouts that `channels_last` finds;
+//! `geometry` computes the parameters of those other kernels, which `kernels` lists, by how tensors lie along their
+//! `axes`. `layout` finds out how long each tensor lives and has `arena` place it, so that `memory` can tell what a
+//! plan takes before anything is allocated. `plan` allocates, takes weights and constants from `uploads`, and binds
+//! every task. `network` ties these together by its `options`; `profile` times the steps of a plan.
 
 mod arena;
+mod axes;
+mod channels_last;
 mod geometry;
 mod kernels;
 mod layout;

@@ -1,5 +1,6 @@
 //! A model in device memory, and the plans that are made of it.
 
+use super::channels_last::Layouts;
 use super::kernels::OpKernels;
 use super::layout::MemoryLayout;
 use super::memory::NetworkMemory;
@@ -84,6 +85,6 @@ impl Network {
     }
 
     fn schedule(&self, program: &Program) -> Result<Schedule> {
-        Schedule::new(program, self.options, self.pipelines.capabilities())
+        Schedule::new(Layouts::new(program), self.options, self.pipelines.capabilities())
     }
 }

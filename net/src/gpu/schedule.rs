@@ -1,5 +1,7 @@
 //! A program as tasks for a GPU, each a dispatch over slots of memory. Nothing here touches the device.
 
+use super::axes::Arranged;
+use super::channels_last::Layouts;
 use super::geometry;
 use super::kernels::Dispatch;
 use super::options::{Activations, NetworkOptions};
@@ -8,7 +10,7 @@ use crate::{Result, cpu};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, Int8Output, Kernel, LayerOptions, MemoryUse,
 };
-use dsconv::{ActivationScale, Blocks, Residual, Shape, Weights};
+use dsconv::{ActivationScale, Blocks, Layout, Residual, Shape, Weights};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -75,15 +77,16 @@ struct Int8Input {
 }
 
 impl Schedule {
-    /// The tasks of a program.
+    /// The tasks of a program whose tensors lie in these layouts.
     ///
     /// # Errors
     /// An operation that no kernel does.
     pub(crate) fn new(
-        program: &Program,
+        layouts: Layouts<'_>,
         options: NetworkOptions,
         capabilities: &Capabilities,
     ) -> Result<Self> {
+        let program = layouts.program();
         let slots = program
             .values()
             .iter()
@@ -95,13 +98,7 @@ impl Schedule {
                 },
             })
             .collect();
-        let slot = |&id: &TensorId| program.storage(id).index();
-        let schedule = Self {
-            slots,
-            tasks: Vec::new(),
-            inputs: program.inputs().iter().map(slot).collect(),
-            outputs: program.outputs().iter().map(slot).collect(),
-        };
+        let schedule = Self { slots, tasks: Vec::new(), inputs: Vec::new(), outputs: Vec::new() };
         let int8_inputs: Vec<Option<Int8Input>> = program
             .steps()
             .iter()
@@ -110,13 +107,23 @@ impl Schedule {
                 Activations::Int8 => int8_input(program, step),
             })
             .collect::<Result<_>>()?;
-        let made = HashMap::new();
-        let mut scheduler =
-            Scheduler { program, options, capabilities, int8_inputs, made, schedule };
+        let mut scheduler = Scheduler {
+            program,
+            options,
+            capabilities,
+            layouts,
+            places: (0..program.values().len()).collect(),
+            copies: HashMap::new(),
+            int8_inputs,
+            made: HashMap::new(),
+            schedule,
+        };
         for (index, step) in program.steps().iter().enumerate() {
             scheduler.step(index).map_err(|e| e.in_node(&step.name, "step"))?;
         }
-        Ok(scheduler.schedule)
+        let slots = |ids: &[TensorId]| ids.iter().map(|&id| scheduler.slot_of(id)).collect();
+        let (inputs, outputs) = (slots(program.inputs()), slots(program.outputs()));
+        Ok(Self { inputs, outputs, ..scheduler.schedule })
     }
 
     fn slot(&mut self, bytes: u64) -> SlotId {
@@ -130,6 +137,11 @@ struct Scheduler<'a> {
     program: &'a Program,
     options: NetworkOptions,
     capabilities: &'a Capabilities,
+    layouts: Layouts<'a>,
+    /// The slot of each storage: its own, or that of a tensor that lies in memory just so.
+    places: Vec<SlotId>,
+    /// The slots of tensors in another layout than they were made in.
+    copies: HashMap<(TensorId, Layout), SlotId>,
     /// The integer activations that each step reads, if it does.
     int8_inputs: Vec<Option<Int8Input>>,
     /// The slots of the integer activations that tasks have made so far.
@@ -139,7 +151,63 @@ struct Scheduler<'a> {
 
 impl Scheduler<'_> {
     fn slot_of(&self, id: TensorId) -> SlotId {
-        self.program.storage(id).index()
+        self.places[self.program.storage(id).index()]
+    }
+
+    /// The slot of a tensor in a layout, copied for that step if it lies in another.
+    fn slot_in(&mut self, step: usize, id: TensorId, layout: Layout) -> SlotId {
+        let program = self.program;
+        let storage = program.storage(id);
+        // A reshape reads its storage row-major.
+        let (slot, id, lies) = match self.layouts.is_whole(id) {
+            true => (self.slot_of(id), storage, self.layouts.of(id)),
+            false => (self.slot_in(step, storage, Layout::Nchw), id, Layout::Nchw),
+        };
+        if lies == layout || self.layouts.is_either(id) {
+            return slot;
+        }
+        if let Some(&copy) = self.copies.get(&(id, layout)) {
+            return copy;
+        }
+        let value = program.value(id);
+        let copy = self.schedule.slot(4 * value.elements() as u64);
+        let kind = TaskKind::Other(geometry::rearrange(&value.dims, lies, layout));
+        self.schedule.tasks.push(Task { step, kind, reads: vec![slot], write: copy });
+        self.copies.insert((id, layout), copy);
+        copy
+    }
+
+    /// The slots that a step reads its inputs from.
+    fn reads(&mut self, index: usize) -> Vec<SlotId> {
+        let step = &self.program.steps()[index];
+        let input = |(at, &id)| {
+            let layout = self.layouts.of_input(step, at);
+            self.slot_in(index, id, layout)
+        };
+        step.inputs.iter().enumerate().map(input).collect()
+    }
+
+    /// Adds the tasks of a step that is no convolution.
+    fn other(&mut self, index: usize) -> Result<()> {
+        let program = self.program;
+        let step = &program.steps()[index];
+        let reads = self.reads(index);
+        let arranged = |id: TensorId, layout| Arranged::new(&program.value(id).dims, layout);
+        let inputs: Vec<_> = (0..)
+            .zip(&step.inputs)
+            .map(|(at, &id)| arranged(id, self.layouts.of_input(step, at)))
+            .collect();
+        let output = arranged(step.output, self.layouts.of_output(step));
+        let dispatches = geometry::dispatches(&step.op, &inputs, &output)?;
+        if dispatches.is_empty() {
+            self.places[step.output.index()] = reads[0];
+        }
+        for (dispatch, inputs) in dispatches {
+            let (reads, write) = (reads[inputs].to_vec(), self.slot_of(step.output));
+            let kind = TaskKind::Other(dispatch);
+            self.schedule.tasks.push(Task { step: index, kind, reads, write });
+        }
+        Ok(())
     }
 
     /// Adds the tasks of a step.
@@ -147,22 +215,15 @@ impl Scheduler<'_> {
         let program = self.program;
         let step = &program.steps()[index];
         let StepOp::Conv { weights, activation, residual } = &step.op else {
-            let dims: Vec<_> =
-                step.inputs.iter().map(|&id| program.value(id).dims.as_slice()).collect();
-            let output = &program.value(step.output).dims;
-            for (dispatch, inputs) in geometry::dispatches(&step.op, &dims, output)? {
-                let reads = step.inputs[inputs].iter().map(|&id| self.slot_of(id)).collect();
-                let write = self.slot_of(step.output);
-                let kind = TaskKind::Other(dispatch);
-                self.schedule.tasks.push(Task { step: index, kind, reads, write });
-            }
-            return Ok(());
+            return self.other(index);
         };
         let mut conv = ConvTask {
             weights: weights.clone(),
             options: LayerOptions {
                 activation: *activation,
                 residual: *residual,
+                input_layout: self.layouts.of_input(step, 0),
+                output_layout: self.layouts.of_output(step),
                 scale_format: self.options.scale_format,
                 ..LayerOptions::default()
             },
@@ -187,7 +248,7 @@ impl Scheduler<'_> {
                 self.made.insert(key, write);
             }
         }
-        let mut reads: Vec<SlotId> = step.inputs.iter().map(|&id| self.slot_of(id)).collect();
+        let mut reads = self.reads(index);
         if let Some(key) = self.int8_inputs[index] {
             reads[0] = match self.made.get(&key) {
                 Some(&made) => made,

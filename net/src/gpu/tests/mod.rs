@@ -1,15 +1,23 @@
 //! Programs on the GPU against the CPU runner.
 
+mod channels_last;
 mod networks;
+mod random;
 #[path = "../../../tests/common/seed.rs"]
 mod seed;
 mod shaders;
 mod steps;
 mod yolov9;
 
+use super::channels_last::Layouts;
+use super::kernels::OpKernels;
+use super::layout::MemoryLayout;
+use super::schedule::Schedule;
+use super::uploads::Uploads;
 use super::{Network, NetworkOptions, NetworkPlan};
 use crate::cpu;
 use crate::ir::program::{Program, Source, Step, StepOp, TensorId, Value};
+use dsconv::Layout;
 use dsconv::gpu::{self, Gpu, Pipelines};
 use std::sync::{Arc, OnceLock};
 
@@ -102,6 +110,22 @@ fn run_on_gpu(
 ) -> Vec<Vec<f32>> {
     let mut network = Network::new(pipelines, options).unwrap();
     run_poisoned(gpu, &network.plan(program).unwrap(), inputs)
+}
+
+/// Runs a program whose tensors lie in layouts that are drawn by lot.
+fn run_in_random_layouts(
+    (gpu, pipelines): &(Gpu, Pipelines),
+    rng: &mut fastrand::Rng,
+    program: &Program,
+    inputs: &[Vec<f32>],
+) -> Vec<Vec<f32>> {
+    let options = NetworkOptions::default();
+    let layouts = Layouts::chosen(program, || [Layout::Nchw, Layout::Nhwc][rng.usize(0..2)]);
+    let schedule = Schedule::new(layouts, options, pipelines.capabilities()).unwrap();
+    let memory = MemoryLayout::new(&schedule, pipelines.limits()).unwrap();
+    let (mut uploads, mut kernels) = (Uploads::new(pipelines), OpKernels::new(pipelines).unwrap());
+    let plan = NetworkPlan::new(&mut uploads, &mut kernels, program, &schedule, &memory).unwrap();
+    run_poisoned(gpu, &plan, inputs)
 }
 
 fn run_on_cpu(program: &Program, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {

@@ -1,9 +1,11 @@
 //! The shaders without a GPU: they are valid, and take what the host gives.
 
+use super::super::axes::Arranged;
 use super::super::geometry::dispatches;
 use super::super::kernels::{Dispatch, OpKernel};
 use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
+use dsconv::Layout;
 
 /// One dispatch of every kernel.
 fn every() -> Vec<Dispatch> {
@@ -36,7 +38,9 @@ fn every() -> Vec<Dispatch> {
         (StepOp::ConvTranspose(conv), vec![x, weights], x),
     ];
     let one = |(op, inputs, dims): (StepOp, Vec<&[usize]>, &[usize])| {
-        dispatches(&op, &inputs, dims).unwrap().remove(0).0
+        let plain = |dims: &[usize]| Arranged::new(dims, Layout::Nchw);
+        let inputs: Vec<_> = inputs.into_iter().map(plain).collect();
+        dispatches(&op, &inputs, &plain(dims)).unwrap().remove(0).0
     };
     cases.into_iter().map(one).collect()
 }
@@ -46,8 +50,9 @@ fn shaders_are_valid_and_take_what_the_host_gives() {
     let every = every();
     let kernels: std::collections::HashSet<OpKernel> = every.iter().map(|d| d.kernel).collect();
     assert_eq!(kernels.len(), 9);
-    for dispatch in every {
-        let (name, wgsl) = (dispatch.kernel.name(), dispatch.kernel.wgsl());
+    let forms = every.iter().flat_map(|dispatch| [(dispatch, false), (dispatch, true)]);
+    for (dispatch, fours) in forms {
+        let (name, wgsl) = (dispatch.kernel.name(), &*dispatch.kernel.wgsl(fours));
         let module = naga::front::wgsl::parse_str(wgsl)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(wgsl, name)));
         naga::valid::Validator::new(

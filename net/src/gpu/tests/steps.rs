@@ -1,25 +1,29 @@
 //! Every operation on random shapes, on the GPU against the CPU.
 
 use super::seed::seed;
-use super::{ProgramBuilder, gpu, random, run_on_cpu, run_on_gpu, worst};
+use super::{ProgramBuilder, gpu, random, run_in_random_layouts, run_on_cpu, run_on_gpu, worst};
 use crate::gpu::NetworkOptions;
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
-use crate::ir::program::{ConvTranspose, Pool, Program, StepOp, Taps};
+use crate::ir::program::{ConvTranspose, Pool, Program, Source, StepOp, Taps};
 use crate::tensor;
 use dsconv::Activation;
 use fastrand::Rng;
 use std::sync::Arc;
 
-/// Single steps of a kind, each of its own program, on the GPU and the CPU. `bound` is the worst difference allowed, as
-/// a share of the magnitude that `case` tells; 0 asks for the same bits.
+/// Single steps of a kind, each of its own program, on the GPU and the CPU; those of images in other layouts, too.
+/// `bound` is the worst difference allowed, as a share of the magnitude that `case` tells; 0 asks for the same bits.
 fn check(bound: f64, cases: usize, case: impl Fn(&mut Rng) -> (Program, Vec<Vec<f32>>, f64)) {
     let Some(gpu) = gpu() else { return };
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
     for _ in 0..cases {
         let (program, inputs, magnitude) = case(&mut rng);
-        let on_gpu = run_on_gpu(gpu, &program, &inputs, NetworkOptions::default());
-        let on_cpu = run_on_cpu(&program, &inputs);
+        let mut on_gpu = run_on_gpu(gpu, &program, &inputs, NetworkOptions::default());
+        let mut on_cpu = run_on_cpu(&program, &inputs);
+        if program.values().iter().any(|value| value.dims.len() == 4) {
+            on_gpu.extend(run_in_random_layouts(gpu, &mut rng, &inside(&program), &inputs));
+            on_cpu.extend_from_within(..);
+        }
         for (a, b) in on_gpu.iter().zip(&on_cpu) {
             if bound == 0.0 {
                 let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -30,6 +34,30 @@ fn check(bound: f64, cases: usize, case: impl Fn(&mut Rng) -> (Program, Vec<Vec<
             }
         }
     }
+}
+
+/// The same program with copies behind its inputs and before its output, so that the tensors of its step lie as is
+/// wished.
+fn inside(program: &Program) -> Program {
+    let mut builder = ProgramBuilder::default();
+    let copy = |builder: &mut ProgramBuilder, x| {
+        let dims = builder.dims(x);
+        let (start, step) = (vec![0; dims.len()], vec![1; dims.len()]);
+        builder.step(StepOp::Slice { start, step }, &[x], &dims)
+    };
+    let step = &program.steps()[0];
+    let inputs = step.inputs.iter().map(|&id| {
+        let value = program.value(id);
+        if let Source::Constant(values) = &value.source {
+            return builder.constant(&value.dims, values.to_vec());
+        }
+        let input = builder.input(&value.dims);
+        copy(&mut builder, input)
+    });
+    let inputs: Vec<_> = inputs.collect();
+    let y = builder.step(step.op.clone(), &inputs, &program.value(step.output).dims);
+    let y = copy(&mut builder, y);
+    builder.output(&[y])
 }
 
 /// Dims of that rank, odd ones often, of some thousand elements at most.
