@@ -8,8 +8,8 @@ use dsconv::gpu::{
     Pipelines, Tensors, download, upload,
 };
 use dsconv::{
-    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
-    Quantizer, Residual, Result, Shape, reference,
+    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Layout,
+    Partition, Quantizer, Residual, Result, Shape, reference,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -157,6 +157,8 @@ fn kernels_judge_invalid_descriptors_without_a_panic() {
                     blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),
                     activations: ActivationFormat::Int8,
                     int8_output: None,
+                    input_layout: Layout::Nchw,
+                    output_layout: Layout::Nchw,
                 };
                 let kernel = Kernel::choose(&problem, &capabilities);
                 assert!(kernel.supports(&problem, &capabilities).is_ok(), "{problem}");

@@ -121,8 +121,7 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
         };
         for weights in [WeightsRef::from(&weights), WeightsRef::from(&floats)] {
             let result = run_guarded(gpu, weights, run(options));
-            let float_format = options.float_format;
-            let problem = ConvProblem { float_format, ..ConvProblem::new(weights, input_format) };
+            let problem = ConvProblem::of_layer(weights, &options);
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 assert!(matches!(result, Err(Error::Unsupported { .. })));
                 continue;
@@ -234,36 +233,55 @@ fn windows_of_depthwise_layers_at_every_edge() {
     let mut rng = fastrand::Rng::new();
     let layouts = [Layout::Nchw, Layout::Nhwc];
     for (size, stride) in [3, 5, 7].into_iter().flat_map(|size| [(size, 1), (size, 2)]) {
-        // Extents around the patch of a thread, and past a workgroup of them; paddings that differ from side to side.
-        for (height, width) in [(1, 1), (2, 4), (3, 5), (4, 9), (17, 33)] {
+        // Extents around the patch and the strip of a thread, and past a workgroup of them; paddings that differ from
+        // side to side.
+        for (height, width) in [(1, 1), (2, 4), (3, 5), (1, 7), (2, 8), (4, 9), (17, 33)] {
             let padding = [0; 4].map(|_| rng.u32(0..size));
-            let groups = rng.u32(1..=5);
-            // Two outputs of a group share its input.
-            let outputs = groups * rng.u32(1..=2);
-            let descriptor = ConvDescriptor::new(groups, outputs, [size; 2])
-                .with_stride([stride; 2])
-                .with_padding(padding)
-                .with_groups(groups);
-            let rows = (size + (height - 1) * stride).saturating_sub(padding[0] + padding[2]);
-            let columns = (size + (width - 1) * stride).saturating_sub(padding[1] + padding[3]);
-            let input = Shape::new(rng.u32(1..=2), groups, rows.max(1), columns.max(1));
-            if descriptor.output_shape(input).is_err() {
-                continue;
+            // All forms take one output a group of fours of channels; else two outputs of a group may share its input.
+            for (groups, multiple, layouts) in [
+                (4 * rng.u32(1..=5), 1, [Layout::Nhwc; 2]),
+                (
+                    rng.u32(1..=5),
+                    rng.u32(1..=2),
+                    [layouts[rng.usize(..2)], layouts[rng.usize(..2)]],
+                ),
+            ] {
+                let descriptor = ConvDescriptor::new(groups, groups * multiple, [size; 2])
+                    .with_stride([stride; 2])
+                    .with_padding(padding)
+                    .with_groups(groups);
+                let rows = (size + (height - 1) * stride).saturating_sub(padding[0] + padding[2]);
+                let columns = (size + (width - 1) * stride).saturating_sub(padding[1] + padding[3]);
+                let input = Shape::new(rng.u32(1..=2), groups, rows.max(1), columns.max(1));
+                if descriptor.output_shape(input).is_err() {
+                    continue;
+                }
+                let case = plain(descriptor, input, 8, 1);
+                let options = LayerOptions {
+                    input_layout: layouts[0],
+                    output_layout: layouts[1],
+                    residual: [
+                        Residual::None,
+                        Residual::BeforeActivation,
+                        Residual::AfterActivation,
+                    ][rng.usize(..3)],
+                    activation: Activation::Silu,
+                    ..case.options
+                };
+                let extras = Extras { bias: rng.bool(), ..case.extras };
+                let case = Case { options, extras, ..case };
+                check_on(&case, DEPTHWISE);
             }
-            let case = plain(descriptor, input, 8, 1);
-            let options = LayerOptions {
-                input_layout: layouts[rng.usize(..2)],
-                output_layout: layouts[rng.usize(..2)],
-                residual: Residual::AfterActivation,
-                activation: Activation::Silu,
-                ..case.options
-            };
-            let kernels = [Kernel::ConvDepthwise, Kernel::ConvDepthwiseWindow];
-            let kernels = kernels.map(|kernel| (kernel, ActivationFormat::Float));
-            check_on(&Case { options, ..case }, kernels);
         }
     }
 }
+
+/// The kernels for depthwise layers.
+const DEPTHWISE: [(Kernel, ActivationFormat); 3] = [
+    (Kernel::ConvDepthwise, ActivationFormat::Float),
+    (Kernel::ConvDepthwiseWindow, ActivationFormat::Float),
+    (Kernel::ConvDepthwiseNhwc, ActivationFormat::Float),
+];
 
 #[test]
 fn every_width_at_its_extremes_is_exact() {
@@ -306,6 +324,8 @@ fn integers_become_floats_where_there_is_no_packed_dot_product() {
         activations,
         int8_output: None,
         float_format: FloatFormat::F32,
+        input_layout: Layout::Nchw,
+        output_layout: Layout::Nchw,
     };
     let chosen = |packed_dot_product| {
         let capabilities = dsconv::gpu::Capabilities {

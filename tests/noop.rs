@@ -49,6 +49,10 @@ fn every_variant_fits_the_pipeline_layout() {
         let values = vec![0.5; descriptor.weight_count()];
         let quantizes = variant.kernel == Kernel::QuantizeActivations;
         let kernel = if quantizes { Kernel::ConvGemmInt8 } else { variant.kernel };
+        let layout = match kernel {
+            Kernel::ConvDepthwiseNhwc => Layout::Nhwc,
+            _ => Layout::Nchw,
+        };
         let bits = if quantizes { 8 } else { variant.weights.bits() };
         let activations = if quantizes { ActivationFormat::Int8 } else { variant.activations };
         let options = LayerOptions {
@@ -58,8 +62,9 @@ fn every_variant_fits_the_pipeline_layout() {
             scale_format: variant.scale_format,
             input_layout: match variant.specialization {
                 Specialization::WholeStepsNhwc => Layout::Nhwc,
-                _ => Layout::Nchw,
+                _ => layout,
             },
+            output_layout: layout,
             ..LayerOptions::default()
         };
         let layer = match bits {

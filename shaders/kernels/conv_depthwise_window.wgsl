@@ -22,9 +22,8 @@
 //    not reach are never loaded: the tests are on overrides.
 // 2. Which columns exist is the same in all rows, so it is worked out once; in the loop a load takes an addition and a
 //    select. Columns in the padding are read from the row's first column, and count as 0.
-// 3. In planar tensors a workgroup has outputs of one channel only, so the weights are the same in all threads, and
-//    loads of them cost little. In channels-last tensors neighbouring threads have neighbouring channels, so that
-//    loads and stores lie side by side.
+// 3. A workgroup has outputs of one channel only, so the weights are the same in all threads, and loads of them cost
+//    little. In planar tensors, which this is for, its loads and stores lie side by side, too.
 // 4. The epilogue takes four outputs at once: with nine products an output it would be most of the work otherwise.
 
 // Rows and columns of the window: 3, 5 or 7.
@@ -75,17 +74,10 @@ fn main(
     // Trick 3.
     let workgroups_of_plane = (patches + THREADS - 1u) / THREADS;
     let plane = index / workgroups_of_plane;
-    var channel = plane % channels;
-    var image = plane / channels;
-    var patch_index = index % workgroups_of_plane * THREADS + thread;
-    if params.output_c == 1u {
-        let number = index * THREADS + thread;
-        channel = number % channels;
-        patch_index = number / channels;
-        image = patch_index / patches;
-        patch_index %= patches;
-    }
-    if patch_index >= patches || image >= params.batch {
+    let channel = plane % channels;
+    let image = plane / channels;
+    let patch_index = index % workgroups_of_plane * THREADS + thread;
+    if patch_index >= patches {
         return;
     }
     let y = patch_index / across * ROWS;

@@ -1,4 +1,4 @@
-// #import params, coordinates, weight_scales, output_{floats}
+// #import params, coordinates, weight_scales, activation, output_{floats}
 
 // The epilogue: what becomes of a sum before it is stored. Bias and residual are added, and the activation applied.
 
@@ -64,25 +64,4 @@ fn store_four(at: u32, count: u32, distance: u32, values: vec4<f32>) {
     if count > 3u {
         store_float(at + 3u * distance, values.w);
     }
-}
-
-// Applies the layer's activation. The numbers are those of `Params::new` in src/gpu/params.rs.
-fn activate(values: vec4<f32>) -> vec4<f32> {
-    switch params.activation {
-        // ReLU, ReLU6, Clamp
-        case 1u: { return clamp(values, vec4<f32>(params.activation_a), vec4<f32>(params.activation_b)); }
-        // leaky ReLU
-        case 2u: { return select(params.activation_a * values, values, values > vec4<f32>()); }
-        // SiLU
-        case 3u: { return values * sigmoid(values); }
-        // hard swish
-        case 4u: { return values * clamp(values + 3.0, vec4<f32>(), vec4<f32>(6.0)) * (1.0 / 6.0); }
-        case 5u: { return sigmoid(values); }
-        default: { return values; }
-    }
-}
-
-// The exponent is bounded: WGSL does not promise what an infinite quotient gives.
-fn sigmoid(values: vec4<f32>) -> vec4<f32> {
-    return 1.0 / (1.0 + exp(min(-values, vec4<f32>(80.0))));
 }

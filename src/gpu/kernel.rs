@@ -26,6 +26,9 @@ pub enum Kernel {
     /// `conv_depthwise_window` is for square windows of 3, 5 or 7 with a stride of 1 or 2 and no dilation: eight outputs
     /// a thread, which share what they load.
     ConvDepthwiseWindow,
+    /// `conv_depthwise_nhwc` is for the same windows on channels-last tensors: four channels of seven outputs a thread,
+    /// loaded and stored in fours.
+    ConvDepthwiseNhwc,
     /// `conv_gemm_int8` is the matrix product with integer activations, on the packed dot product.
     ConvGemmInt8,
     /// `conv_subgroup_int8` is the subgroup form with integer activations, in exact float arithmetic.
@@ -86,10 +89,15 @@ pub enum Work {
     Outputs,
     /// A workgroup computes a tile.
     Tiles(Tile),
-    /// A thread computes a patch of one channel: so many output rows times so many columns.
+    /// A thread computes a patch of one channel, and a workgroup has threads of one channel only.
     Patches {
         /// Output rows.
         rows: u32,
+        /// Output columns.
+        columns: u32,
+    },
+    /// A thread computes a strip of neighbouring outputs of a row, four neighbouring channels each.
+    Strips {
         /// Output columns.
         columns: u32,
     },
@@ -148,7 +156,7 @@ const GEMM_INPUTS: &[AcceptedInput] = &[
     AcceptedInput { specializations: &[WholeStepsNhwc, General], ..INT8 },
 ];
 
-/// The windows of `conv_depthwise_window`: those of the networks that are made of depthwise layers.
+/// The windows of networks that are made of depthwise layers.
 const WINDOWS: &[Specialization] = &[
     Window { size: 3, stride: 1 },
     Window { size: 3, stride: 2 },
@@ -166,7 +174,7 @@ macro_rules! file {
 }
 
 /// Every kernel, in the order of [`Kernel`].
-pub static KERNELS: [KernelSpec; 9] = [
+pub static KERNELS: [KernelSpec; 10] = [
     KernelSpec {
         kernel: Kernel::ConvDirect,
         name: "conv_direct",
@@ -240,6 +248,19 @@ pub static KERNELS: [KernelSpec; 9] = [
         weights: AcceptedWeights::Floats,
         work: Work::Patches { rows: 2, columns: 4 },
         threads: 32,
+        step: None,
+        subgroup_size: None,
+        workgroup_bytes: 0,
+        constants: &[],
+    },
+    KernelSpec {
+        kernel: Kernel::ConvDepthwiseNhwc,
+        name: "conv_depthwise_nhwc",
+        source: file!("conv_depthwise_nhwc"),
+        inputs: &[AcceptedInput { specializations: WINDOWS, ..FLOAT }],
+        weights: AcceptedWeights::Floats,
+        work: Work::Strips { columns: 7 },
+        threads: 64,
         step: None,
         subgroup_size: None,
         workgroup_bytes: 0,
@@ -343,7 +364,7 @@ impl KernelSpec {
     pub const fn tile(&self) -> Option<Tile> {
         match self.work {
             Work::Tiles(tile) => Some(tile),
-            Work::Outputs | Work::Patches { .. } | Work::Blocks => None,
+            Work::Outputs | Work::Patches { .. } | Work::Strips { .. } | Work::Blocks => None,
         }
     }
 

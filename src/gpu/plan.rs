@@ -213,9 +213,9 @@ impl Dispatch<'_> {
         let device = pipelines.device();
         let uniform = upload(device, "dsconv params", wgpu::BufferUsages::UNIFORM, &[params])?;
         let pipeline = pipelines.get(variant)?;
-        // Whole steps read fours of words, by bindings of their own: one buffer has two types.
+        // Fours of words are read by bindings of their own: one buffer has two types.
         let nothing = pipelines.nothing();
-        let input_vectors = match variant.whole_steps() {
+        let input_vectors = match variant.input_fours() {
             true => bindings.input.clone(),
             false => nothing.as_entire_buffer_binding(),
         };

@@ -16,7 +16,8 @@ macro_rules! shared {
 }
 
 /// Every file of `shaders/shared`.
-const SHARED: [(&str, &str); 22] = shared![
+const SHARED: [(&str, &str); 25] = shared![
+    "activation",
     "coordinates",
     "epilogue",
     "gemm",
@@ -31,6 +32,8 @@ const SHARED: [(&str, &str); 22] = shared![
     "input_quad",
     "output_f16",
     "output_f32",
+    "output_vectors_f16",
+    "output_vectors_f32",
     "packed_dot",
     "params",
     "quantize",

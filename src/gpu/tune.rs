@@ -204,13 +204,13 @@ impl Tuner {
 
 /// The class of a layer, in words.
 fn class(weights: WeightsRef<'_>, input: Shape, options: &LayerOptions) -> Result<String> {
-    let problem = ConvProblem::new(weights, options.input_format);
+    let problem = ConvProblem::of_layer(weights, options);
     let output = problem.descriptor.output_shape(input)?;
     let pixels = (output.pixels() as u64).next_power_of_two();
-    let LayerOptions { input_layout, output_layout, float_format, scale_format, .. } = options;
+    let LayerOptions { float_format, scale_format, .. } = options;
     let int8_output = options.int8_output.map(|int8| int8.blocks);
     Ok(format!(
-        "{problem}, {:?}, {pixels} pixels, {input_layout:?} to {output_layout:?}, {float_format:?}, {scale_format:?}, {int8_output:?}",
+        "{problem}, {:?}, {pixels} pixels, {float_format:?}, {scale_format:?}, {int8_output:?}",
         problem.descriptor
     ))
 }

@@ -1,7 +1,7 @@
 //! A pipeline's variant: a kernel with the formats and the specialization that are compiled in.
 
 use super::format::{ActivationFormat, FloatFormat, WeightFormat};
-use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization};
+use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization, Work};
 use super::options::LayerOptions;
 use crate::{Blocks, ConvDescriptor, Layout};
 
@@ -98,14 +98,19 @@ impl Variant {
         Self { kernel, weights, specialization, activations, float_format, scale_format }
     }
 
-    /// Whether every block is a whole number of steps, so that loads of the input bring four elements.
-    pub(crate) fn whole_steps(self) -> bool {
+    /// Whether every block is a whole number of steps.
+    fn whole_steps(self) -> bool {
         !matches!(self.specialization, Specialization::General | Specialization::Window { .. })
+    }
+
+    /// Whether loads of the input bring four elements.
+    pub(crate) fn input_fours(self) -> bool {
+        self.whole_steps() || matches!(self.kernel.spec().work, Work::Strips { .. })
     }
 
     /// Whether loads of the weights bring four words. Narrower integers come by the word: all of a layer's may be one.
     pub(crate) fn weight_fours(self) -> bool {
-        self.whole_steps() && matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8))
+        self.input_fours() && matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8))
     }
 
     /// Values of the shader's overrides. Those that tell a specialization stand in the files of kernels that have it. They

@@ -46,6 +46,7 @@ export type KernelName =
   | "conv_subgroup"
   | "conv_depthwise"
   | "conv_depthwise_window"
+  | "conv_depthwise_nhwc"
   | "conv_gemm_int8"
   | "conv_subgroup_int8";
 

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, Kernel, Specialization, Variant, WeightFormat,
 };
-use dsconv::{BlockFormat, ConvDescriptor};
+use dsconv::{BlockFormat, ConvDescriptor, Layout};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -243,13 +243,16 @@ fn chosen(variant: &Variant) -> bool {
         WeightFormat::Packed(bits) => BlockFormat::new(bits, 32).ok(),
     };
     let activations = variant.activations;
-    [dense, depthwise, dilated, narrow].iter().any(|&descriptor| {
+    let planar = [dense, depthwise, dilated, narrow].map(|layer| (layer, Layout::Nchw));
+    planar.into_iter().chain([(depthwise, Layout::Nhwc)]).any(|(descriptor, layout)| {
         let problem = ConvProblem {
             descriptor,
             blocks,
             activations,
             int8_output: None,
             float_format: variant.float_format,
+            input_layout: layout,
+            output_layout: layout,
         };
         let kernel = Kernel::choose(&problem, &gpu);
         kernel == variant.kernel || large_outputs(kernel) == variant.kernel

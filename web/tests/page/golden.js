@@ -71,6 +71,7 @@ const RUNS = [
   ["conv_subgroup", "f32"],
   ["conv_depthwise", "f32"],
   ["conv_depthwise_window", "f32"],
+  ["conv_depthwise_nhwc", "f32"],
   [undefined, "int8"],
   ["conv_gemm", "int8"],
   ["conv_gemm_wide", "int8"],
@@ -81,6 +82,8 @@ const RUNS = [
 /** Whether a kernel must take such a layer in a browser: wgpu has no subgroups there. */
 function takes(kernel, inputFormat, integers, meta) {
   switch (kernel) {
+    // It is for channels-last tensors, and these are planar.
+    case "conv_depthwise_nhwc":
     case "conv_subgroup":
     case "conv_subgroup_int8":
       return false;

@@ -1,0 +1,24 @@
+// #import params
+
+// The activation function of a layer.
+
+// Applies the layer's activation. The numbers are those of `Params::new` in src/gpu/params.rs.
+fn activate(values: vec4<f32>) -> vec4<f32> {
+    switch params.activation {
+        // ReLU, ReLU6, Clamp
+        case 1u: { return clamp(values, vec4<f32>(params.activation_a), vec4<f32>(params.activation_b)); }
+        // leaky ReLU
+        case 2u: { return select(params.activation_a * values, values, values > vec4<f32>()); }
+        // SiLU
+        case 3u: { return values * sigmoid(values); }
+        // hard swish
+        case 4u: { return values * clamp(values + 3.0, vec4<f32>(), vec4<f32>(6.0)) * (1.0 / 6.0); }
+        case 5u: { return sigmoid(values); }
+        default: { return values; }
+    }
+}
+
+// The exponent is bounded: WGSL does not promise what an infinite quotient gives.
+fn sigmoid(values: vec4<f32>) -> vec4<f32> {
+    return 1.0 / (1.0 + exp(min(-values, vec4<f32>(80.0))));
+}
