@@ -90,12 +90,10 @@ impl Kernel {
             ActivationFormat::Int8 if capabilities.software && fits(Self::ConvSubgroupInt8) => {
                 Self::ConvSubgroupInt8
             }
-            ActivationFormat::Int8
-                if capabilities.packed_dot_product && fits(Self::ConvGemmInt8) =>
-            {
-                Self::ConvGemmInt8
+            ActivationFormat::Int8 => {
+                let kernel = capabilities.packed_dot_product.kernel();
+                if fits(kernel) { kernel } else { Self::ConvGemm }
             }
-            ActivationFormat::Int8 => Self::ConvGemm,
             // A third of the loads, and none of the places worked out for each of them: on lavapipe 1.2 times faster
             // through a whole EfficientNet-Lite0. On SwiftShader, which has subgroups of four, 1.1 times slower.
             ActivationFormat::Float if fits(Self::ConvDepthwiseWindow) && !narrow_software => {
@@ -226,7 +224,7 @@ impl Kernel {
                     && Specialization::of_window(&problem.descriptor)
                         .is_some_and(|window| spec.has(window))
             }
-            Self::ConvGemmInt8 => 128 * largest < 1 << 31,
+            Self::ConvGemmInt8 | Self::ConvGemmInt8Unsigned => 128 * largest < 1 << 31,
             Self::ConvSubgroupInt8 => (largest << (problem.weights().bits() - 1)) <= 1 << 24,
             _ => true,
         };
