@@ -44,8 +44,8 @@ pub enum PackedDotProduct {
     Unsigned,
 }
 
-/// Qualcomm's numbers, by PCI and by ACPI. By `dsconv isa` Adreno GPUs multiply unsigned bytes in one instruction and signed
-/// ones in three a product.
+/// Qualcomm's numbers, by PCI and by ACPI. By `dsconv isa` Adreno GPUs multiply four unsigned bytes in one instruction,
+/// and signed ones in three each.
 const QUALCOMM: [u32; 2] = [0x5143, 0x4d4f_4351];
 
 /// Apple's number. Its GPUs have no such instruction, nor has Metal's language.
