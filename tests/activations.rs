@@ -282,8 +282,13 @@ fn int8_outputs_that_a_tile_cannot_hold_are_refused() {
 }
 
 /// What takes integer activations.
-const INTEGER_KERNELS: [Kernel; 4] =
-    [Kernel::ConvGemmInt8, Kernel::ConvSubgroupInt8, Kernel::ConvGemm, Kernel::ConvGemmWide];
+const INTEGER_KERNELS: [Kernel; 5] = [
+    Kernel::ConvGemmInt8,
+    Kernel::ConvGemmInt8Unsigned,
+    Kernel::ConvSubgroupInt8,
+    Kernel::ConvGemm,
+    Kernel::ConvGemmWide,
+];
 
 /// Block products are exact at the ends of the range, whatever the width: -128 * -127 (mantissas are
 /// symmetric) over 256 channels, in every arithmetic.

@@ -5,7 +5,7 @@ mod common;
 use common::{gpu, open};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, FloatFormat, Kernel, Layer, LayerOptions,
-    Pipelines, Tensors, download, upload,
+    PackedDotProduct, Pipelines, Tensors, download, upload,
 };
 use dsconv::{
     Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Layout,
@@ -144,7 +144,7 @@ fn bad_weights_and_shapes_are_refused() {
 fn kernels_judge_invalid_descriptors_without_a_panic() {
     let capabilities = Capabilities {
         subgroup_size: None,
-        packed_dot_product: true,
+        packed_dot_product: PackedDotProduct::Signed,
         shader_f16: true,
         software: false,
     };

@@ -6,7 +6,9 @@ use common::{
     BOUND, Extras, HALF_BOUND, Run, expected, gpu, random_f32, random_weights, run_guarded,
     worst_error,
 };
-use dsconv::gpu::{ActivationFormat, ConvProblem, FloatFormat, Kernel, LayerOptions};
+use dsconv::gpu::{
+    ActivationFormat, ConvProblem, FloatFormat, Kernel, LayerOptions, PackedDotProduct,
+};
 use dsconv::{
     Activation, BlockFormat, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef,
 };
@@ -316,7 +318,7 @@ fn every_width_at_its_extremes_is_exact() {
 }
 
 #[test]
-fn integers_become_floats_where_there_is_no_packed_dot_product() {
+fn integers_take_the_packed_dot_product_that_there_is_or_become_floats() {
     let format = dsconv::BlockFormat::new(4, 32).unwrap();
     let problem = |activations| ConvProblem {
         descriptor: ConvDescriptor::new(64, 64, [3, 3]),
@@ -337,8 +339,13 @@ fn integers_become_floats_where_there_is_no_packed_dot_product() {
         [ActivationFormat::Float, ActivationFormat::Int8]
             .map(|input| Kernel::choose(&problem(input), &capabilities))
     };
-    assert_eq!(chosen(true), [Kernel::ConvGemm, Kernel::ConvGemmInt8]);
-    assert_eq!(chosen(false), [Kernel::ConvGemm, Kernel::ConvGemm]);
+    for (has, kernel) in [
+        (PackedDotProduct::Signed, Kernel::ConvGemmInt8),
+        (PackedDotProduct::Unsigned, Kernel::ConvGemmInt8Unsigned),
+        (PackedDotProduct::None, Kernel::ConvGemm),
+    ] {
+        assert_eq!(chosen(has), [Kernel::ConvGemm, kernel]);
+    }
 }
 
 #[test]

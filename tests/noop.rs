@@ -1,8 +1,8 @@
 //! Pipeline layouts against the shaders of every variant, on wgpu's backend that needs no GPU.
 
 use dsconv::gpu::{
-    ActivationFormat, Kernel, Layer, LayerOptions, Pipelines, Specialization, Tensors, Variant,
-    upload,
+    ActivationFormat, Kernel, Layer, LayerOptions, PackedDotProduct, Pipelines, Specialization,
+    Tensors, Variant, upload,
 };
 use dsconv::{ActivationScale, ConvDescriptor, FloatWeights, Layout, Quantizer, Shape};
 
@@ -16,7 +16,10 @@ fn slow_dot_products_leave_integer_activations_to_the_kernels_in_floats() {
     let options = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
     let kernel = |pipelines: &Pipelines| Layer::new(pipelines, &weights, options).unwrap().kernel();
     assert_eq!(kernel(&pipelines), Kernel::ConvGemmInt8);
-    assert_eq!(kernel(&pipelines.clone().without_packed_dot_product()), Kernel::ConvGemm);
+    assert_eq!(
+        kernel(&pipelines.clone().with_packed_dot_product(PackedDotProduct::None)),
+        Kernel::ConvGemm
+    );
     assert_eq!(kernel(&pipelines), Kernel::ConvGemmInt8);
 }
 

@@ -30,15 +30,15 @@ fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
         let again = choose(&mut tuner, input_format, Shape::new(1, 32, 7, 7)).unwrap();
         assert_eq!(again, choice);
     }
-    // Whether packed dot products pay is a choice like the others, and told again without measuring.
+    // The packed dot product is a choice like the others, and told again without measuring.
     let told = |tuner: &mut Tuner| {
-        pollster::block_on(tuner.packed_dot_product_pays(pipelines, &gpu.queue)).unwrap()
+        pollster::block_on(tuner.packed_dot_product(pipelines, &gpu.queue)).unwrap()
     };
     let before = tuner.clone();
-    let pays = told(&mut tuner);
+    let first = told(&mut tuner);
     assert_ne!(tuner, before);
     let known = tuner.clone();
-    assert_eq!((told(&mut tuner), &tuner), (pays, &known));
+    assert_eq!((told(&mut tuner), &tuner), (first, &known));
     let wrong = choose(&mut tuner, ActivationFormat::Float, Shape::new(1, 31, 6, 6));
     assert!(matches!(wrong, Err(Error::Invalid { .. })), "{wrong:?}");
 

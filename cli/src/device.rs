@@ -1,7 +1,7 @@
 //! The device that a command runs on: how it is chosen, opened and described, and what is kept for it between runs.
 
 use anyhow::Context;
-use dsconv::gpu::{self, Gpu, Pipelines, Selection, Tuner};
+use dsconv::gpu::{self, Gpu, PackedDotProduct, Pipelines, Selection, Tuner};
 use dsconv_net::gpu::Activations;
 use std::path::{Path, PathBuf};
 
@@ -93,12 +93,12 @@ impl Device {
         Ok(self.pipelines.save_cache_file(path)?)
     }
 
-    /// The pipelines, with kernels in floats for integer activations where packed dot products are slow.
+    /// The pipelines, with the fastest kernels for integer activations.
     pub(crate) fn pipelines_for(&self, activations: Activations) -> anyhow::Result<Pipelines> {
         let pipelines = self.pipelines.clone();
-        Ok(match needs_floats(&self.gpu, activations)? {
-            true => pipelines.without_packed_dot_product(),
-            false => pipelines,
+        Ok(match packed_dot_product(&self.gpu, activations)? {
+            Some(measured) => pipelines.with_packed_dot_product(measured),
+            None => pipelines,
         })
     }
 
@@ -147,21 +147,24 @@ fn tuner_file(gpu: &Gpu) -> Option<PathBuf> {
     Some(cache_file(gpu)?.with_extension("kernels"))
 }
 
-/// Says whether such activations are computed faster in floats, because packed dot products are slow there. It is
-/// measured once for a GPU and driver, and kept for the next runs.
-pub(crate) fn needs_floats(gpu: &Gpu, activations: Activations) -> anyhow::Result<bool> {
+/// The packed dot product that is the fastest for such activations, if they are integers. It is measured once for a GPU
+/// and driver, and kept for the next runs.
+pub(crate) fn packed_dot_product(
+    gpu: &Gpu,
+    activations: Activations,
+) -> anyhow::Result<Option<PackedDotProduct>> {
     if activations != Activations::Int8 {
-        return Ok(false);
+        return Ok(None);
     }
     let mut tuner = tuner(gpu);
     let known = tuner.clone();
     // With pipelines of its own: a command's are for what it runs, and are counted.
     let pipelines = Pipelines::new(&gpu.device)?;
-    let pays = pollster::block_on(tuner.packed_dot_product_pays(&pipelines, &gpu.queue))?;
+    let measured = pollster::block_on(tuner.packed_dot_product(&pipelines, &gpu.queue))?;
     if tuner != known {
         save_tuner(gpu, &tuner)?;
     }
-    Ok(!pays)
+    Ok(Some(measured))
 }
 
 fn create_folder_of(path: &Path) -> anyhow::Result<()> {

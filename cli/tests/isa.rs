@@ -57,13 +57,23 @@ fn the_chosen_forms_are_lean_on_chips_of_every_maker() {
     const FLOATS: &str = "conv_gemm_wide f32 nhwc";
     const PACKED: &str = "conv_gemm_wide i4 nhwc";
     const INTEGERS: &str = "conv_gemm_int8 i4 one step";
+    const UNSIGNED: &str = "conv_gemm_int8_unsigned i4 one step";
+    const UNSIGNED_STEPS: &str = "conv_gemm_int8_unsigned i4";
     // Registers, waves, and instructions over multiply-adds of Mesa 26.1.
     type Limits<'a> = (&'a str, u64, u64, f64);
     let chips: [(&str, &[Limits<'_>]); 4] = [
         ("navi31", &[(FLOATS, 160, 8, 1.16), (PACKED, 160, 8, 1.23), (INTEGERS, 144, 10, 0.45)]),
         ("ampere", &[(FLOATS, 128, 16, 1.28), (PACKED, 128, 16, 1.28), (INTEGERS, 128, 16, 0.49)]),
-        // Neither has an instruction for dot products of signed integers: such layers are for `conv_gemm`.
-        ("adreno740", &[(FLOATS, 48, 4, 1.16), (PACKED, 48, 4, 1.25)]),
+        (
+            "adreno740",
+            &[
+                (FLOATS, 48, 4, 1.16),
+                (PACKED, 48, 4, 1.25),
+                (UNSIGNED, 48, 4, 0.50),
+                (UNSIGNED_STEPS, 48, 4, 0.58),
+            ],
+        ),
+        // It has no instruction for packed dot products: such layers are for `conv_gemm`.
         ("m1", &[(FLOATS, 255, 12, 1.70), (PACKED, 255, 12, 2.01)]),
     ];
     for (chip, limits) in chips {

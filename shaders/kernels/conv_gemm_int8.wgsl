@@ -14,12 +14,13 @@
 // A workgroup of 8 x 8 threads computes 32 pixels x 64 output channels of one group; thread (x, y) the pixels x + 8i
 // and the output channels y + 8k, 4 x 8 of them, as in the drawing of conv_gemm.wgsl.
 //
-// Workgroup memory, 5.75 KB, holds what a step needs. An entry of a tile is four quads: 16 input channels, 16 bytes.
+// Workgroup memory, 6.25 KB, holds what a step needs. An entry of a tile is four quads: 16 input channels, 16 bytes.
 //
 //     x_tile   [2 halves of the step][32 pixels]                      64 entries
 //     w_tile   [2 halves of the step][64 output channels]            128 entries; 256 for the sums on their way out
 //     x_scale  [32 pixels][4]                                        128 floats
 //     w_scale  [2][8][4]: alpha of the 64 output channels             64 floats
+//     x_moved, w_moved: see trick 10                                 128 integers
 //
 // A thread fills one entry of x, half a step of a pixel, and two of w, both of output channel `thread`.
 //
@@ -37,6 +38,14 @@
 // 7. Places move on by additions, and loops test at their end: Mesa's compiler does neither by itself.
 // 8. With ONE_STEP the products start from 0 in every step, and need no registers from one step to the next.
 // 9. The KDS bias has a loop of its own behind the main one, for few layers have one.
+// 10. Adreno GPUs have the packed dot product as an instruction for unsigned bytes only. So with UNSIGNED all bytes are
+//    moved by 128 on the way into workgroup memory, x' = x + 128 and w' = w + 128, and down a block of n channels
+//
+//        sum of x * w  =  sum of x' * w'  -  128 * (sum of x')  -  128 * (sum of w' - 128 * n)
+//
+//    in 32 bits that wrap around, so it is exact. The last two are of a pixel alone and of an output channel alone:
+//    threads sum them while they fill the tiles, by dot products with ones. Per output and block they cost one
+//    addition where products start from them (ONE_STEP), else two. What is filled up at a block's end counts in n.
 //
 // Tiles of 8 x 8 outputs a thread, as conv_gemm has them, and of 4 x 16 take 200 and 136 registers on AMD GPUs, which
 // leaves 4 and 6 waves instead of 8.
@@ -45,8 +54,12 @@
 override WHOLE_STEPS: bool = false;
 // Whether every block is exactly one step (trick 8). Only together with WHOLE_STEPS.
 override ONE_STEP: bool = false;
+// Whether dot products are of unsigned bytes (trick 10).
+override UNSIGNED: bool = false;
 
 const STEP = 8u; // quads of a step: two entries of a tile
+const ZERO_POINT = 128u; // what bytes are moved by with UNSIGNED
+const FOUR = 0x01010101u; // a byte in all four of a word
 
 // Four pixels of a thread: their first four quads, and the others.
 struct Pixels {
@@ -103,6 +116,7 @@ fn main(
     let channel = tile_channel(tile, thread);
     let x_scale_to = SCALES * (thread / 2u) + x_half;
     let w_scale_to = SCALES * SIDE * (thread / 32u) + SCALES * (thread % SIDE) + thread / SIDE % 4u;
+    let moved_to = vec2<u32>(thread, w_scale_to);
     let x_from = vec2<u32>(local.x, TILE_PIXELS + (local.x ^ 4u));
     let blocks = params.block_count;
     let all_outputs = params.all_outputs;
@@ -135,26 +149,27 @@ fn main(
             x_scale[x_scale_to] = select(0.0, scale, exists);
             w_scale[w_scale_to] = alpha;
             if ONE_STEP {
-                x_tile[x_to] = input_vectors[x_first + start / 4u];
-                fill_weights(w_at, w_half, channel, all_outputs, thread);
+                let x = input_vectors[x_first + start / 4u];
+                set_moved(fill(x_to, x, whole_weights(w_at, w_half, channel, all_outputs), thread), moved_to);
                 w_at += w_step;
                 start += STEP;
                 workgroupBarrier();
-                add_scaled(&sums, multiply(Integers(), load_pixels(x_from), local.y), local.xy);
+                add_scaled(&sums, multiply(moved_back(local.xy), load_pixels(x_from), local.y), local.xy);
                 workgroupBarrier();
             } else {
                 let end = block_end(start, block);
                 var products = Integers();
+                var moved = vec2<i32>();
                 loop {
                     if WHOLE_STEPS {
-                        x_tile[x_to] = input_vectors[x_first + start / 4u];
-                        fill_weights(w_at, w_half, channel, all_outputs, thread);
+                        let x = input_vectors[x_first + start / 4u];
+                        moved += fill(x_to, x, whole_weights(w_at, w_half, channel, all_outputs), thread);
                         w_at += w_step;
                     } else {
-                        x_tile[x_to] = ragged_quads(x_row, start + 4u * x_half, end);
-                        w_tile[thread] = ragged_weights(tap, start, end, channel);
-                        w_tile[W_HALF + thread] = ragged_weights(tap, start + 4u, end, channel);
+                        let x = ragged_quads(x_row, start + 4u * x_half, end);
+                        moved += fill(x_to, x, ragged_weights(tap, start, end, channel), thread);
                     }
+                    set_moved(moved, moved_to);
                     workgroupBarrier();
                     products = multiply(products, load_pixels(x_from), local.y);
                     workgroupBarrier();
@@ -164,6 +179,9 @@ fn main(
                     }
                 }
                 start = end;
+                if UNSIGNED {
+                    products = plus(products, moved_back(local.xy));
+                }
                 add_scaled(&sums, products, local.xy);
             }
             block += 1u;
@@ -215,8 +233,14 @@ fn dots(sums: vec4<i32>, x: Pixels, at: u32) -> vec4<i32> {
     );
 }
 
-// Adds the products of thirty-two channels of a pixel and an output channel (trick 1).
+// Adds the products of thirty-two channels of a pixel and an output channel (tricks 1 and 10).
 fn eight_dots(sum: i32, x0: vec4<u32>, x1: vec4<u32>, w0: vec4<u32>, w1: vec4<u32>) -> i32 {
+    if UNSIGNED {
+        return sum + bitcast<i32>(
+            dot4U8Packed(x0.x, w0.x) + dot4U8Packed(x0.y, w0.y) + dot4U8Packed(x0.z, w0.z) + dot4U8Packed(x0.w, w0.w)
+            + dot4U8Packed(x1.x, w1.x) + dot4U8Packed(x1.y, w1.y) + dot4U8Packed(x1.z, w1.z) + dot4U8Packed(x1.w, w1.w)
+        );
+    }
     return sum
         + dot4I8Packed(x0.x, w0.x) + dot4I8Packed(x0.y, w0.y) + dot4I8Packed(x0.z, w0.z) + dot4I8Packed(x0.w, w0.w)
         + dot4I8Packed(x1.x, w1.x) + dot4I8Packed(x1.y, w1.y) + dot4I8Packed(x1.z, w1.z) + dot4I8Packed(x1.w, w1.w);
@@ -278,10 +302,92 @@ fn add_kds_bias(sums: ptr<function, Sums>, tile: Tile, local: vec2<u32>) {
     }
 }
 
-// Fills a column of the weights' tile, with WHOLE_STEPS: both halves of a step (trick 2).
-fn fill_weights(at: vec3<u32>, w_half: vec3<u32>, channel: u32, all_outputs: u32, column: u32) {
-    w_tile[column] = unpack_sixteen(at, 0u, channel, all_outputs);
-    w_tile[W_HALF + column] = unpack_sixteen(at + w_half, 1u, channel, all_outputs);
+// What a step multiplies the input by, of one output channel: eight quads of packed integers, thirty-two channels.
+struct StepWeights {
+    first: vec4<u32>,
+    second: vec4<u32>,
+}
+
+// Those of a step with WHOLE_STEPS (trick 2).
+fn whole_weights(at: vec3<u32>, w_half: vec3<u32>, channel: u32, all_outputs: u32) -> StepWeights {
+    return StepWeights(
+        unpack_sixteen(at, 0u, channel, all_outputs),
+        unpack_sixteen(at + w_half, 1u, channel, all_outputs),
+    );
+}
+
+// Those of a step that a block's end may cut; what lies past it meets zeros of the input.
+fn ragged_weights(tap: u32, quad: u32, end: u32, channel: u32) -> StepWeights {
+    return StepWeights(
+        ragged_sixteen(tap, quad, end, channel),
+        ragged_sixteen(tap, quad + 4u, end, channel),
+    );
+}
+
+fn ragged_sixteen(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
+    return vec4<u32>(
+        unpack_quad(tap, min(quad, end - 1u), channel),
+        unpack_quad(tap, min(quad + 1u, end - 1u), channel),
+        unpack_quad(tap, min(quad + 2u, end - 1u), channel),
+        unpack_quad(tap, min(quad + 3u, end - 1u), channel),
+    );
+}
+
+// Fills an entry of the input's tile, and a column of the weights'. Gives what a pixel's sums, and an output channel's,
+// are moved back by for it (trick 10).
+fn fill(x_to: u32, x: vec4<u32>, w: StepWeights, column: u32) -> vec2<i32> {
+    if !UNSIGNED {
+        x_tile[x_to] = x;
+        w_tile[column] = w.first;
+        w_tile[W_HALF + column] = w.second;
+        return vec2<i32>();
+    }
+    // Adding 128 to a byte changes its highest bit.
+    let moved = vec4<u32>(ZERO_POINT * FOUR);
+    x_tile[x_to] = x ^ moved;
+    w_tile[column] = w.first ^ moved;
+    w_tile[W_HALF + column] = w.second ^ moved;
+    let w_sum = byte_sum(w.first ^ moved) + byte_sum(w.second ^ moved);
+    return vec2<i32>(-i32(ZERO_POINT * byte_sum(x ^ moved)), i32(ZERO_POINT) * i32(4u * STEP * ZERO_POINT - w_sum));
+}
+
+// The sum of sixteen unsigned bytes.
+fn byte_sum(x: vec4<u32>) -> u32 {
+    return dot4U8Packed(x.x, FOUR) + dot4U8Packed(x.y, FOUR) + dot4U8Packed(x.z, FOUR) + dot4U8Packed(x.w, FOUR);
+}
+
+// Tells all threads what `fill` gave for a block, or gives so far.
+fn set_moved(moved: vec2<i32>, to: vec2<u32>) {
+    if UNSIGNED {
+        x_moved[to.x] = moved.x;
+        w_moved[to.y] = moved.y;
+    }
+}
+
+// What the sums of a block are moved back by (trick 10).
+fn moved_back(local: vec2<u32>) -> Integers {
+    if !UNSIGNED {
+        return Integers();
+    }
+    let x_at = 2u * local.x;
+    let x = vec4<i32>(
+        x_moved[x_at] + x_moved[x_at + 1u],
+        x_moved[x_at + 2u * SIDE] + x_moved[x_at + 2u * SIDE + 1u],
+        x_moved[x_at + 4u * SIDE] + x_moved[x_at + 4u * SIDE + 1u],
+        x_moved[x_at + 6u * SIDE] + x_moved[x_at + 6u * SIDE + 1u],
+    );
+    let at = SCALES * local.y;
+    let upper_at = at + SCALES * SIDE;
+    return Integers(
+        x + w_moved[at], x + w_moved[at + 1u], x + w_moved[at + 2u], x + w_moved[at + 3u],
+        x + w_moved[upper_at], x + w_moved[upper_at + 1u], x + w_moved[upper_at + 2u], x + w_moved[upper_at + 3u],
+    );
+}
+
+fn plus(a: Integers, b: Integers) -> Integers {
+    return Integers(
+        a.o0 + b.o0, a.o1 + b.o1, a.o2 + b.o2, a.o3 + b.o3, a.o4 + b.o4, a.o5 + b.o5, a.o6 + b.o6, a.o7 + b.o7,
+    );
 }
 
 // Four quads of a row of the input; what lies past the block's end is 0.
@@ -293,14 +399,4 @@ fn ragged_quads(row: u32, quad: u32, end: u32) -> vec4<u32> {
     if quad + 2u < end { x.z = input_words[at + 2u]; }
     if quad + 3u < end { x.w = input_words[at + 3u]; }
     return x;
-}
-
-// Four quads of packed integers; what lies past the block's end meets zeros of the input.
-fn ragged_weights(tap: u32, quad: u32, end: u32, channel: u32) -> vec4<u32> {
-    return vec4<u32>(
-        unpack_quad(tap, min(quad, end - 1u), channel),
-        unpack_quad(tap, min(quad + 1u, end - 1u), channel),
-        unpack_quad(tap, min(quad + 2u, end - 1u), channel),
-        unpack_quad(tap, min(quad + 3u, end - 1u), channel),
-    );
 }

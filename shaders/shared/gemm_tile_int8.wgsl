@@ -18,6 +18,10 @@ var<workgroup> x_scale: array<f32, 128>;
 // Alpha of an output channel's block, [half of the channels][y of the thread][4]: a thread's own by fours, side by
 // side.
 var<workgroup> w_scale: array<f32, 64>;
+// Trick 10 of conv_gemm_int8: what a pixel's sums are moved back by, a share from each of the two threads that load the
+// pixel, [pixel][2]; and what those of an output channel are, laid out as `w_scale`.
+var<workgroup> x_moved: array<i32, 64>;
+var<workgroup> w_moved: array<i32, 64>;
 
 // Stages four floats in one of 256 places.
 fn stage(at: u32, value: vec4<f32>) {

@@ -1,5 +1,7 @@
 //! What decides which kernels a device can run, and which it should.
 
+use super::kernel::Kernel;
+
 /// What decides which kernels a device can run, and which it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -7,9 +9,9 @@ pub struct Capabilities {
     ///
     /// It is never set in a browser: there wgpu can't ask for the feature.
     pub subgroup_size: Option<u32>,
-    /// Whether the shading language has `dot4I8Packed`, and nobody said that it is slow. Elsewhere shaders bring one of
-    /// their own, and kernels in floats are chosen.
-    pub packed_dot_product: bool,
+    /// The packed dot product for integer activations: by the maker of the GPU, unless somebody who measured said
+    /// otherwise.
+    pub packed_dot_product: PackedDotProduct,
     /// Whether shaders may have halves in memory: `wgpu::Features::SHADER_F16`.
     pub shader_f16: bool,
     /// Whether the device is a processor that plays a GPU.
@@ -24,15 +26,55 @@ impl Capabilities {
             && info.subgroup_min_size == info.subgroup_max_size;
         Self {
             subgroup_size: subgroups.then_some(info.subgroup_min_size),
-            packed_dot_product: packed_dot_product(),
+            packed_dot_product: PackedDotProduct::of(&info),
             shader_f16: device.features().contains(wgpu::Features::SHADER_F16),
             software: info.device_type == wgpu::DeviceType::Cpu,
         }
     }
 }
 
-/// Natively naga translates it for every device; in a browser it is a language feature, not the device's.
-fn packed_dot_product() -> bool {
+/// The packed dot product that a device has as an instruction. wgpu does not tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackedDotProduct {
+    /// None: integer activations are computed in floats.
+    None,
+    /// That of signed bytes, `dot4I8Packed`.
+    Signed,
+    /// That of unsigned bytes only, `dot4U8Packed`.
+    Unsigned,
+}
+
+/// Qualcomm's numbers, by PCI and by ACPI. By `dsconv isa` Adreno GPUs multiply four unsigned bytes in one instruction,
+/// and signed ones in three each.
+const QUALCOMM: [u32; 2] = [0x5143, 0x4d4f_4351];
+
+/// Apple's number. Its GPUs have no such instruction, nor has Metal's language.
+const APPLE: u32 = 0x106b;
+
+impl PackedDotProduct {
+    /// What is to be expected of an adapter. Browsers do not tell wgpu the maker.
+    fn of(adapter: &wgpu::AdapterInfo) -> Self {
+        match adapter.vendor {
+            _ if !in_language() || adapter.backend == wgpu::Backend::Metal => Self::None,
+            APPLE => Self::None,
+            vendor if QUALCOMM.contains(&vendor) => Self::Unsigned,
+            _ => Self::Signed,
+        }
+    }
+
+    /// The kernel for integer activations.
+    pub(super) fn kernel(self) -> Kernel {
+        match self {
+            Self::None => Kernel::ConvGemm,
+            Self::Signed => Kernel::ConvGemmInt8,
+            Self::Unsigned => Kernel::ConvGemmInt8Unsigned,
+        }
+    }
+}
+
+/// Whether the shading language has packed dot products. Natively naga translates them for every device; in a browser
+/// they are a language feature, and shaders bring some of their own where it is missing.
+pub(super) fn in_language() -> bool {
     cfg!(not(target_arch = "wasm32"))
         || wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
             .wgsl_language_features()

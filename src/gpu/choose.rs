@@ -99,12 +99,10 @@ impl Kernel {
             ActivationFormat::Int8 if capabilities.software && fits(Self::ConvSubgroupInt8) => {
                 Self::ConvSubgroupInt8
             }
-            ActivationFormat::Int8
-                if capabilities.packed_dot_product && fits(Self::ConvGemmInt8) =>
-            {
-                Self::ConvGemmInt8
+            ActivationFormat::Int8 => {
+                let kernel = capabilities.packed_dot_product.kernel();
+                if fits(kernel) { kernel } else { Self::ConvGemm }
             }
-            ActivationFormat::Int8 => Self::ConvGemm,
             // Loads and stores of four channels, in place of one at a time: on lavapipe twice as fast as the next one in
             // either layout, on SwiftShader 1.2 times.
             ActivationFormat::Float if fits(Self::ConvDepthwiseNhwc) => Self::ConvDepthwiseNhwc,
@@ -253,7 +251,7 @@ impl Kernel {
             Self::ConvDepthwise => depthwise,
             Self::ConvDepthwiseWindow => depthwise && window(),
             Self::ConvDepthwiseNhwc => depthwise && window() && fours(),
-            Self::ConvGemmInt8 => 128 * largest < 1 << 31,
+            Self::ConvGemmInt8 | Self::ConvGemmInt8Unsigned => 128 * largest < 1 << 31,
             Self::ConvSubgroupInt8 => (largest << (problem.weights().bits() - 1)) <= 1 << 24,
             _ => true,
         };

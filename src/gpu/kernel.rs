@@ -31,6 +31,9 @@ pub enum Kernel {
     ConvDepthwiseNhwc,
     /// `conv_gemm_int8` is the matrix product with integer activations, on the packed dot product.
     ConvGemmInt8,
+    /// `conv_gemm_int8_unsigned` is `conv_gemm_int8` on the packed dot product of unsigned bytes, which Qualcomm's GPUs
+    /// have in the place of the signed one.
+    ConvGemmInt8Unsigned,
     /// `conv_subgroup_int8` is the subgroup form with integer activations, in exact float arithmetic.
     ConvSubgroupInt8,
     /// `quantize_activations` turns floats into integer activations. It is not a convolution.
@@ -174,7 +177,7 @@ macro_rules! file {
 }
 
 /// Every kernel, in the order of [`Kernel`].
-pub static KERNELS: [KernelSpec; 10] = [
+pub static KERNELS: [KernelSpec; 11] = [
     KernelSpec {
         kernel: Kernel::ConvDirect,
         name: "conv_direct",
@@ -218,7 +221,10 @@ pub static KERNELS: [KernelSpec; 10] = [
         kernel: Kernel::ConvSubgroup,
         name: "conv_subgroup",
         source: file!("conv_subgroup"),
-        inputs: &[AcceptedInput { specializations: &[WholeStepsNhwc, WholeSteps, General], ..FLOAT }],
+        inputs: &[AcceptedInput {
+            specializations: &[WholeStepsNhwc, WholeSteps, General],
+            ..FLOAT
+        }],
         weights: AcceptedWeights::Any,
         work: Work::Tiles(Tile { pixels: 32, outputs: 32 }),
         threads: 8,
@@ -276,8 +282,21 @@ pub static KERNELS: [KernelSpec; 10] = [
         threads: 64,
         step: Some(32),
         subgroup_size: None,
-        workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64) * 4,
-        constants: &[],
+        workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64 + 128) * 4,
+        constants: &[("UNSIGNED", 0.0)],
+    },
+    KernelSpec {
+        kernel: Kernel::ConvGemmInt8Unsigned,
+        name: "conv_gemm_int8_unsigned",
+        source: file!("conv_gemm_int8"),
+        inputs: &[AcceptedInput { specializations: &[OneStep, WholeSteps, General], ..INT8 }],
+        weights: AcceptedWeights::Any,
+        work: Work::Tiles(Tile { pixels: 32, outputs: 64 }),
+        threads: 64,
+        step: Some(32),
+        subgroup_size: None,
+        workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64 + 128) * 4,
+        constants: &[("UNSIGNED", 1.0)],
     },
     KernelSpec {
         kernel: Kernel::ConvSubgroupInt8,

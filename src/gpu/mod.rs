@@ -67,7 +67,7 @@ mod trusted;
 mod tune;
 mod variant;
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, PackedDotProduct};
 pub use choose::ConvProblem;
 pub use device::{Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
 pub use format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};

@@ -1,6 +1,6 @@
 //! What layers on one device share: layouts, shader modules and compiled pipelines.
 
-use super::capabilities::Capabilities;
+use super::capabilities::{Capabilities, PackedDotProduct};
 use super::scope::checked;
 use super::shader::Source;
 use super::transfer::upload;
@@ -143,10 +143,10 @@ impl Pipelines {
         &self.capabilities
     }
 
-    /// The same pipelines for a device whose packed dot products are slow, which wgpu does not tell: layers made from
-    /// these compute integer activations in floats, unless they name a kernel. See `Tuner::packed_dot_product_pays`.
-    pub fn without_packed_dot_product(mut self) -> Self {
-        self.capabilities.packed_dot_product = false;
+    /// The same pipelines for a device that is known to have this packed dot product: layers made from these compute
+    /// integer activations by it, unless they name a kernel. See `Tuner::packed_dot_product`.
+    pub fn with_packed_dot_product(mut self, packed_dot_product: PackedDotProduct) -> Self {
+        self.capabilities.packed_dot_product = packed_dot_product;
         self
     }
 
@@ -197,9 +197,9 @@ impl Pipelines {
         let label = format!("dsconv {variant}");
         let pipeline = checked(device, &label, || {
             let mut modules = lock(&self.inner.modules);
-            let module = modules.entry(variant.source()).or_insert_with(|| {
-                super::trusted::shader_module(device, variant.source(), self.capabilities())
-            });
+            let module = modules
+                .entry(variant.source())
+                .or_insert_with(|| super::trusted::shader_module(device, variant.source()));
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
                 layout: Some(&self.inner.pipeline_layout),

@@ -1,7 +1,6 @@
 //! The crate's unsafe calls: what wgpu takes on trust.
 #![expect(unsafe_code, reason = "wgpu has no safe form of these two; each says why it holds")]
 
-use super::capabilities::Capabilities;
 use super::shader::Source;
 
 /// A cache for the device's new pipelines, where the device has the feature.
@@ -20,13 +19,9 @@ pub(crate) fn pipeline_cache(
 
 /// A kernel's module without wgpu's checks of indices and loops at run time, which would double the
 /// instructions of the integer kernels on AMD chips. (In a browser they stay.)
-pub(crate) fn shader_module(
-    device: &wgpu::Device,
-    source: Source,
-    capabilities: &Capabilities,
-) -> wgpu::ShaderModule {
+pub(crate) fn shader_module(device: &wgpu::Device, source: Source) -> wgpu::ShaderModule {
     let wgsl = match cfg!(target_arch = "wasm32") {
-        true => source.browser_wgsl(capabilities.packed_dot_product),
+        true => source.browser_wgsl(super::capabilities::in_language()),
         false => source.wgsl(),
     };
     let descriptor = wgpu::ShaderModuleDescriptor {

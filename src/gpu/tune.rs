@@ -1,6 +1,7 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
+use super::capabilities::PackedDotProduct;
 use super::choose::ConvProblem;
 use super::format::ActivationFormat;
 use super::kernel::Kernel;
@@ -175,16 +176,17 @@ impl Tuner {
         Ok(best)
     }
 
-    /// Whether kernels on packed dot products are the fastest for integer activations, by a layer of 64 to 64 channels
-    /// on 40 x 40 pixels. If not, [`Pipelines::without_packed_dot_product`] gives the others to every layer.
+    /// The packed dot product that is the fastest for integer activations, if any is faster than floats, by a layer of
+    /// 64 to 64 channels on 40 x 40 pixels. [`Pipelines::with_packed_dot_product`] gives it to every layer. Where
+    /// another kernel is faster than all of them, it is the device's own.
     ///
     /// # Errors
     /// As [`choose`](Self::choose).
-    pub async fn packed_dot_product_pays(
+    pub async fn packed_dot_product(
         &mut self,
         pipelines: &Pipelines,
         queue: &wgpu::Queue,
-    ) -> Result<bool> {
+    ) -> Result<PackedDotProduct> {
         let descriptor = ConvDescriptor::new(64, 64, [3, 3]).with_padding([1; 4]);
         let format = BlockFormat::new(8, 32)?;
         let q: Vec<i32> = (0..descriptor.weight_count() as i32).map(|i| i % 255 - 127).collect();
@@ -198,7 +200,12 @@ impl Tuner {
         };
         let input = Shape::new(1, 64, 40, 40);
         let choice = self.choose(pipelines, queue, &weights, input, &options).await?;
-        Ok(!matches!(choice.kernel, Kernel::ConvGemm | Kernel::ConvGemmWide))
+        Ok(match choice.kernel {
+            Kernel::ConvGemm | Kernel::ConvGemmWide => PackedDotProduct::None,
+            Kernel::ConvGemmInt8 => PackedDotProduct::Signed,
+            Kernel::ConvGemmInt8Unsigned => PackedDotProduct::Unsigned,
+            _ => pipelines.capabilities().packed_dot_product,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::to_js;
 use crate::layer::{Layer, LayerTensors};
 use crate::network::Network;
 use crate::shared::{Shared, begun};
-use dsconv::gpu::{Pipelines, WANTED_FEATURES, wanted_limits};
+use dsconv::gpu::{PackedDotProduct, Pipelines, WANTED_FEATURES, wanted_limits};
 use dsconv::{Error, Result};
 use futures_intrusive::channel::shared::oneshot_channel;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ impl Device {
     /// Whether the browser has `dot4I8Packed`.
     #[wasm_bindgen(getter, js_name = packedDotProduct)]
     pub fn packed_dot_product(&self) -> bool {
-        self.shared.pipelines.capabilities().packed_dot_product
+        self.shared.pipelines.capabilities().packed_dot_product != PackedDotProduct::None
     }
 
     /// Whether shaders can have halves in memory.

@@ -48,6 +48,7 @@ export type KernelName =
   | "conv_depthwise_window"
   | "conv_depthwise_nhwc"
   | "conv_gemm_int8"
+  | "conv_gemm_int8_unsigned"
   | "conv_subgroup_int8";
 
 /** How a layer runs: everything that is not learned. */

@@ -89,8 +89,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     });
     bar.finish_and_clear();
     let mut rows = Vec::new();
-    for (((name, _), cases), reports) in work.iter().zip(compiled) {
-        rows.extend(cases.iter().zip(reports?).map(|(case, report)| row(name, case, report)));
+    for ((chip, cases), reports) in work.iter().zip(compiled) {
+        rows.extend(cases.iter().zip(reports?).map(|(case, report)| row(chip, case, report)));
     }
     sigpipe::reset();
     match options.json {
@@ -181,19 +181,19 @@ fn in_parallel<W: Sync, T: Send>(work: &[W], each: impl Fn(&W) -> T + Sync) -> V
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn row(chip: &str, (variant, block): &Case, report: Report) -> Row {
+fn row((name, chip): &(String, &Chip), (variant, block): &Case, report: Report) -> Row {
     let per_mac = |count: fn(&Counts, u32) -> Option<u32>| {
         let main_loop = report.main_loop.as_ref()?;
         main_loop.per_mac(count(&main_loop.counts, main_loop.instructions)?)
     };
     Row {
-        chip: chip.to_string(),
+        chip: name.clone(),
         variant: variant.to_string(),
         weights: variant.weights.to_string(),
         activations: variant.activations.to_string(),
         bits: variant.weights.bits(),
         block: *block,
-        chosen: chosen(variant),
+        chosen: chosen(variant, chip),
         instructions_per_mac: per_mac(|counts, all| Some(all - counts.waits)),
         with_waits_per_mac: per_mac(|_, all| Some(all)),
         dot_share: report.main_loop.as_ref().map(machine_code::MainLoop::dot_share),
@@ -226,11 +226,11 @@ fn shader(variant: &Variant, block: Option<u32>) -> Shader {
     }
 }
 
-/// Says whether a GPU would be given this variant for an ordinary layer, or for the kind it is for.
-fn chosen(variant: &Variant) -> bool {
+/// Says whether the chip would be given this variant for an ordinary layer, or for the kind it is for.
+fn chosen(variant: &Variant, chip: &Chip) -> bool {
     let gpu = Capabilities {
         subgroup_size: Some(32),
-        packed_dot_product: true,
+        packed_dot_product: chip.maker.packed_dot_product(),
         shader_f16: true,
         software: false,
     };

@@ -1,6 +1,7 @@
 //! The chips that machine code can be made for, and the makers' drivers in Mesa.
 
 use ash::vk::DriverId;
+use dsconv::gpu::PackedDotProduct;
 use serde::{Deserialize, Serialize};
 
 /// A maker of GPUs, each with one Vulkan driver in Mesa.
@@ -59,6 +60,15 @@ impl Maker {
     /// Says whether the driver prints its code, and does not hand it over.
     pub(super) fn prints_code(self) -> bool {
         self == Self::Apple
+    }
+
+    /// What the library takes for granted of the maker's GPUs.
+    pub(crate) fn packed_dot_product(self) -> PackedDotProduct {
+        match self {
+            Self::Amd | Self::Nvidia => PackedDotProduct::Signed,
+            Self::Qualcomm => PackedDotProduct::Unsigned,
+            Self::Apple => PackedDotProduct::None,
+        }
     }
 
     /// The driver, as it names itself to Vulkan.

@@ -76,6 +76,7 @@ const RUNS = [
   ["conv_gemm", "int8"],
   ["conv_gemm_wide", "int8"],
   ["conv_gemm_int8", "int8"],
+  ["conv_gemm_int8_unsigned", "int8"],
   ["conv_subgroup_int8", "int8"],
 ];
 

@@ -164,14 +164,14 @@ impl Job<'_> {
         let mut rng = fastrand::Rng::with_seed(1);
         let input: Vec<f32> = (0..count).map(|_| rng.f32()).collect();
         // It is known from then on, so that the time to the first result has no part in it.
-        let needs_floats = device::needs_floats(&gpu, self.options.activations)?;
+        let packed_dot_product = device::packed_dot_product(&gpu, self.options.activations)?;
         let from = Instant::now();
         let mut pipelines = match cache {
             Some(data) => Pipelines::with_cache(&gpu.device, data)?,
             None => Pipelines::new(&gpu.device)?,
         };
-        if needs_floats {
-            pipelines = pipelines.without_packed_dot_product();
+        if let Some(measured) = packed_dot_product {
+            pipelines = pipelines.with_packed_dot_product(measured);
         }
         let program = self.graph.specialise(&[self.dims])?;
         let mut network = Network::new(&pipelines, self.options)?;
