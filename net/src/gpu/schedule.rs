@@ -235,7 +235,7 @@ impl Scheduler<'_> {
         let mut write = self.slot_of(step.output);
         if let Some(key) = successor(program, index, &self.int8_inputs) {
             let int8_output = Some(Int8Output { blocks: key.blocks, scale: SCALE });
-            let floats = ConvProblem::of_layer((&*conv.weights).into(), &conv.options);
+            let floats = ConvProblem::of_layer(&*conv.weights, &conv.options);
             let problem = ConvProblem { int8_output, ..floats };
             let kernel = Kernel::choose(&problem, self.capabilities);
             // Not at the price of a slower kernel.
