@@ -9,11 +9,10 @@ fn activate(values: vec4<f32>) -> vec4<f32> {
         case 1u: { return clamp(values, vec4<f32>(params.activation_a), vec4<f32>(params.activation_b)); }
         // leaky ReLU
         case 2u: { return select(params.activation_a * values, values, values > vec4<f32>()); }
-        // SiLU
-        case 3u: { return values * sigmoid(values); }
+        // SiLU, sigmoid: one exponential for both, since software devices work out every case
+        case 3u, 5u: { return select(values, vec4<f32>(1.0), params.activation == 5u) * sigmoid(values); }
         // hard swish
         case 4u: { return values * clamp(values + 3.0, vec4<f32>(), vec4<f32>(6.0)) * (1.0 / 6.0); }
-        case 5u: { return sigmoid(values); }
         default: { return values; }
     }
 }

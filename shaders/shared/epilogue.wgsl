@@ -25,17 +25,17 @@ fn neighbours(first: u32, count: u32, distance: u32) -> vec4<u32> {
     return first + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * distance;
 }
 
-// Adds the residual that lies at these places, and applies the activation.
+// Adds the residual that lies at these places, and applies the activation. The residual is loaded in one place: software
+// devices work out both sides of every branch.
 fn finish_four(places: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
-    var values = sums;
-    if params.residual == 1u {
-        values += residual_four(places);
+    var before = vec4<f32>();
+    var after = vec4<f32>();
+    if params.residual != 0u {
+        let values = residual_four(places);
+        before = select(vec4<f32>(), values, params.residual == 1u);
+        after = select(values, vec4<f32>(), params.residual == 1u);
     }
-    values = activate(values);
-    if params.residual == 2u {
-        values += residual_four(places);
-    }
-    return values;
+    return activate(sums + before) + after;
 }
 
 fn residual_four(at: vec4<u32>) -> vec4<f32> {
