@@ -74,8 +74,8 @@ fn main(
                 // Trick 2.
                 add_quad(
                     &sums, x,
-                    scaled(tap, quad, channels.x, scale_0), scaled(tap, quad, channels.y, scale_1),
-                    scaled(tap, quad, channels.z, scale_2), scaled(tap, quad, channels.w, scale_3),
+                    scaled_quad(tap, quad, channels.x, scale_0), scaled_quad(tap, quad, channels.y, scale_1),
+                    scaled_quad(tap, quad, channels.z, scale_2), scaled_quad(tap, quad, channels.w, scale_3),
                 );
             }
         }
@@ -94,7 +94,7 @@ fn fetch(start: u32, place: QuadPlace) -> vec4<f32> {
 }
 
 // The weights of a quad for one output channel.
-fn scaled(tap: u32, quad: u32, channel: u32, scale: WeightScale) -> vec4<f32> {
+fn scaled_quad(tap: u32, quad: u32, channel: u32, scale: WeightScale) -> vec4<f32> {
     if BITS == 32u && WHOLE_STEPS {
         return bitcast<vec4<f32>>(weight_vectors[(tap * params.row_quads + quad) * params.all_outputs + channel]);
     }

@@ -25,8 +25,8 @@ fn neighbours(first: u32, count: u32, distance: u32) -> vec4<u32> {
     return first + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * distance;
 }
 
-// Adds the residual that lies at these places, and applies the activation. The residual is loaded in one place: software
-// devices work out both sides of every branch.
+// Adds the residual that lies at these places, and applies the activation. The residual is loaded in one place, because
+// software devices work out both sides of every branch.
 fn finish_four(places: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
     var before = vec4<f32>();
     var after = vec4<f32>();

@@ -1,4 +1,4 @@
-// #import coordinates, tiles
+// #import tiles
 
 // What the kernels for subgroups of eight lanes share: the tile of a workgroup, which is one subgroup, how weights
 // reach all lanes, and the sums of products.

@@ -89,15 +89,13 @@ fn store_channels(at: u32, first: u32, count: u32, values: vec4<f32>) {
 // Stores a pixel as integer activations. A block is one, two or four runs of eight channels: swapping components
 // combines them.
 fn store_integers(tile: Tile, index: u32, values: PixelSums) {
-    var bits = array<vec4<u32>, 8>(
-        finite(bitcast<vec4<u32>>(values.v0)), finite(bitcast<vec4<u32>>(values.v1)),
-        finite(bitcast<vec4<u32>>(values.v2)), finite(bitcast<vec4<u32>>(values.v3)),
-        finite(bitcast<vec4<u32>>(values.v4)), finite(bitcast<vec4<u32>>(values.v5)),
-        finite(bitcast<vec4<u32>>(values.v6)), finite(bitcast<vec4<u32>>(values.v7)),
+    let eights = array<Eight, 4>(
+        eight_bits(values.v0, values.v1), eight_bits(values.v2, values.v3),
+        eight_bits(values.v4, values.v5), eight_bits(values.v6, values.v7),
     );
     var largest = vec4<u32>(
-        largest_of_eight(bits[0], bits[1]), largest_of_eight(bits[2], bits[3]),
-        largest_of_eight(bits[4], bits[5]), largest_of_eight(bits[6], bits[7]),
+        largest_of_eight(eights[0]), largest_of_eight(eights[1]),
+        largest_of_eight(eights[2]), largest_of_eight(eights[3]),
     );
     if params.output_eights >= 2u {
         largest = max(largest, largest.yxwz);
@@ -105,34 +103,50 @@ fn store_integers(tile: Tile, index: u32, values: PixelSums) {
     if params.output_eights >= 4u {
         largest = max(largest, largest.zwxy);
     }
-    let first_eight = (tile.group * params.outputs + tile.first_output) / 8u;
-    var sum = 0;
-    for (var i = 0u; i < 4u; i++) {
-        let channel = tile.first_output + 8u * i;
-        if channel >= params.outputs {
-            break;
-        }
-        let chosen = block_scale(largest[i]);
-        let low = mantissas(bits[2u * i], vec4<f32>(chosen.inverse));
-        let high = mantissas(bits[2u * i + 1u], vec4<f32>(chosen.inverse));
-        let ones = vec4<i32>(1);
-        sum += dot(low, ones) + dot(high, ones);
-        let eight = first_eight + i;
-        let word = index * params.output_quads + 2u * eight;
-        store_word(word, quad_word(low));
-        if channel + 4u < params.outputs {
-            store_word(word + 1u, quad_word(high));
-        }
-        // The scale of a block is stored once its sum is whole.
-        if (i + 1u) % params.output_eights == 0u || channel + 8u >= params.outputs {
-            store_scale(index, eight, chosen.scale, sum);
-            sum = 0;
-        }
-    }
+    var sum = store_eight(tile, index, 0u, eights[0], largest.x, 0);
+    sum = store_eight(tile, index, 1u, eights[1], largest.y, sum);
+    sum = store_eight(tile, index, 2u, eights[2], largest.z, sum);
+    sum = store_eight(tile, index, 3u, eights[3], largest.w, sum);
 }
 
-// The largest magnitude of eight floats, given as bits.
-fn largest_of_eight(a: vec4<u32>, b: vec4<u32>) -> u32 {
-    let both = max(a & vec4<u32>(MAGNITUDE), b & vec4<u32>(MAGNITUDE));
+// Eight neighbouring channels: the bits of floats that are finite.
+struct Eight {
+    low: vec4<u32>,
+    high: vec4<u32>,
+}
+
+fn eight_bits(low: vec4<f32>, high: vec4<f32>) -> Eight {
+    return Eight(finite(bitcast<vec4<u32>>(low)), finite(bitcast<vec4<u32>>(high)));
+}
+
+// The largest magnitude of eight floats.
+fn largest_of_eight(bits: Eight) -> u32 {
+    let both = max(bits.low & vec4<u32>(MAGNITUDE), bits.high & vec4<u32>(MAGNITUDE));
     return max(max(both.x, both.y), max(both.z, both.w));
+}
+
+// Stores the tile's `number`th run of eight channels, as far as they exist. `largest` is the largest magnitude of their
+// block, `sum` that of its mantissas before them. Returns the sum with them, or 0 at a block's end, where its scale is
+// stored.
+fn store_eight(tile: Tile, index: u32, number: u32, bits: Eight, largest: u32, sum: i32) -> i32 {
+    let channel = tile.first_output + 8u * number;
+    if channel >= params.outputs {
+        return 0;
+    }
+    let chosen = block_scale(largest);
+    let low = mantissas(bits.low, vec4<f32>(chosen.inverse));
+    let high = mantissas(bits.high, vec4<f32>(chosen.inverse));
+    let ones = vec4<i32>(1);
+    let whole = sum + dot(low, ones) + dot(high, ones);
+    let place = (tile.group * params.outputs + tile.first_output) / 8u + number;
+    let word = index * params.output_quads + 2u * place;
+    store_word(word, quad_word(low));
+    if channel + 4u < params.outputs {
+        store_word(word + 1u, quad_word(high));
+    }
+    if (number + 1u) % params.output_eights != 0u && channel + 8u < params.outputs {
+        return whole;
+    }
+    store_scale(index, place, chosen.scale, whole);
+    return 0;
 }

@@ -33,10 +33,9 @@
 //
 // The host packs all this in src/gpu/planes.rs.
 //
-// Three functions unpack integers, and share the walk's one step, `from_plane`:
+// Two functions unpack integers, and share the walk's one step, `from_plane`:
 //
 //     unpack_quad       one quad, any
-//     unpack_pair       two quads of one word of each plane: one load serves both
 //     unpack_sixteen    four quads, from places that the caller moves on: all shifts are known when this is compiled
 
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
@@ -60,34 +59,25 @@ fn word_of_plane(plane_at: u32, plane: u32, quad: u32, channel: u32) -> u32 {
     return word << (plane * (quad % quads_per_word));
 }
 
-// Two neighbouring quads of a row of packed integers, the first an even one. Below 8 bits one load of each plane
-// brings both. For 8 bits, and for a first quad that is odd, only the first counts.
-fn unpack_pair(tap: u32, quad: u32, channel: u32) -> vec2<u32> {
+// One quad of a row of packed integers.
+fn unpack_quad(tap: u32, quad: u32, channel: u32) -> u32 {
     var plane_at = tap * params.row_words;
     if BITS == 8u {
-        return vec2<u32>(weights[in_fours(plane_at, quad, params.row_quads, channel)]);
+        return weights[in_fours(plane_at, quad, params.row_quads, channel)];
     }
-    var pair = vec2<u32>();
+    var bytes = 0u;
     if (BITS & 4u) != 0u {
-        let word = word_of_plane(plane_at, 4u, quad, channel);
-        pair = vec2<u32>(from_plane(word, 4u, 0u, 0u), from_plane(word, 4u, 0u, 1u));
+        bytes = from_plane(word_of_plane(plane_at, 4u, quad, channel), 4u, 0u, 0u);
         plane_at += (params.row_quads + 1u) / 2u;
     }
     if (BITS & 2u) != 0u {
-        let word = word_of_plane(plane_at, 2u, quad, channel);
-        pair |= vec2<u32>(from_plane(word, 2u, BITS & 4u, 0u), from_plane(word, 2u, BITS & 4u, 1u));
+        bytes |= from_plane(word_of_plane(plane_at, 2u, quad, channel), 2u, BITS & 4u, 0u);
         plane_at += (params.row_quads + 3u) / 4u;
     }
     if (BITS & 1u) != 0u {
-        let word = word_of_plane(plane_at, 1u, quad, channel);
-        pair |= vec2<u32>(from_plane(word, 1u, BITS & 6u, 0u), from_plane(word, 1u, BITS & 6u, 1u));
+        bytes |= from_plane(word_of_plane(plane_at, 1u, quad, channel), 1u, BITS & 6u, 0u);
     }
-    return pair;
-}
-
-// One quad of a row of packed integers. It is the first of a pair; compilers drop what the second would take.
-fn unpack_quad(tap: u32, quad: u32, channel: u32) -> u32 {
-    return unpack_pair(tap, quad, channel).x;
+    return bytes;
 }
 
 // Four quads, sixteen channels, of a row whose blocks are multiples of sixteen channels. `places` come from

@@ -1,5 +1,6 @@
 //! What decides which kernels a device can run, and which it should.
 
+use super::device::WANTED_FEATURES;
 use super::kernel::Kernel;
 
 /// What decides which kernels a device can run, and which it should.
@@ -21,13 +22,21 @@ pub struct Capabilities {
 impl Capabilities {
     /// The capabilities of a device, as it was made.
     pub fn of(device: &wgpu::Device) -> Self {
-        let info = device.adapter_info();
-        let subgroups = device.features().contains(wgpu::Features::SUBGROUP)
+        Self::new(&device.adapter_info(), device.features())
+    }
+
+    /// The capabilities of a device of this adapter that is made with [`WANTED_FEATURES`].
+    pub fn of_adapter(adapter: &wgpu::Adapter) -> Self {
+        Self::new(&adapter.get_info(), adapter.features() & WANTED_FEATURES)
+    }
+
+    fn new(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Self {
+        let subgroups = features.contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
         Self {
             subgroup_size: subgroups.then_some(info.subgroup_min_size),
-            packed_dot_product: PackedDotProduct::of(&info),
-            shader_f16: device.features().contains(wgpu::Features::SHADER_F16),
+            packed_dot_product: PackedDotProduct::of(info),
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
             software: info.device_type == wgpu::DeviceType::Cpu,
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::device::kind;
 use crate::display::{bytes, table};
-use dsconv::gpu;
+use comfy_table::Table;
+use dsconv::gpu::{self, ActivationFormat, Capabilities, ConvProblem, Kernel};
+use dsconv::{BlockFormat, ConvDescriptor, Layout};
 use std::process::ExitCode;
 
 /// Lists the adapters. Fails if there is none.
@@ -52,9 +54,33 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         ]);
     }
     println!("{out}");
+    println!("{}", choices(&adapters)?);
     println!(
         "The kernels need none of the features; a pipeline cache makes the second start faster."
     );
     println!("shared: memory of a workgroup. binding: the largest tensor or weight buffer.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The kernels that layers of a network get on each adapter, by rule: 64 channels, and 64 groups of one.
+fn choices(adapters: &[wgpu::Adapter]) -> anyhow::Result<Table> {
+    let mut out = table(&["#", "float activations", "int8 activations", "depthwise"]);
+    let dense = ConvProblem {
+        descriptor: ConvDescriptor::new(64, 64, [3, 3]),
+        blocks: Some(BlockFormat::new(4, 32)?),
+        activations: ActivationFormat::Float,
+        int8_output: None,
+        float_format: gpu::FloatFormat::F32,
+        input_layout: Layout::Nhwc,
+        output_layout: Layout::Nhwc,
+    };
+    let depthwise =
+        ConvProblem { descriptor: dense.descriptor.with_groups(64), blocks: None, ..dense };
+    let int8 = ConvProblem { activations: ActivationFormat::Int8, ..dense };
+    for (index, adapter) in adapters.iter().enumerate() {
+        let capabilities = Capabilities::of_adapter(adapter);
+        let name = |problem| Kernel::choose(problem, &capabilities).name().to_string();
+        out.add_row([index.to_string(), name(&dense), name(&int8), name(&depthwise)]);
+    }
+    Ok(out)
 }
