@@ -189,7 +189,8 @@ fn output_words<'a>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    // Software devices compile for most of this test's time.
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
     /// A layer that emits integer activations emits what quantising its floats gives, bit for bit.
     #[test]
     fn int8_output_is_the_float_output_quantised(
@@ -324,35 +325,39 @@ fn block_products_are_exact_at_their_extremes() {
     }
 }
 
-/// Mantissas of -128, which a host may bring, meet weights of -128: what two's complement makes hard.
+/// Mantissas of -128, which a host may bring, meet the most negative weights: what two's complement makes hard, in the
+/// longest blocks that share a register, and longer ones.
 #[test]
 fn mantissas_of_the_hosts_own_may_be_minus_128() {
     let Some((gpu, pipelines)) = gpu() else { return };
-    let descriptor = ConvDescriptor::new(256, 2, [1, 1]);
-    let format = BlockFormat::new(8, 256).unwrap();
-    let weights = weights(descriptor, format, -128);
-    let shape = Shape::new(1, 256, 1, 1);
-    let x = Int8Activations::from_parts(&descriptor, &format, shape, vec![-128; 256], vec![0.5])
-        .unwrap();
-    let expected = reference::convolve_int8(&weights, &x).unwrap();
-    assert_eq!(expected.values, [128.0 * 128.0 * 256.0 * 0.5; 2]);
-    for kernel in INTEGER_KERNELS {
-        let problem = ConvProblem::new(&weights, ActivationFormat::Int8);
-        if kernel.supports(&problem, pipelines.capabilities()).is_err() {
-            continue;
+    for (bits, block) in [(8, 256), (4, 32), (4, 33), (3, 64), (2, 128)] {
+        let descriptor = ConvDescriptor::new(block, 4, [1, 1]);
+        let format = BlockFormat::new(bits, block).unwrap();
+        let weights = weights(descriptor, format, format.min());
+        let shape = Shape::new(1, block, 1, 1);
+        let mantissas = vec![-128; block as usize];
+        let x =
+            Int8Activations::from_parts(&descriptor, &format, shape, mantissas, vec![0.5]).unwrap();
+        let expected = reference::convolve_int8(&weights, &x).unwrap();
+        assert_eq!(expected.values, [-64.0 * f64::from(format.min()) * f64::from(block); 4]);
+        for kernel in INTEGER_KERNELS {
+            let problem = ConvProblem::new(&weights, ActivationFormat::Int8);
+            if kernel.supports(&problem, pipelines.capabilities()).is_err() {
+                continue;
+            }
+            let options = LayerOptions {
+                kernel: Some(kernel),
+                input_format: ActivationFormat::Int8,
+                ..LayerOptions::default()
+            };
+            let layer = Layer::new(pipelines, &weights, options).unwrap();
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+            let x = upload(&gpu.device, "x", usage, &words(&format, &weights, &x)).unwrap();
+            let y = upload(&gpu.device, "y", usage, &[f32::NAN; 4]).unwrap();
+            let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+            submit(gpu, &layer.plan(shape, tensors).unwrap());
+            let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
+            assert_eq!(worst_error(&y, &expected), 0.0, "{} {bits} bits", kernel.name());
         }
-        let options = LayerOptions {
-            kernel: Some(kernel),
-            input_format: ActivationFormat::Int8,
-            ..LayerOptions::default()
-        };
-        let layer = Layer::new(pipelines, &weights, options).unwrap();
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let x = upload(&gpu.device, "x", usage, &words(&format, &weights, &x)).unwrap();
-        let y = upload(&gpu.device, "y", usage, &[f32::NAN; 2]).unwrap();
-        let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
-        submit(gpu, &layer.plan(shape, tensors).unwrap());
-        let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
-        assert_eq!(worst_error(&y, &expected), 0.0, "{}", kernel.name());
     }
 }

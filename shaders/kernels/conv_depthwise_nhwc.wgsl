@@ -122,16 +122,16 @@ fn main(
     var s6 = vec4<f32>();
     for (var ky = first; ky < end; ky++) {
         let taps = load_taps(taps_at, fours);
+        let x0 = load(row_at, c0, 0u);
+        let x1 = load(row_at, c1, 1u);
+        let x2 = load(row_at, c2, 2u);
+        let x3 = load(row_at, c3, 3u);
+        let x4 = load(row_at, c4, 4u);
+        let x5 = load(row_at, c5, 5u);
+        let x6 = load(row_at, c6, 6u);
+        s0 = add_taps(s0, taps, Field(x0, x1, x2, x3, x4, x5, x6));
+        let x7 = load(row_at, c7, 7u);
         if STRIDE == 1u {
-            let x0 = load(row_at, c0, 0u);
-            let x1 = load(row_at, c1, 1u);
-            let x2 = load(row_at, c2, 2u);
-            let x3 = load(row_at, c3, 3u);
-            let x4 = load(row_at, c4, 4u);
-            let x5 = load(row_at, c5, 5u);
-            let x6 = load(row_at, c6, 6u);
-            s0 = add_taps(s0, taps, Field(x0, x1, x2, x3, x4, x5, x6));
-            let x7 = load(row_at, c7, 7u);
             s1 = add_taps(s1, taps, Field(x1, x2, x3, x4, x5, x6, x7));
             let x8 = load(row_at, c8, 8u);
             s2 = add_taps(s2, taps, Field(x2, x3, x4, x5, x6, x7, x8));
@@ -144,15 +144,6 @@ fn main(
             let x12 = load(row_at, c12, 12u);
             s6 = add_taps(s6, taps, Field(x6, x7, x8, x9, x10, x11, x12));
         } else {
-            let x0 = load(row_at, c0, 0u);
-            let x1 = load(row_at, c1, 1u);
-            let x2 = load(row_at, c2, 2u);
-            let x3 = load(row_at, c3, 3u);
-            let x4 = load(row_at, c4, 4u);
-            let x5 = load(row_at, c5, 5u);
-            let x6 = load(row_at, c6, 6u);
-            s0 = add_taps(s0, taps, Field(x0, x1, x2, x3, x4, x5, x6));
-            let x7 = load(row_at, c7, 7u);
             let x8 = load(row_at, c8, 8u);
             s1 = add_taps(s1, taps, Field(x2, x3, x4, x5, x6, x7, x8));
             let x9 = load(row_at, c9, 9u);
@@ -263,13 +254,9 @@ fn bias_four(channel: u32) -> vec4<f32> {
 
 // Finishes four channels of an output and stores them.
 fn store_four(at: u32, sums: vec4<f32>) {
-    var values = sums;
-    if params.residual == 1u {
-        values += residual_vector(at);
+    if RESIDUAL && params.residual != 0u {
+        store_vector(at, activate_and_add(sums, residual_vector(at)));
+    } else {
+        store_vector(at, activate(sums));
     }
-    values = activate(values);
-    if params.residual == 2u {
-        values += residual_vector(at);
-    }
-    store_vector(at, values);
 }

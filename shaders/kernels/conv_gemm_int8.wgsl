@@ -190,7 +190,7 @@ fn main(
             }
         }
     }
-    if params.kds_bias_at != NONE {
+    if has_kds_bias() {
         add_kds_bias(&sums, tile, local.xy);
     }
     store_two(

@@ -1,4 +1,4 @@
-// #import params, coordinates, unpack_weights, weight_scales, tiles
+// #import params, coordinates, unpack_weights, tiles
 // #import subgroup, subgroup_output, input_{floats}, input_quad
 
 // Convolution in floats for software devices with subgroups of eight lanes.
@@ -48,35 +48,26 @@ fn main(
     }
     let tile = tile_place(index, TILE, TILE);
     let channels = lane_channels(tile, lane);
-    let pixel_0 = output_pixel(tile.first_pixel + lane);
-    let pixel_1 = output_pixel(tile.first_pixel + lane + LANES);
-    let pixel_2 = output_pixel(tile.first_pixel + lane + 2u * LANES);
-    let pixel_3 = output_pixel(tile.first_pixel + lane + 3u * LANES);
+    let pixels = lane_pixels(tile, lane);
 
     var sums = Sums();
     for (var tap = 0u; tap < params.taps; tap++) {
         let starts = vec4<u32>(
-            tap_index(pixel_0, tile.group, tap), tap_index(pixel_1, tile.group, tap),
-            tap_index(pixel_2, tile.group, tap), tap_index(pixel_3, tile.group, tap),
+            tap_index(pixels[0], tile.group, tap), tap_index(pixels[1], tile.group, tap),
+            tap_index(pixels[2], tile.group, tap), tap_index(pixels[3], tile.group, tap),
         );
         var quad = 0u;
         for (var block = 0u; block < params.block_count; block++) {
             let end = block_end(quad, block);
-            let scale_0 = weight_scale(tap, block, channels.x);
-            let scale_1 = weight_scale(tap, block, channels.y);
-            let scale_2 = weight_scale(tap, block, channels.z);
-            let scale_3 = weight_scale(tap, block, channels.w);
+            let scale = lane_scales(tap, block, channels, byte_scale());
             for (; quad < end; quad++) {
                 let place = quad_place(quad, block);
                 let x = PixelFours(
                     fetch(starts.x, place), fetch(starts.y, place), fetch(starts.z, place), fetch(starts.w, place),
                 );
                 // Trick 2.
-                add_quad(
-                    &sums, x,
-                    scaled_quad(tap, quad, channels.x, scale_0), scaled_quad(tap, quad, channels.y, scale_1),
-                    scaled_quad(tap, quad, channels.z, scale_2), scaled_quad(tap, quad, channels.w, scale_3),
-                );
+                let w = scaled_quads(tap, quad, channels, scale);
+                add_quad(&sums, x, w);
             }
         }
     }
@@ -93,10 +84,27 @@ fn fetch(start: u32, place: QuadPlace) -> vec4<f32> {
     return select(vec4<f32>(), input_quad(at, place.count), exists);
 }
 
-// The weights of a quad for one output channel.
-fn scaled_quad(tap: u32, quad: u32, channel: u32, scale: WeightScale) -> vec4<f32> {
-    if BITS == 32u && WHOLE_STEPS {
+// The weights of a quad for the lane's output channels: a column for each input channel.
+fn scaled_quads(tap: u32, quad: u32, channels: vec4<u32>, scale: LaneScales) -> mat4x4<f32> {
+    if BITS == 32u {
+        return transpose(mat4x4<f32>(
+            float_quad(tap, quad, channels.x), float_quad(tap, quad, channels.y),
+            float_quad(tap, quad, channels.z), float_quad(tap, quad, channels.w),
+        ));
+    }
+    let bytes = bitcast<vec4<i32>>(unpack_quads(tap, quad, channels));
+    return mat4x4<f32>(
+        vec4<f32>(extractBits(bytes, 0u, 8u)) * scale.alpha + scale.kds_bias,
+        vec4<f32>(extractBits(bytes, 8u, 8u)) * scale.alpha + scale.kds_bias,
+        vec4<f32>(extractBits(bytes, 16u, 8u)) * scale.alpha + scale.kds_bias,
+        vec4<f32>(extractBits(bytes, 24u, 8u)) * scale.alpha + scale.kds_bias,
+    );
+}
+
+// Float weights of a quad for one output channel.
+fn float_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
+    if WHOLE_STEPS {
         return bitcast<vec4<f32>>(weight_vectors[(tap * params.row_quads + quad) * params.all_outputs + channel]);
     }
-    return weight_quad(tap, quad, channel) * scale.alpha + scale.kds_bias;
+    return weight_quad(tap, quad, channel);
 }

@@ -25,17 +25,12 @@ fn neighbours(first: u32, count: u32, distance: u32) -> vec4<u32> {
     return first + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * distance;
 }
 
-// Adds the residual that lies at these places, and applies the activation. The residual is loaded in one place, because
-// software devices work out both sides of every branch.
+// Adds the residual that lies at these places, and applies the activation.
 fn finish_four(places: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
-    var before = vec4<f32>();
-    var after = vec4<f32>();
-    if params.residual != 0u {
-        let values = residual_four(places);
-        before = select(vec4<f32>(), values, params.residual == 1u);
-        after = select(values, vec4<f32>(), params.residual == 1u);
+    if RESIDUAL && params.residual != 0u {
+        return activate_and_add(sums, residual_four(places));
     }
-    return activate(sums + before) + after;
+    return activate(sums);
 }
 
 fn residual_four(at: vec4<u32>) -> vec4<f32> {

@@ -16,7 +16,7 @@ const OUTPUTS_PER_THREAD = 8u;
 // Stores two pixels of a thread, its `number`th and the next: `a` its first four output channels, `b` the others.
 fn store_two(tile: Tile, local: vec2<u32>, number: u32, a0: vec4<f32>, b0: vec4<f32>, a1: vec4<f32>, b1: vec4<f32>) {
     let thread = local.x + SIDE * local.y;
-    if params.output_scales_at != NONE {
+    if has_int8_output() {
         // Neighbours may still read what was staged before.
         workgroupBarrier();
     }
@@ -33,14 +33,14 @@ fn store_two(tile: Tile, local: vec2<u32>, number: u32, a0: vec4<f32>, b0: vec4<
                 let at = THREADS * (2u * i + k / 4u) + thread;
                 let place = OutputPlace(pixel.image, tile.group * params.outputs + channel, pixel.y, pixel.x);
                 let sum = staged(at)[k % 4u];
-                if params.output_scales_at == NONE {
-                    store_output(place, sum);
-                } else {
+                if has_int8_output() {
                     stage_one(at, k % 4u, finish(place, sum));
+                } else {
+                    store_output(place, sum);
                 }
             }
         }
-        if params.output_scales_at != NONE {
+        if has_int8_output() {
             store_integers(tile, local, index, pixel.valid, STAGED_PIXEL * i);
         }
     }

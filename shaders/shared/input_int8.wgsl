@@ -35,8 +35,8 @@ fn activation_scale(row: u32, block: u32) -> ActivationScale {
         return ActivationScale();
     }
     let at = activation_scale_at(row, block);
-    if params.kds_bias_at == NONE {
-        return ActivationScale(bitcast<f32>(input_words[at]), 0.0);
+    if has_kds_bias() {
+        return ActivationScale(bitcast<f32>(input_words[at]), bitcast<f32>(input_words[at + 1u]));
     }
-    return ActivationScale(bitcast<f32>(input_words[at]), bitcast<f32>(input_words[at + 1u]));
+    return ActivationScale(bitcast<f32>(input_words[at]), 0.0);
 }

@@ -2,8 +2,18 @@
 
 // Bits of a weight: 2 to 8 for packed integers, 32 for floats.
 override BITS: u32 = 32;
+// Whether packed weights are loaded in fours of neighbouring output channels: see `channel_words`.
+override CHANNEL_FOURS: bool = false;
 // Whether alpha and KDS bias are halves, two a word, instead of floats.
 override HALF_SCALES: bool = false;
+// What the code is for: layers with a KDS bias, an activation function with an exponential, a residual, an output of
+// floats, one of integer activations. Kernels for software devices leave out what a layer has not, because such devices
+// work out both sides of a branch; all others have all of it, and their pipelines serve every layer.
+override KDS_BIAS: bool = true;
+override EXPONENTIAL: bool = true;
+override RESIDUAL: bool = true;
+override FLOAT_OUTPUT: bool = true;
+override INT8_OUTPUT: bool = true;
 
 // "There is none", for indices and offsets.
 const NONE = 0xffffffffu;
@@ -66,6 +76,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+
+// Whether the weights have a KDS bias.
+fn has_kds_bias() -> bool {
+    return KDS_BIAS && params.kds_bias_at != NONE;
+}
+
+// Whether the output is integer activations, not floats.
+fn has_int8_output() -> bool {
+    return INT8_OUTPUT && (!FLOAT_OUTPUT || params.output_scales_at != NONE);
+}
 
 // The number of this workgroup; the grid is folded, for counts beyond the limit of one dimension.
 fn workgroup_index(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {

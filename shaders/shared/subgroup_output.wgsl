@@ -21,13 +21,12 @@ struct PixelSums {
 // Stores the sums of a lane.
 fn store(tile: Tile, lane: u32, sums: Sums) {
     let channels = lane_channels(tile, lane);
-    let bias_0 = channel_bias(channels.x);
-    let bias_1 = channel_bias(channels.y);
-    let bias_2 = channel_bias(channels.z);
-    let bias_3 = channel_bias(channels.w);
+    let own = vec4<f32>(
+        channel_bias(channels.x), channel_bias(channels.y), channel_bias(channels.z), channel_bias(channels.w),
+    );
     let bias = PixelSums(
-        four_lanes(bias_0), four_more_lanes(bias_0), four_lanes(bias_1), four_more_lanes(bias_1),
-        four_lanes(bias_2), four_more_lanes(bias_2), four_lanes(bias_3), four_more_lanes(bias_3),
+        subgroupBroadcast(own, 0u), subgroupBroadcast(own, 1u), subgroupBroadcast(own, 2u), subgroupBroadcast(own, 3u),
+        subgroupBroadcast(own, 4u), subgroupBroadcast(own, 5u), subgroupBroadcast(own, 6u), subgroupBroadcast(own, 7u),
     );
     var rest = sums;
     for (var i = 0u; i < 4u; i++) {
@@ -46,7 +45,7 @@ fn store(tile: Tile, lane: u32, sums: Sums) {
             finish_channels(at, 24u, count, rest.s6[0] + bias.v6),
             finish_channels(at, 28u, count, rest.s7[0] + bias.v7),
         );
-        if params.output_scales_at == NONE {
+        if !has_int8_output() {
             store_channels(at, 0u, count, values.v0);
             store_channels(at, 4u, count, values.v1);
             store_channels(at, 8u, count, values.v2);

@@ -25,57 +25,78 @@
 //     | 4: q0 q1 | 4: q2 q3 | 4: q4 q5 | 4: q6 q7 | 2: q0 q1 q2 q3 | 2: q4 q5 q6 q7 | 1: q0 q1 q2 q3 q4 q5 q6 q7 |
 //
 // The words of neighbouring output channels, which neighbouring threads load, lie side by side: [tap][plane][word]
-// [output channel]. 8-bit integers and floats lie in fours, so that a load can bring 16 bytes. The last of these fours
-// may be shorter:
+// [output channel]. Floats lie in fours, so that a load can bring 16 bytes, and so do 8-bit integers where it is not
+// CHANNEL_FOURS that do. The last of these fours may be shorter:
 //
 //     8-bit integers    [tap][quad / 4][output channel][quad % 4], a word each
 //     floats            [tap][quad][output channel][channel % 4]
 //
 // The host packs all this in src/gpu/planes.rs.
 //
-// Two functions unpack integers, and share the walk's one step, `from_plane`:
+// Three functions unpack integers, and share the walk's one step, `from_plane`:
 //
 //     unpack_quad       one quad, any
+//     unpack_quads      the same quad of four output channels
 //     unpack_sixteen    four quads, from places that the caller moves on: all shifts are known when this is compiled
 
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
-// The same buffer in fours: for 8-bit integers and floats whose rows are whole fours.
+// The same buffer in fours: for floats and 8-bit integers whose rows are whole fours, or for fours of output channels.
 @group(0) @binding(7) var<storage, read> weight_vectors: array<vec4<u32>>;
 
-// The bits of one quad in a word of a plane of `plane` bits, moved to where they belong in the quad's bytes: behind
-// the `above` bits of the planes before. `index` counts quads from the word's highest bits. All but the word are
-// known when this is compiled, so that it is one shift and one mask.
-fn from_plane(word: u32, plane: u32, above: u32, index: u32) -> u32 {
+// The bits of one quad in words of a plane of `plane` bits, moved to where they belong in the quad's bytes: behind
+// the `above` bits of the planes before. `index` counts quads from the word's highest bits. All but the words are
+// known when this is compiled, so that it is one shift and one mask for each.
+fn from_plane(words: vec4<u32>, plane: u32, above: u32, index: u32) -> vec4<u32> {
     let up = plane * index;
-    let moved = select(word >> ((above - up) & 31u), word << ((up - above) & 31u), up >= above);
+    let right = vec4<u32>((above - up) & 31u);
+    let left = vec4<u32>((up - above) & 31u);
+    let moved = select(words >> right, words << left, up >= above);
     let top_of_a_byte = 0xffu & (0xffu << (8u - plane));
-    return moved & ((top_of_a_byte * 0x01010101u) >> above);
+    return moved & vec4<u32>((top_of_a_byte * 0x01010101u) >> above);
 }
 
-// A word of a plane, for unpacking from `quad` on: that quad comes first. `plane_at` is where the plane's row starts.
-fn word_of_plane(plane_at: u32, plane: u32, quad: u32, channel: u32) -> u32 {
+// The words of a plane for four output channels, for unpacking from `quad` on: that quad comes first. `plane_at` is
+// where the plane's row starts.
+fn words_of_plane(plane_at: u32, plane: u32, quad: u32, channels: vec4<u32>) -> vec4<u32> {
     let quads_per_word = 8u / plane;
-    let word = weights[(plane_at + quad / quads_per_word) * params.all_outputs + channel];
-    return word << (plane * (quad % quads_per_word));
+    let row = (plane_at + quad / quads_per_word) * params.all_outputs;
+    return channel_words(row, channels) << vec4<u32>(plane * (quad % quads_per_word));
+}
+
+// The words of four output channels; with CHANNEL_FOURS these are neighbours, or no longer outputs of the layer.
+fn channel_words(row: u32, channels: vec4<u32>) -> vec4<u32> {
+    if CHANNEL_FOURS {
+        return weight_vectors[(row + channels.w) / 4u];
+    }
+    let places = row + channels;
+    return vec4<u32>(weights[places.x], weights[places.y], weights[places.z], weights[places.w]);
 }
 
 // One quad of a row of packed integers.
 fn unpack_quad(tap: u32, quad: u32, channel: u32) -> u32 {
+    return unpack_quads(tap, quad, vec4<u32>(channel)).x;
+}
+
+// One quad of the rows of four output channels.
+fn unpack_quads(tap: u32, quad: u32, channels: vec4<u32>) -> vec4<u32> {
     var plane_at = tap * params.row_words;
     if BITS == 8u {
-        return weights[in_fours(plane_at, quad, params.row_quads, channel)];
+        if CHANNEL_FOURS {
+            return channel_words((plane_at + quad) * params.all_outputs, channels);
+        }
+        return channel_words(0u, in_fours(plane_at, quad, params.row_quads, channels));
     }
-    var bytes = 0u;
+    var bytes = vec4<u32>();
     if (BITS & 4u) != 0u {
-        bytes = from_plane(word_of_plane(plane_at, 4u, quad, channel), 4u, 0u, 0u);
+        bytes = from_plane(words_of_plane(plane_at, 4u, quad, channels), 4u, 0u, 0u);
         plane_at += (params.row_quads + 1u) / 2u;
     }
     if (BITS & 2u) != 0u {
-        bytes |= from_plane(word_of_plane(plane_at, 2u, quad, channel), 2u, BITS & 4u, 0u);
+        bytes |= from_plane(words_of_plane(plane_at, 2u, quad, channels), 2u, BITS & 4u, 0u);
         plane_at += (params.row_quads + 3u) / 4u;
     }
     if (BITS & 1u) != 0u {
-        bytes |= from_plane(word_of_plane(plane_at, 1u, quad, channel), 1u, BITS & 6u, 0u);
+        bytes |= from_plane(words_of_plane(plane_at, 1u, quad, channels), 1u, BITS & 6u, 0u);
     }
     return bytes;
 }
@@ -91,10 +112,10 @@ fn unpack_sixteen(places: vec3<u32>, odd: u32, channel: u32, all_outputs: u32) -
     if (BITS & 4u) != 0u {
         let first = weights[places.x];
         let second = weights[places.x + all_outputs];
-        quads = vec4<u32>(
-            from_plane(first, 4u, 0u, 0u), from_plane(first, 4u, 0u, 1u),
-            from_plane(second, 4u, 0u, 0u), from_plane(second, 4u, 0u, 1u),
-        );
+        let words = vec4<u32>(first, second, first, second);
+        let high = from_plane(words, 4u, 0u, 0u);
+        let low = from_plane(words, 4u, 0u, 1u);
+        quads = vec4<u32>(high.x, low.x, high.y, low.y);
     }
     if (BITS & 2u) != 0u {
         quads |= four_from_plane(weights[places.y + channel], 2u, BITS & 4u);
@@ -106,9 +127,10 @@ fn unpack_sixteen(places: vec3<u32>, odd: u32, channel: u32, all_outputs: u32) -
 }
 
 fn four_from_plane(word: u32, plane: u32, above: u32) -> vec4<u32> {
+    let words = vec4<u32>(word);
     return vec4<u32>(
-        from_plane(word, plane, above, 0u), from_plane(word, plane, above, 1u),
-        from_plane(word, plane, above, 2u), from_plane(word, plane, above, 3u),
+        from_plane(words, plane, above, 0u).x, from_plane(words, plane, above, 1u).x,
+        from_plane(words, plane, above, 2u).x, from_plane(words, plane, above, 3u).x,
     );
 }
 
@@ -167,7 +189,7 @@ fn weight_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
 
 // Where the `index`th of `count` elements of a row lies, stored in fours: [index / 4][output channel][index % 4].
 // `base` is where the row starts, in elements of one output channel.
-fn in_fours(base: u32, index: u32, count: u32, channel: u32) -> u32 {
+fn in_fours(base: u32, index: u32, count: u32, channels: vec4<u32>) -> vec4<u32> {
     let first = index & 0xfffffffcu;
-    return (base + first) * params.all_outputs + channel * min(count - first, 4u) + index % 4u;
+    return (base + first) * params.all_outputs + channels * min(count - first, 4u) + index % 4u;
 }

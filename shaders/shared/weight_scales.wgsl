@@ -26,8 +26,8 @@ fn weight_scale(tap: u32, block: u32, channel: u32) -> WeightScale {
         return WeightScale(1.0, 0.0);
     }
     let at = (tap * params.block_count + block) * params.all_outputs + channel;
-    if params.kds_bias_at == NONE {
-        return WeightScale(weight_scale_at(at), 0.0);
+    if has_kds_bias() {
+        return WeightScale(weight_scale_at(at), weight_scale_at(params.kds_bias_at + at));
     }
-    return WeightScale(weight_scale_at(at), weight_scale_at(params.kds_bias_at + at));
+    return WeightScale(weight_scale_at(at), 0.0);
 }

@@ -61,6 +61,8 @@ pub struct KernelSpec {
     pub step: Option<u32>,
     /// The subgroup size that it is written for, if for one only.
     pub subgroup_size: Option<u32>,
+    /// Whether its pipelines are compiled for the [`Parts`](super::Parts) that a layer has, and not for all.
+    pub compiled_parts: bool,
     /// Workgroup memory in bytes.
     pub workgroup_bytes: u32,
     /// Overrides that are the same for all its variants.
@@ -126,6 +128,8 @@ pub enum Specialization {
     WholeSteps,
     /// Blocks are whole steps, and the channels of the input are neighbours, so that a load brings four.
     WholeStepsNhwc,
+    /// Weights have at most 4 bits, and the integer sum over a block fits into 16 bits: two of them share a register.
+    ShortSums,
     /// Every block is one step, so that its integer sums need no registers of their own.
     OneStep,
     /// The window is square, of that size, moves on by that stride in both directions, and has no dilation.
@@ -146,7 +150,7 @@ impl Specialization {
     }
 }
 
-use Specialization::{General, OneStep, WholeSteps, WholeStepsNhwc, Window};
+use Specialization::{General, OneStep, ShortSums, WholeSteps, WholeStepsNhwc, Window};
 
 const FLOAT: AcceptedInput =
     AcceptedInput { format: ActivationFormat::Float, specializations: &[General] };
@@ -176,6 +180,22 @@ macro_rules! file {
     };
 }
 
+/// The form for signed bytes.
+const GEMM_INT8: KernelSpec = KernelSpec {
+    kernel: Kernel::ConvGemmInt8,
+    name: "conv_gemm_int8",
+    source: file!("conv_gemm_int8"),
+    inputs: &[AcceptedInput { specializations: &[OneStep, WholeSteps, General], ..INT8 }],
+    weights: AcceptedWeights::Any,
+    work: Work::Tiles(Tile { pixels: 32, outputs: 64 }),
+    threads: 64,
+    step: Some(32),
+    subgroup_size: None,
+    compiled_parts: false,
+    workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64 + 128) * 4,
+    constants: &[("UNSIGNED", 0.0)],
+};
+
 /// Every kernel, in the order of [`Kernel`].
 pub static KERNELS: [KernelSpec; 11] = [
     KernelSpec {
@@ -188,6 +208,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: None,
         subgroup_size: None,
+        compiled_parts: false,
         workgroup_bytes: 0,
         constants: &[],
     },
@@ -201,6 +222,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: Some(16),
         subgroup_size: None,
+        compiled_parts: false,
         workgroup_bytes: 4 * (64 + 64) * 16,
         constants: &[("TILE_PIXELS", 32.0)],
     },
@@ -214,6 +236,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: Some(16),
         subgroup_size: None,
+        compiled_parts: false,
         workgroup_bytes: 4 * (64 + 64) * 16,
         constants: &[("TILE_PIXELS", 64.0)],
     },
@@ -230,6 +253,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 8,
         step: Some(4),
         subgroup_size: Some(8),
+        compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
     },
@@ -243,6 +267,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: None,
         subgroup_size: None,
+        compiled_parts: false,
         workgroup_bytes: 0,
         constants: &[],
     },
@@ -256,6 +281,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 32,
         step: None,
         subgroup_size: None,
+        compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
     },
@@ -269,45 +295,28 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: None,
         subgroup_size: None,
+        compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
     },
-    KernelSpec {
-        kernel: Kernel::ConvGemmInt8,
-        name: "conv_gemm_int8",
-        source: file!("conv_gemm_int8"),
-        inputs: &[AcceptedInput { specializations: &[OneStep, WholeSteps, General], ..INT8 }],
-        weights: AcceptedWeights::Any,
-        work: Work::Tiles(Tile { pixels: 32, outputs: 64 }),
-        threads: 64,
-        step: Some(32),
-        subgroup_size: None,
-        workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64 + 128) * 4,
-        constants: &[("UNSIGNED", 0.0)],
-    },
+    GEMM_INT8,
     KernelSpec {
         kernel: Kernel::ConvGemmInt8Unsigned,
         name: "conv_gemm_int8_unsigned",
-        source: file!("conv_gemm_int8"),
-        inputs: &[AcceptedInput { specializations: &[OneStep, WholeSteps, General], ..INT8 }],
-        weights: AcceptedWeights::Any,
-        work: Work::Tiles(Tile { pixels: 32, outputs: 64 }),
-        threads: 64,
-        step: Some(32),
-        subgroup_size: None,
-        workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64 + 128) * 4,
         constants: &[("UNSIGNED", 1.0)],
+        ..GEMM_INT8
     },
     KernelSpec {
         kernel: Kernel::ConvSubgroupInt8,
         name: "conv_subgroup_int8",
         source: file!("conv_subgroup_int8"),
-        inputs: &[INT8],
+        inputs: &[AcceptedInput { specializations: &[ShortSums, General], ..INT8 }],
         weights: AcceptedWeights::Any,
         work: Work::Tiles(Tile { pixels: 32, outputs: 32 }),
         threads: 8,
         step: None,
         subgroup_size: Some(8),
+        compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
     },
@@ -321,6 +330,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: Some(4),
         subgroup_size: None,
+        compiled_parts: false,
         workgroup_bytes: 0,
         constants: &[],
     },

@@ -76,7 +76,7 @@ impl Layer {
                     FloatFormat::F32 => (bits(&per_block), 1.0),
                     FloatFormat::F16 => pack_halves(&per_block),
                 };
-                (pack_planes(weights), folded.bias)
+                (pack_planes(weights, !kernel.channel_fours(format, &descriptor)), folded.bias)
             }
         };
         if let Some(bias) = bias {

@@ -84,4 +84,4 @@ pub use timestamps::Timestamps;
 pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Choice, Tuner};
-pub use variant::Variant;
+pub use variant::{Parts, Variant};

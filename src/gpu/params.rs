@@ -128,7 +128,7 @@ impl Params {
         let blocks = weights.blocks;
         // WGSL leaves infinities undefined: the ends of the range stand for them.
         let finite = |v: f32| v.clamp(f32::MIN, f32::MAX);
-        // The numbers are those of `activate` in shaders/shared/epilogue.wgsl.
+        // The numbers are those of `activate` in shaders/shared/activation.wgsl.
         let (activation, activation_a, activation_b) = match geometry.activation {
             Activation::Identity => (0, 0.0, 0.0),
             Activation::Relu => (1, 0.0, f32::MAX),

@@ -93,7 +93,7 @@ impl Layer {
         if let Some(int8) = &options.int8_output {
             params = params.with_int8_output(kernel, output, int8);
         }
-        let variant = Variant::of(kernel, self.format, descriptor, &layout.blocks, options);
+        let variant = Variant::of(kernel, self.format, descriptor, layout, options);
         Dispatch { variant, params, bindings, output, memory }.bind(pipelines)
     }
 
@@ -142,7 +142,7 @@ impl Layer {
             Kernel::QuantizeActivations,
             WeightFormat::F32,
             descriptor,
-            &layout.blocks,
+            layout,
             options,
         );
         Dispatch { variant, params, bindings, output: input, memory }.bind(pipelines)

@@ -26,13 +26,13 @@ fn planes(bits: u8) -> impl Iterator<Item = u32> {
 }
 
 /// The GPU's layout: word `((tap * row_words) + word) * out_channels + output`, so that neighbouring
-/// output channels lie side by side; the words of 8-bit integers in [`fours`].
+/// output channels lie side by side; the words of 8-bit integers in [`fours`] if so `in_fours`.
 ///
 /// A row holds the quads of one output channel at one tap, as planes. A plane of width p keeps p bits
 /// of every value, the highest bits in the first plane; its word holds `8 / p` quads, byte i of the
 /// word the quads' i-th channel, the first quad in the highest bits of each byte. So a shift and a
 /// mask give four values at once, aligned to the top of their bytes: times `2^(8 - bits)`, sign and all.
-pub(crate) fn pack_planes(weights: &DsConvWeights) -> Vec<u32> {
+pub(crate) fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
     let descriptor = weights.descriptor();
     let blocks = weights.blocks();
     let bits = weights.format().bits();
@@ -63,7 +63,7 @@ pub(crate) fn pack_planes(weights: &DsConvWeights) -> Vec<u32> {
         }
     }
     match bits {
-        8 => fours(&words, row_words, outputs),
+        8 if in_fours => fours(&words, row_words, outputs),
         _ => words,
     }
 }
@@ -191,7 +191,7 @@ mod tests {
             (2..=8).flat_map(|b| [(3, 8), (64, 32), (45, 7), (5, 1), (24, 24)].map(|c| (b, c)))
         {
             let weights = random_weights(u64::from(channels), bits, channels, block);
-            let words = pack_planes(&weights);
+            let words = pack_planes(&weights, true);
             let blocks = weights.blocks();
             for channel in 0..channels {
                 let inside = channel - blocks.range(blocks.of(channel)).start;

@@ -1,12 +1,14 @@
-//! A pipeline's variant: a kernel with the formats and the specialization that are compiled in.
+//! A pipeline's variant: a kernel with the formats, the specialization and the parts that are compiled in.
 
 use super::format::{ActivationFormat, FloatFormat, WeightFormat};
 use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization, Work};
 use super::options::LayerOptions;
-use crate::{Blocks, ConvDescriptor, Layout};
+use super::params::{NONE, WeightLayout};
+use crate::{Activation, ConvDescriptor, Layout, Residual};
 
-/// A pipeline: an algorithm specialised to a weight format, and to blocks of whole steps. Geometry, block
-/// size, activation and most of the layouts are data, so layers that differ in those share one.
+/// A pipeline: an algorithm specialised to a weight format, to blocks of whole steps, and to what is behind the sums.
+/// Geometry, block size, activation and most of the layouts are data, so layers that differ in those share
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// The algorithm.
@@ -21,11 +23,54 @@ pub struct Variant {
     pub float_format: FloatFormat,
     /// What alpha and KDS bias are stored as.
     pub scale_format: FloatFormat,
+    /// Whether packed weights come in fours of neighbouring output channels.
+    pub channel_fours: bool,
+    /// What the code is for.
+    pub parts: Parts,
+}
+
+/// What not every layer has, and a pipeline's code may be without. Software devices work out both sides of a branch: on
+/// lavapipe an epilogue for all layers took a third of a 1x1 convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Parts {
+    /// A KDS bias.
+    pub kds_bias: bool,
+    /// An activation function with an exponential: SiLU, sigmoid.
+    pub exponential: bool,
+    /// A residual.
+    pub residual: bool,
+    /// An output of floats.
+    pub float_output: bool,
+    /// An output of integer activations.
+    pub int8_output: bool,
+}
+
+/// What a block's channels times the largest magnitude of its weights may be, so that their sum of products with int8
+/// activations is from -32767 to 32768: the products of -128 with the largest magnitude, which is negative, are positive.
+const SHORT_SUM: u32 = 256;
+
+impl Specialization {
+    /// Whether weights of that format can have it.
+    fn suits(self, weights: WeightFormat) -> bool {
+        self != Self::ShortSums || matches!(weights, WeightFormat::Packed(2..=4))
+    }
+}
+
+impl Kernel {
+    /// Whether it can load packed weights of four neighbouring output channels at once.
+    fn reads_fours(self, weights: WeightFormat) -> bool {
+        self.spec().subgroup_size.is_some() && weights != WeightFormat::F32
+    }
+
+    /// Whether it does so for a layer. Then 8-bit integers lie in memory as all others do.
+    pub(crate) fn channel_fours(self, weights: WeightFormat, descriptor: &ConvDescriptor) -> bool {
+        self.reads_fours(weights) && descriptor.outputs_per_group().is_multiple_of(4)
+    }
 }
 
 impl Variant {
-    /// Every variant: each kernel with each input and weight format that it takes. Halves come with two of the formats
-    /// only, for what differs in them is apart from the weights.
+    /// Every variant with all parts: each kernel with each input and weight format that it takes. Halves come with
+    /// two of the formats only, for what differs in them is apart from the weights.
     pub fn all() -> impl Iterator<Item = Self> {
         let inputs = KERNELS.iter().flat_map(|spec| spec.inputs.iter().map(move |i| (spec, i)));
         inputs
@@ -42,15 +87,20 @@ impl Variant {
                     activations: input.format,
                     float_format: FloatFormat::F32,
                     scale_format: FloatFormat::F32,
+                    channel_fours: false,
+                    parts: Parts::ALL,
                 })
             })
+            .filter(|variant| variant.specialization.suits(variant.weights))
             .flat_map(|variant| {
                 let halves = matches!(variant.weights, WeightFormat::F32 | WeightFormat::Packed(4));
                 let tensors = Self { float_format: FloatFormat::F16, ..variant };
                 let scales = Self { scale_format: FloatFormat::F16, ..variant };
+                let fours = Self { channel_fours: true, ..variant };
                 let tensors = halves.then_some(tensors);
                 let scales = (variant.weights == WeightFormat::Packed(4)).then_some(scales);
-                [Some(variant), tensors, scales].into_iter().flatten()
+                let fours = variant.kernel.reads_fours(variant.weights).then_some(fours);
+                [Some(variant), tensors, scales, fours].into_iter().flatten()
             })
     }
 
@@ -59,15 +109,16 @@ impl Variant {
         kernel: Kernel,
         weights: WeightFormat,
         descriptor: &ConvDescriptor,
-        blocks: &Blocks,
+        layout: &WeightLayout,
         options: &LayerOptions,
     ) -> Self {
+        let blocks = &layout.blocks;
         let last = blocks.range(blocks.count - 1);
         let whole = |step| {
             (last.end - last.start).is_multiple_of(step)
                 && (blocks.count == 1 || blocks.size.is_multiple_of(step))
         };
-        let (activations, layout) = match kernel {
+        let (activations, input_layout) = match kernel {
             Kernel::QuantizeActivations => (ActivationFormat::Float, options.input_layout),
             _ => (options.input_format, options.layout_of_input()),
         };
@@ -76,11 +127,15 @@ impl Variant {
             Specialization::General => true,
             Specialization::WholeSteps => spec.step.is_some_and(whole),
             Specialization::WholeStepsNhwc => {
-                spec.step.is_some_and(whole) && layout == Layout::Nhwc
+                spec.step.is_some_and(whole) && input_layout == Layout::Nhwc
             }
             Specialization::OneStep => {
                 let one = |step| whole(step) && blocks.channels == blocks.count * step;
                 spec.step.is_some_and(one)
+            }
+            Specialization::ShortSums => {
+                let largest = blocks.size.max(last.end - last.start);
+                specialization.suits(weights) && largest << (weights.bits() - 1) <= SHORT_SUM
             }
             Specialization::Window { .. } => {
                 Specialization::of_window(descriptor) == Some(*specialization)
@@ -94,13 +149,27 @@ impl Variant {
             WeightFormat::F32 => FloatFormat::F32,
             WeightFormat::Packed(_) => options.scale_format,
         };
-        let float_format = options.float_format;
-        Self { kernel, weights, specialization, activations, float_format, scale_format }
+        Self {
+            kernel,
+            weights,
+            specialization,
+            activations,
+            float_format: options.float_format,
+            scale_format,
+            channel_fours: kernel.channel_fours(weights, descriptor),
+            parts: match spec.compiled_parts {
+                true => Parts::of(layout, options),
+                false => Parts::ALL,
+            },
+        }
     }
 
     /// Whether every block is a whole number of steps.
     fn whole_steps(self) -> bool {
-        !matches!(self.specialization, Specialization::General | Specialization::Window { .. })
+        matches!(
+            self.specialization,
+            Specialization::WholeSteps | Specialization::WholeStepsNhwc | Specialization::OneStep
+        )
     }
 
     /// Whether loads of the input bring four elements.
@@ -108,9 +177,10 @@ impl Variant {
         self.whole_steps() || matches!(self.kernel.spec().work, Work::Strips { .. })
     }
 
-    /// Whether loads of the weights bring four words. Narrower integers come by the word: all of a layer's may be one.
+    /// Whether loads of the weights bring four words. Where they do not, all words of a layer may be fewer.
     pub(crate) fn weight_fours(self) -> bool {
-        self.input_fours() && matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8))
+        let quads = matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8));
+        self.channel_fours || (self.input_fours() && quads)
     }
 
     /// Values of the shader's overrides. Those that tell a specialization stand in the files of kernels that have it. They
@@ -121,13 +191,22 @@ impl Variant {
         let spec = self.kernel.spec();
         let mut constants = vec![
             ("BITS", f64::from(self.weights.bits())),
+            ("CHANNEL_FOURS", flag(self.channel_fours)),
             ("HALF_SCALES", flag(self.scale_format == FloatFormat::F16)),
+            ("KDS_BIAS", flag(self.parts.kds_bias)),
+            ("EXPONENTIAL", flag(self.parts.exponential)),
+            ("RESIDUAL", flag(self.parts.residual)),
+            ("FLOAT_OUTPUT", flag(self.parts.float_output)),
+            ("INT8_OUTPUT", flag(self.parts.int8_output)),
         ];
         if spec.step.is_some() {
             constants.push(("WHOLE_STEPS", flag(self.whole_steps())));
         }
         if spec.has(Specialization::WholeStepsNhwc) {
             constants.push(("CHANNELS_LAST", is(Specialization::WholeStepsNhwc)));
+        }
+        if spec.has(Specialization::ShortSums) {
+            constants.push(("SHORT_SUMS", is(Specialization::ShortSums)));
         }
         if spec.has(Specialization::OneStep) {
             constants.push(("ONE_STEP", is(Specialization::OneStep)));
@@ -148,6 +227,7 @@ impl std::fmt::Display for Variant {
             Specialization::General | Specialization::WholeSteps => String::new(),
             Specialization::WholeStepsNhwc => " nhwc".into(),
             Specialization::OneStep => " one step".into(),
+            Specialization::ShortSums => " short sums".into(),
             Specialization::Window { size, stride } => format!(" {size}x{size} stride {stride}"),
         };
         // Kernels that take nothing else need not say so.
@@ -157,6 +237,49 @@ impl std::fmt::Display for Variant {
         };
         let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
         let scales = if self.scale_format == FloatFormat::F16 { " f16 scales" } else { "" };
-        write!(f, "{} {}{specialization}{input}{tensors}{scales}", spec.name, self.weights)
+        let fours = if self.channel_fours { " channel fours" } else { "" };
+        let weights = self.weights;
+        let parts = self.parts;
+        write!(f, "{} {weights}{specialization}{input}{tensors}{scales}{fours}{parts}", spec.name)
+    }
+}
+
+impl Parts {
+    /// All of them: the code serves every layer.
+    pub const ALL: Self = Self {
+        kds_bias: true,
+        exponential: true,
+        residual: true,
+        float_output: true,
+        int8_output: true,
+    };
+
+    /// Those of a layer.
+    fn of(layout: &WeightLayout, options: &LayerOptions) -> Self {
+        Self {
+            kds_bias: layout.kds_bias_at != NONE,
+            exponential: matches!(options.activation, Activation::Silu | Activation::Sigmoid),
+            residual: options.residual != Residual::None,
+            float_output: options.int8_output.is_none(),
+            int8_output: options.int8_output.is_some(),
+        }
+    }
+}
+
+/// Nothing for all parts; else what there is besides floats.
+impl std::fmt::Display for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == Self::ALL {
+            return Ok(());
+        }
+        let Self { kds_bias, exponential, residual, float_output: _, int8_output } = *self;
+        let names = [
+            (kds_bias, "KDS bias"),
+            (exponential, "exponential"),
+            (residual, "residual"),
+            (int8_output, "int8 output"),
+        ];
+        let names: Vec<_> = names.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+        write!(f, " ({})", if names.is_empty() { "plain".into() } else { names.join(", ") })
     }
 }
