@@ -1,7 +1,11 @@
 //! Every variant through compilers other than the drivers at hand: naga's SPIR-V through Khronos'
-//! validator, and what browsers get through Tint, the WGSL compiler of Chromium.
+//! validator, its HLSL through Microsoft's DXC, and what browsers get through Tint, the WGSL compiler of Chromium.
 
-use dsconv::gpu::Variant;
+#[path = "common/dxc.rs"]
+mod dxc;
+
+use dsconv::gpu::{FloatFormat, Kernel, Variant, WeightFormat};
+use dxc::{Shader, ShaderModel};
 use naga::back::{pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -115,4 +119,43 @@ fn tint_accepts_every_variant() {
     assert!(output.status.success(), "{stdout}{stderr}");
     let expected = format!("{} pipelines", 2 * Variant::all().count());
     assert!(stdout.contains(&expected), "expected {expected}: {stdout}{stderr}");
+}
+
+/// What DX12 gets. DXC works alike on Linux and on Windows.
+#[test]
+fn dxc_accepts_every_variant() {
+    // Shader model 6.4 has packed dot products. Before it, naga writes them out, whatever the width.
+    let written_out = |variant: &Variant| {
+        matches!(variant.kernel, Kernel::ConvGemmInt8 | Kernel::ConvGemmInt8Unsigned)
+            && variant.weights == WeightFormat::Packed(4)
+            && variant.float_format == FloatFormat::F32
+    };
+    let variants: Vec<(Variant, ShaderModel)> = Variant::all()
+        .map(|variant| (variant, ShaderModel::V6_4))
+        .chain(Variant::all().filter(written_out).map(|variant| (variant, ShaderModel::V6_0)))
+        .collect();
+    let shader = |(variant, shader_model): &(Variant, ShaderModel)| {
+        let shader = Shader {
+            name: variant.to_string(),
+            wgsl: variant.wgsl(),
+            constants: variant.constants(),
+            // As `trusted.rs` makes the modules.
+            checked: false,
+        };
+        (shader, *shader_model)
+    };
+    let shaders: Vec<_> = variants.iter().map(shader).collect();
+    let Some(dxil) = dxc::compile("kernels", &shaders) else { return };
+    for ((variant, shader_model), dxil) in variants.into_iter().zip(dxil) {
+        // A thread multiplies the words of 4 pixels with those of 8 outputs, 8 words a step. The unsigned form also
+        // sums the bytes of both.
+        let expected = match (variant.kernel, shader_model) {
+            (Kernel::ConvGemmInt8, ShaderModel::V6_4) => [256, 0],
+            (Kernel::ConvGemmInt8Unsigned, ShaderModel::V6_4) => [0, 256 + 4 + 8],
+            _ => [0, 0],
+        };
+        // Dot4AddI8Packed and Dot4AddU8Packed in DXIL's list of operations.
+        let dots = |code| dxil.matches(&format!("@dx.op.dot4AddPacked.i32(i32 {code},")).count();
+        assert_eq!([163, 164].map(dots), expected, "{variant} for {shader_model:?}");
+    }
 }

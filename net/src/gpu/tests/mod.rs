@@ -1,6 +1,8 @@
 //! Programs on the GPU against the CPU runner.
 
 mod channels_last;
+#[path = "../../../../tests/common/dxc.rs"]
+mod dxc;
 mod networks;
 mod random;
 #[path = "../../../tests/common/seed.rs"]

@@ -3,6 +3,7 @@
 use super::super::axes::Arranged;
 use super::super::geometry::dispatches;
 use super::super::kernels::{Dispatch, OpKernel};
+use super::dxc::{self, Shader, ShaderModel};
 use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 use dsconv::Layout;
@@ -77,5 +78,26 @@ fn shaders_are_valid_and_take_what_the_host_gives() {
             };
             assert_eq!((binding.group, variable.space), (0, space), "{name} {:?}", variable.name);
         }
+    }
+}
+
+/// What DX12 gets of the same shaders.
+#[test]
+fn dxc_accepts_every_shader() {
+    let every = every();
+    let forms = every.iter().flat_map(|dispatch| [(dispatch, "one"), (dispatch, "four")]);
+    let shader = |(dispatch, elements): (&Dispatch, &str)| {
+        let shader = Shader {
+            name: format!("{} {elements}", dispatch.kernel.name()),
+            wgsl: dispatch.kernel.wgsl(elements == "four").into_owned(),
+            constants: Vec::new(),
+            checked: true,
+        };
+        // Nothing in them differs between shader models.
+        (shader, ShaderModel::V6_4)
+    };
+    let shaders: Vec<_> = forms.map(shader).collect();
+    if let Some(dxil) = dxc::compile("network", &shaders) {
+        assert!(dxil.iter().all(|dxil| dxil.contains("define void @main()")));
     }
 }
