@@ -65,6 +65,9 @@ impl PackedDotProduct {
     fn of(adapter: &wgpu::AdapterInfo) -> Self {
         match adapter.vendor {
             _ if !in_language() || adapter.backend == wgpu::Backend::Metal => Self::None,
+            // wgpu does not tell the compiler. FXC, which it takes by default, writes the products out, and DXC of
+            // before the middle of 2025 refuses them.
+            _ if adapter.backend == wgpu::Backend::Dx12 => Self::None,
             APPLE => Self::None,
             vendor if QUALCOMM.contains(&vendor) => Self::Unsigned,
             _ => Self::Signed,
@@ -88,4 +91,27 @@ pub(super) fn in_language() -> bool {
         || wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
             .wgsl_language_features()
             .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{APPLE, PackedDotProduct, QUALCOMM};
+    use wgpu::{AdapterInfo, Backend, DeviceType};
+
+    #[test]
+    fn the_packed_dot_product_follows_from_maker_and_backend() {
+        const NVIDIA: u32 = 0x10de;
+        for (backend, vendor, expected) in [
+            (Backend::Vulkan, NVIDIA, PackedDotProduct::Signed),
+            (Backend::Vulkan, QUALCOMM[0], PackedDotProduct::Unsigned),
+            (Backend::Vulkan, APPLE, PackedDotProduct::None),
+            (Backend::Metal, NVIDIA, PackedDotProduct::None),
+            (Backend::Dx12, NVIDIA, PackedDotProduct::None),
+            (Backend::Dx12, QUALCOMM[1], PackedDotProduct::None),
+        ] {
+            let mut adapter = AdapterInfo::new(DeviceType::DiscreteGpu, backend);
+            adapter.vendor = vendor;
+            assert_eq!(PackedDotProduct::of(&adapter), expected, "{backend:?} {vendor:#x}");
+        }
+    }
 }

@@ -119,7 +119,8 @@ impl Tuner {
     /// The choice for a layer on inputs of a shape: measured at the first call of its class, remembered after.
     ///
     /// Measuring compiles every kernel that can run the layer, and takes buffers of the layer's size for the time. A
-    /// kernel whose outputs differ from the others' is left out, with a warning. This blocks while the GPU works.
+    /// kernel that the GPU refuses, or whose outputs differ from the others', is left out with a warning. This blocks
+    /// while the GPU works.
     ///
     /// # Errors
     /// As [`Layer::new`] and [`Layer::plan`]; a lost device.
@@ -149,7 +150,14 @@ impl Tuner {
         let mut outputs = Vec::new();
         for &kernel in &candidates {
             let options = LayerOptions { kernel: Some(kernel), ..options };
-            let bench = Bench::new(pipelines, weights, small, options)?;
+            let bench = match Bench::new(pipelines, weights, small, options) {
+                // Its pipeline: drivers' compilers have errors of their own.
+                Err(error @ Error::Gpu { .. }) => {
+                    log::warn!("{} is left out: {error}", kernel.name());
+                    continue;
+                }
+                bench => bench?,
+            };
             outputs.push((kernel, bench.output(pipelines, queue, &options).await?));
             bench.destroy();
         }
