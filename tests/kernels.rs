@@ -136,16 +136,30 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
     }
 }
 
+/// The kernels whose pipelines are compiled for the parts of a layer, or those whose pipelines serve all layers. Of the
+/// first, nearly every random layer is another pipeline to compile, for a second or more.
+fn kernels_compiled_for_parts(yes: bool) -> impl Iterator<Item = (Kernel, ActivationFormat)> {
+    Kernel::convolutions().filter(move |(kernel, _)| kernel.spec().compiled_parts == yes)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn kernels_agree_with_the_oracle(case in case()) {
-        check(&case);
+        check_on(&case, kernels_compiled_for_parts(false));
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #[test]
+    fn kernels_compiled_for_a_layer_agree_with_the_oracle(case in case()) {
+        check_on(&case, kernels_compiled_for_parts(true));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
     #[test]
     fn halves_in_memory_agree_with_the_oracle(mut case in case(), tensors in any::<bool>(), shifts in any::<bool>()) {
         let format = |half: bool| if half { FloatFormat::F16 } else { FloatFormat::F32 };
@@ -196,7 +210,12 @@ fn grids_past_one_dimension_of_workgroups() {
     let outputs = plain(ConvDescriptor::new(1, 3, [1, 1]), Shape::new(1, 1, 1200, 1201), 4, 32);
     check_on(&outputs, [(Kernel::ConvDirect, ActivationFormat::Float)]);
     let groups = ConvDescriptor::new(67_000, 67_000, [1, 1]).with_groups(67_000);
-    check(&plain(groups, Shape::new(1, 67_000, 1, 1), 3, 32));
+    let tiles = [
+        (Kernel::ConvGemm, ActivationFormat::Float),
+        (Kernel::ConvSubgroup, ActivationFormat::Float),
+        (Kernel::ConvGemmInt8, ActivationFormat::Int8),
+    ];
+    check_on(&plain(groups, Shape::new(1, 67_000, 1, 1), 3, 32), tiles);
 }
 
 #[test]
@@ -216,8 +235,9 @@ fn extents_that_fill_tiles_exactly_and_miss_them_by_one() {
 
 #[test]
 fn layers_as_small_as_a_step() {
-    // At 2 bits and 16 channels all weights are one word.
-    for (channels, bits) in [16, 32].into_iter().flat_map(|c| (2..=8).map(move |bits| (c, bits))) {
+    // At 2 bits and 16 channels all weights are one word, as they are at 8 bits and 4 channels.
+    for (channels, bits) in [4, 16, 32].into_iter().flat_map(|c| (2..=8).map(move |bits| (c, bits)))
+    {
         let case = plain(
             ConvDescriptor::new(channels, 1, [1, 1]),
             Shape::new(1, channels, 1, 1),

@@ -179,8 +179,12 @@ impl Variant {
 
     /// Whether loads of the weights bring four words. Where they do not, all words of a layer may be fewer.
     pub(crate) fn weight_fours(self) -> bool {
-        let quads = matches!(self.weights, WeightFormat::F32 | WeightFormat::Packed(8));
-        self.channel_fours || (self.input_fours() && quads)
+        // Fours of a row: of floats, or of quads in kernels that take no fours of channels.
+        let row = match self.weights {
+            WeightFormat::F32 => true,
+            weights => weights == WeightFormat::Packed(8) && !self.kernel.reads_fours(weights),
+        };
+        self.channel_fours || (self.input_fours() && row)
     }
 
     /// Values of the shader's overrides. Those that tell a specialization stand in the files of kernels that have it. They
