@@ -50,8 +50,22 @@ fn apply(a: Element, b: Element) -> Element {
         case 4u: { return power(a, b); }
         case 5u: { return min(a, b); }
         case 6u: { return max(a, b); }
-        default: { return select(b * a, a, a > Element()); }
+        case 7u: { return select(b * a, a, a > Element()); }
+        case 8u: { return remainder(a, b); }
+        case 9u: { return select(Element(), Element(1.0), a == b); }
+        case 10u: { return select(Element(), Element(1.0), a < b); }
+        case 11u: { return select(Element(), Element(1.0), a <= b); }
+        default: { return select(a, Element(), b == Element()); }
     }
+}
+
+// The quotient is rounded, so it may be one too large or too small.
+fn remainder(a: Element, b: Element) -> Element {
+    let size = abs(b);
+    var rest = abs(a) - size * floor(abs(a) / size);
+    rest = select(rest, rest + size, rest < Element());
+    rest = select(rest, rest - size, rest >= size);
+    return select(rest, -rest, a < Element());
 }
 
 // WGSL's pow takes no negative base, and is not exact for squares. What is not selected may be anything.

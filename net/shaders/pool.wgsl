@@ -7,7 +7,7 @@ alias Element = f32;
 
 struct Params {
     count: u32,
-    kind: u32, // 0: largest, 1: mean of what is inside, 2: mean with padding
+    kind: u32, // 0: largest, 1: mean of what is inside, 2: mean with padding, 3: sum, 4: place of the largest
     height: i32,
     width: i32,
     output_height: u32,
@@ -61,6 +61,7 @@ fn main(
     let first_x = column * params.stride_x - params.left;
 
     var largest = Element(-3.4028234e38);
+    var place_of_largest = Element();
     var sum = Element();
     var inside = 0;
     var padded = 0;
@@ -76,9 +77,15 @@ fn main(
             }
             padded++;
             if at_y >= 0 && at_y < params.height && at_x >= 0 && at_x < params.width {
-                let value = x[first + u32(at_y * params.width + at_x) * params.x_pixel];
+                let place = at_y * params.width + at_x;
+                let value = x[first + u32(place) * params.x_pixel];
                 // The first counts even if it is -infinity.
-                largest = select(max(largest, value), value, inside == 0);
+                if inside == 0 {
+                    largest = value;
+                    place_of_largest = Element(f32(place));
+                }
+                place_of_largest = select(place_of_largest, Element(f32(place)), value > largest);
+                largest = max(largest, value);
                 sum += value;
                 inside++;
             }
@@ -87,6 +94,8 @@ fn main(
     switch params.kind {
         case 0u: { y[index] = largest; }
         case 1u: { y[index] = sum / f32(inside); }
-        default: { y[index] = sum / f32(padded); }
+        case 2u: { y[index] = sum / f32(padded); }
+        case 3u: { y[index] = sum; }
+        default: { y[index] = place_of_largest; }
     }
 }

@@ -13,7 +13,7 @@ struct Params {
     count: u32, // outputs
     length: u32, // elements that meet in one
     threads: u32, // per output: a power of two, at most 64
-    kind: u32, // 0: sum, 1: largest, 2: smallest
+    kind: u32, // 0: sum, 1: largest, 2: smallest, 3: product
     divisor: f32,
     apart: u32, // from one thread of an output to the next; the others' lie between them
 }
@@ -45,8 +45,10 @@ fn main(
             start += rest % axis.x * axis.y;
             rest /= axis.x;
         }
-        if params.kind != 0u {
-            part = x[start];
+        switch params.kind {
+            case 0u: {}
+            case 3u: { part = Element(1.0); }
+            default: { part = x[start]; }
         }
         for (var element = first; element < params.length; element += params.threads) {
             var at = start;
@@ -76,6 +78,7 @@ fn join(a: Element, b: Element) -> Element {
     switch params.kind {
         case 0u: { return a + b; }
         case 1u: { return max(a, b); }
-        default: { return min(a, b); }
+        case 2u: { return min(a, b); }
+        default: { return a * b; }
     }
 }

@@ -46,8 +46,38 @@ fn apply(x: f32) -> f32 {
         case 19u: { return round(x); }
         case 20u: { return sine(x, 0); }
         case 21u: { return sine(x, 1); }
+        case 22u: { return arc_tangent(x); }
+        case 23u: { return sign(x); }
+        case 24u: { return trunc(x); }
+        case 25u: { return f32(x == 0.0); }
+        case 26u: { return f32(magnitude_bits(x) > INFINITY); }
+        case 27u: { return select(0.0, select(params.a, params.b, x > 0.0), magnitude_bits(x) == INFINITY); }
         default: { return x; }
     }
+}
+
+const INFINITY = 0x7f800000u;
+
+// By its bits: compilers may take it that floats are finite.
+fn magnitude_bits(x: f32) -> u32 {
+    return bitcast<u32>(x) & 0x7fffffffu;
+}
+
+// The angle whose tangent is x: beyond tan(pi / 8) by the angle that is left of pi / 4 or of pi / 2, then by a series.
+fn arc_tangent(x: f32) -> f32 {
+    let size = abs(x);
+    var start = 0.0;
+    var rest = size;
+    if size > 2.41421356 {
+        start = 1.57079633;
+        rest = -1.0 / size;
+    } else if size > 0.414213562 {
+        start = 0.785398163;
+        rest = (size - 1.0) / (size + 1.0);
+    }
+    let q = rest * rest;
+    let series = rest + rest * q * (-3.33329491539e-1 + q * (1.99777106478e-1 + q * (-1.38776856032e-1 + q * 8.05374449538e-2)));
+    return sign(x) * (start + series);
 }
 
 // The exponent is bounded: WGSL does not promise what an infinite quotient gives.

@@ -1,6 +1,11 @@
 //! Programs on the CPU: plain loops with sums in f64. The reference that other executors are checked
 //! against, and the folding of constants.
 
+mod indexed;
+mod walk;
+
+pub(crate) use walk::Operand;
+
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};
 use crate::ir::program::{ConvTranspose, Pool, Program, Source, StepOp, Taps, TensorId};
 use crate::ir::tensor::{broadcast_strides, strides};
@@ -8,6 +13,7 @@ use crate::{Error, Result};
 use dsconv::{Residual, Shape, Weights, reference};
 use rayon::prelude::*;
 use std::sync::Arc;
+use walk::Offsets;
 
 /// Runs a program: its inputs' elements in, its outputs' elements out. Tensors are f32 between steps.
 ///
@@ -75,13 +81,6 @@ pub fn run_with(
     program.outputs().iter().map(output).collect()
 }
 
-/// A tensor that a step reads.
-#[derive(Clone, Copy)]
-pub(crate) struct Operand<'a, T> {
-    pub(crate) dims: &'a [usize],
-    pub(crate) values: &'a [T],
-}
-
 /// The elements that a step writes.
 pub(crate) fn evaluate(
     op: &StepOp,
@@ -115,10 +114,17 @@ pub(crate) fn evaluate(
         StepOp::Softmax { axis } => softmax(*axis, x),
         StepOp::Resize { axes } => resize(axes, x, dims),
         StepOp::MatMul => matmul(inputs[0], inputs[1], dims),
-        StepOp::Pad { mode: PadMode::Constant(value), before } => pad(x, dims, before, |_| None)
-            .into_iter()
-            .map(|at| at.map_or(*value, |at| x.values[at]))
-            .collect(),
+        StepOp::Pad { mode: mode @ PadMode::Constant(value), before } => {
+            pad(x, dims, before, *mode)
+                .into_iter()
+                .map(|at| at.map_or(*value, |at| x.values[at]))
+                .collect()
+        }
+        StepOp::Pick { axis } => indexed::pick(*axis, x, inputs[1], dims),
+        StepOp::Scatter { axis, combination } => {
+            indexed::scatter(*axis, *combination, [x, inputs[1], inputs[2]])
+        }
+        StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, dims),
         // All others only move elements.
         _ => return Err(Error::invalid("step", "an operation on floats", format!("{op:?}"))),
     })
@@ -170,15 +176,8 @@ pub(crate) fn rearrange<T: Copy>(
             let own = strides(x.dims);
             read(permutation.iter().map(|&axis| own[axis] as i64).collect(), 0)
         }
-        StepOp::Pad { mode: mode @ (PadMode::Edge | PadMode::Reflect), before } => {
-            let outside = |(at, extent): (i64, i64)| {
-                Some(match mode {
-                    PadMode::Reflect if at < 0 => -at,
-                    PadMode::Reflect if at >= extent => 2 * (extent - 1) - at,
-                    _ => at.clamp(0, extent - 1),
-                })
-            };
-            pad(x, dims, before, outside).into_iter().flatten().map(|at| x.values[at]).collect()
+        StepOp::Pad { mode, before } if !matches!(mode, PadMode::Constant(_)) => {
+            pad(x, dims, before, *mode).into_iter().flatten().map(|at| x.values[at]).collect()
         }
         _ => return None,
     })
@@ -198,61 +197,17 @@ pub(crate) fn binary_map<T: Copy, U>(
     read(a).zip(read(b)).map(|(i, j)| f(a.values[i], b.values[j])).collect()
 }
 
-/// The positions in memory while an index counts row-major through some dims.
-struct Offsets<'a> {
-    dims: &'a [usize],
-    steps: Vec<i64>,
-    index: Vec<usize>,
-    at: i64,
-    left: usize,
-}
-
-impl<'a> Offsets<'a> {
-    fn new(dims: &'a [usize], steps: Vec<i64>, start: usize) -> Self {
-        let left = dims.iter().product();
-        Self { dims, steps, index: vec![0; dims.len()], at: start as i64, left }
-    }
-}
-
-impl Iterator for Offsets<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        let at = self.at;
-        for axis in (0..self.dims.len()).rev() {
-            self.index[axis] += 1;
-            self.at += self.steps[axis];
-            if self.index[axis] < self.dims[axis] {
-                break;
-            }
-            self.at -= self.steps[axis] * self.dims[axis] as i64;
-            self.index[axis] = 0;
-        }
-        Some(at as usize)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Offsets<'_> {}
-
-/// The place in x of each element of the padded tensor; `outside` maps a coordinate and an extent.
+/// The place in x of each element of the padded tensor.
 fn pad<T>(
     x: Operand<'_, T>,
     dims: &[usize],
     before: &[usize],
-    outside: impl Fn((i64, i64)) -> Option<i64>,
+    mode: PadMode,
 ) -> Vec<Option<usize>> {
     let tables: Vec<Vec<Option<usize>>> = (0..dims.len())
         .map(|axis| {
             let (extent, front) = (x.dims[axis] as i64, before[axis] as i64);
-            let place = |i: usize| match i as i64 - front {
-                at if (0..extent).contains(&at) => Some(at as usize),
-                at => outside((at, extent)).map(|at| at as usize),
-            };
+            let place = |i: usize| mode.inside(i as i64 - front, extent).map(|at| at as usize);
             (0..dims[axis]).map(place).collect()
         })
         .collect();
@@ -327,15 +282,20 @@ fn pool(window: &Pool, x: Operand<'_, f32>, dims: &[usize]) -> Vec<f32> {
                         - front
                 };
                 let (mut sum, mut largest, mut inside, mut padded) = (0.0, f32::NEG_INFINITY, 0, 0);
+                let mut place_of_largest = 0;
                 for ky in 0..kernel_height {
                     let iy = place(at / dims[3], ky, 0, top);
                     for kx in 0..kernel_width {
                         let ix = place(at % dims[3], kx, 1, left);
                         padded += i32::from(iy < height + bottom && ix < width + right);
                         if (0..height).contains(&iy) && (0..width).contains(&ix) {
-                            let at = (channel as i64 * height + iy) * width + ix;
-                            let value = x.values[at as usize];
+                            let place = iy * width + ix;
+                            let value =
+                                x.values[(channel as i64 * height * width + place) as usize];
                             sum += f64::from(value);
+                            if inside == 0 || value > largest {
+                                place_of_largest = place;
+                            }
                             largest = largest.max(value);
                             inside += 1;
                         }
@@ -343,6 +303,8 @@ fn pool(window: &Pool, x: Operand<'_, f32>, dims: &[usize]) -> Vec<f32> {
                 }
                 match window.kind {
                     PoolKind::Max => largest,
+                    PoolKind::PlaceOfMax => place_of_largest as f32,
+                    PoolKind::Sum => sum as f32,
                     PoolKind::Average { count_padding } => {
                         (sum / f64::from(if count_padding { padded } else { inside })) as f32
                     }
@@ -357,6 +319,7 @@ fn reduce(reduction: Reduction, axes: &[usize], x: Operand<'_, f32>, dims: &[usi
         Reduction::Mean | Reduction::Sum => 0.0,
         Reduction::Max => f64::NEG_INFINITY,
         Reduction::Min => f64::INFINITY,
+        Reduction::Product => 1.0,
     };
     let mut y = vec![first; dims.iter().product()];
     let steps = broadcast_strides(dims, x.dims).into_iter().map(|s| s as i64).collect();
@@ -366,6 +329,7 @@ fn reduce(reduction: Reduction, axes: &[usize], x: Operand<'_, f32>, dims: &[usi
             Reduction::Mean | Reduction::Sum => y[at] + value,
             Reduction::Max => y[at].max(value),
             Reduction::Min => y[at].min(value),
+            Reduction::Product => y[at] * value,
         };
     }
     let count: usize = axes.iter().map(|&axis| x.dims[axis]).product();
@@ -452,6 +416,11 @@ pub(crate) fn integer(op: Binary, a: i64, b: i64) -> Option<i64> {
         Binary::Pow => a.checked_pow(u32::try_from(b).ok()?),
         Binary::Min => Some(a.min(b)),
         Binary::Max => Some(a.max(b)),
+        Binary::Remainder => a.checked_rem(b),
+        Binary::Equal => Some(i64::from(a == b)),
+        Binary::Less => Some(i64::from(a < b)),
+        Binary::LessOrEqual => Some(i64::from(a <= b)),
+        Binary::Gate => Some(if b == 0 { 0 } else { a }),
         Binary::PRelu => None,
     }
 }

@@ -63,12 +63,26 @@ pub struct Unsupported {
     pub reason: String,
 }
 
+/// Each operator once for each reason, with the first of its nodes and how many there are.
 fn list(nodes: &[Unsupported]) -> String {
-    let one = |n: &Unsupported| {
-        let Unsupported { node, op, opset, reason } = n;
-        format!("{op} (opset {opset}, node {node:?}): {reason}")
+    let mut groups: Vec<(&Unsupported, usize)> = Vec::new();
+    for node in nodes {
+        let same = |(first, _): &&mut (&Unsupported, usize)| {
+            (&first.op, first.opset, &first.reason) == (&node.op, node.opset, &node.reason)
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((node, 1)),
+        }
+    }
+    let one = |(first, count): &(&Unsupported, usize)| {
+        let Unsupported { node, op, opset, reason } = first;
+        match count {
+            1 => format!("{op} (opset {opset}, node {node:?}): {reason}"),
+            count => format!("{op} (opset {opset}, {count} nodes, first {node:?}): {reason}"),
+        }
     };
-    nodes.iter().map(one).collect::<Vec<_>>().join("; ")
+    groups.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// `Result` with this crate's [`Error`].

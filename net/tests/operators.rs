@@ -2,12 +2,9 @@
 
 mod common;
 
-#[test]
-fn operators_give_what_onnx_runtime_gives() {
-    if common::skipped() {
-        return;
-    }
-    let folder = common::run_script("operators.py", &[]);
+/// Compares the cases of a script, and returns them.
+fn compare(script: &str) -> Vec<common::Case> {
+    let folder = common::run_script(script, &[]);
     let cases = common::cases(&folder);
     let (mut failures, mut worst) = (Vec::new(), 0.0f64);
     for case in &cases {
@@ -19,6 +16,17 @@ fn operators_give_what_onnx_runtime_gives() {
             }
         }
     }
+    println!("{} cases, the worst relative error {worst:.1e}", cases.len());
+    assert!(failures.is_empty(), "{} of {}: {failures:#?}", failures.len(), cases.len());
+    cases
+}
+
+#[test]
+fn operators_give_what_onnx_runtime_gives() {
+    if common::skipped() {
+        return;
+    }
+    let cases = compare("operators.py");
     // Where it says how many steps are left, something folds.
     let mut folded = 0;
     for (case, steps) in cases.iter().filter_map(|case| Some((case, case.steps?))) {
@@ -28,6 +36,24 @@ fn operators_give_what_onnx_runtime_gives() {
         folded += 1;
     }
     assert!(folded > 20, "{folded}");
-    println!("{} cases, the worst relative error {worst:.1e}", cases.len());
-    assert!(failures.is_empty(), "{} of {}: {failures:#?}", failures.len(), cases.len());
+}
+
+#[test]
+fn families_give_what_onnx_runtime_gives() {
+    if common::skipped() {
+        return;
+    }
+    compare("families.py");
+}
+
+#[test]
+fn the_documents_list_every_operator() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/networks.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, behind) = text.split_once("<!-- operators -->").unwrap();
+    let (list, _) = behind.split_once("<!-- /operators -->").unwrap();
+    let listed: Vec<&str> =
+        list.split_whitespace().map(|name| name.trim_end_matches(',')).collect();
+    let known = dsconv_net::onnx::operators();
+    assert_eq!(listed, known, "docs/networks.md should have: {}", known.join(", "));
 }

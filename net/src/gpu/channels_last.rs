@@ -192,7 +192,9 @@ impl<'a> Layouts<'a> {
 fn demand(op: &StepOp) -> Demand {
     match op {
         StepOp::Unary(_) | StepOp::Softmax { .. } | StepOp::Resize { .. } => Demand::Alike,
-        StepOp::MatMul => Demand::RowMajor,
+        StepOp::MatMul | StepOp::Pick { .. } | StepOp::Scatter { .. } | StepOp::Order { .. } => {
+            Demand::RowMajor
+        }
         StepOp::Conv { .. }
         | StepOp::ConvTranspose(_)
         | StepOp::Binary(_)

@@ -1,15 +1,13 @@
 //! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
 use super::axes::{Arranged, Axis, axes, axis_words, in_fours, in_order, merge, signed};
-use super::kernels::{Dispatch, OpKernel};
+use super::indexed;
+use super::kernels::{Dispatch, OpKernel, WORKGROUP, workgroups};
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 use crate::ir::tensor::broadcast_strides;
 use dsconv::{Activation, Error, Layout, Result};
 use std::ops::Range;
-
-/// Invocations of a workgroup, in every kernel.
-const WORKGROUP: usize = 64;
 
 /// The kernels of a step, and the indices of the step's inputs that each reads. None where the output is the input's
 /// memory as it is.
@@ -65,6 +63,9 @@ pub(crate) fn dispatches(
         StepOp::Resize { axes } => resize(axes, x, y),
         StepOp::MatMul => matmul(inputs, &y.dims),
         StepOp::ConvTranspose(conv) => conv_transpose(conv, inputs, y),
+        StepOp::Pick { axis } => indexed::pick(*axis, inputs, y),
+        StepOp::Scatter { axis, combination } => indexed::scatter(*axis, *combination, inputs),
+        StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, y),
         StepOp::Conv { .. } | StepOp::Concat { .. } => return Err(unknown(op)),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
@@ -82,11 +83,6 @@ fn unknown(what: &dyn std::fmt::Debug) -> Error {
         what: format!("{what:?} on the GPU"),
         remedy: "run this network on the CPU".into(),
     }
-}
-
-/// Workgroups for so many invocations: at most 2^30 elements, times 64 threads over 64.
-fn workgroups(invocations: usize) -> u32 {
-    invocations.div_ceil(WORKGROUP) as u32
 }
 
 fn word(value: usize) -> u32 {
@@ -125,17 +121,10 @@ fn pad(mut walk: Walk, before: &[usize], mode: PadMode, x: &[usize]) -> Walk {
     for (i, axis) in walk.axes.iter_mut().enumerate().filter(|(i, axis)| x[*i] != axis.extent) {
         axis.table = Some(walk.table.len());
         let (extent, front) = (x[i] as i64, before[i] as i64);
-        walk.table.extend((0..axis.extent as i64).map(|place| {
-            let at = place - front;
-            let at = match mode {
-                _ if (0..extent).contains(&at) => at,
-                PadMode::Constant(_) => -1,
-                PadMode::Edge => at.clamp(0, extent - 1),
-                PadMode::Reflect if at < 0 => -at,
-                PadMode::Reflect => 2 * (extent - 1) - at,
-            };
-            at as i32 as u32
-        }));
+        walk.table.extend(
+            (0..axis.extent as i64)
+                .map(|place| mode.inside(place - front, extent).unwrap_or(-1) as i32 as u32),
+        );
     }
     walk.outside = if let PadMode::Constant(value) = mode { value } else { 0.0 };
     walk
@@ -170,6 +159,14 @@ fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
         Unary::Round => (19, 0.0, 0.0),
         Unary::Sin => (20, 0.0, 0.0),
         Unary::Cos => (21, 0.0, 0.0),
+        Unary::Atan => (22, 0.0, 0.0),
+        Unary::Sign => (23, 0.0, 0.0),
+        Unary::Trunc => (24, 0.0, 0.0),
+        Unary::Not => (25, 0.0, 0.0),
+        Unary::IsNan => (26, 0.0, 0.0),
+        Unary::IsInf { negative, positive } => {
+            (27, f32::from(u8::from(negative)), f32::from(u8::from(positive)))
+        }
     };
     let count = y.elements();
     let params = vec![word(count), code, a.to_bits(), b.to_bits()];
@@ -197,6 +194,11 @@ fn binary(function: Binary, inputs: &[Arranged], y: &Arranged) -> Dispatch {
         Binary::Min => 5,
         Binary::Max => 6,
         Binary::PRelu => 7,
+        Binary::Remainder => 8,
+        Binary::Equal => 9,
+        Binary::Less => 10,
+        Binary::LessOrEqual => 11,
+        Binary::Gate => 12,
     };
     params.extend([rank, word(count), code, 0]);
     let (fours, workgroups) = (fours.is_some(), workgroups(count));
@@ -208,6 +210,8 @@ fn pool(window: &Pool, x: &Arranged, y: &Arranged) -> Dispatch {
     let kind = match kind {
         PoolKind::Max => 0,
         PoolKind::Average { count_padding } => 1 + u32::from(count_padding),
+        PoolKind::Sum => 3,
+        PoolKind::PlaceOfMax => 4,
     };
     let [channels, last, channel, pixel] = image_words(x, y);
     let fours = last == 1 && channel == 1 && channels % 4 == 0;
@@ -263,6 +267,7 @@ fn reduce(reduction: Reduction, axes: &[usize], x: &Arranged, y: &Arranged) -> D
         Reduction::Mean => (0, length as f32),
         Reduction::Max => (1, 1.0),
         Reduction::Min => (2, 1.0),
+        Reduction::Product => (3, 1.0),
     };
     params.extend([kept_rank, reduced_rank, word(count), word(length), word(threads), kind]);
     params.extend([divisor.to_bits(), word(apart)]);

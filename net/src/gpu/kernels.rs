@@ -12,22 +12,28 @@ pub(crate) enum OpKernel {
     ConvTranspose,
     Copy,
     MatMul,
+    Order,
+    Pick,
     Pool,
     Reduce,
     Resize,
+    Scatter,
     Softmax,
     Unary,
 }
 
 /// The table of kernels, in the order of [`OpKernel`]: name and source.
-const KERNELS: [(OpKernel, &str, &str); 9] = [
+const KERNELS: [(OpKernel, &str, &str); 12] = [
     (OpKernel::Binary, "binary", include_str!("../../shaders/binary.wgsl")),
     (OpKernel::ConvTranspose, "conv_transpose", include_str!("../../shaders/conv_transpose.wgsl")),
     (OpKernel::Copy, "copy", include_str!("../../shaders/copy.wgsl")),
     (OpKernel::MatMul, "matmul", include_str!("../../shaders/matmul.wgsl")),
+    (OpKernel::Order, "order", include_str!("../../shaders/order.wgsl")),
+    (OpKernel::Pick, "pick", include_str!("../../shaders/pick.wgsl")),
     (OpKernel::Pool, "pool", include_str!("../../shaders/pool.wgsl")),
     (OpKernel::Reduce, "reduce", include_str!("../../shaders/reduce.wgsl")),
     (OpKernel::Resize, "resize", include_str!("../../shaders/resize.wgsl")),
+    (OpKernel::Scatter, "scatter", include_str!("../../shaders/scatter.wgsl")),
     (OpKernel::Softmax, "softmax", include_str!("../../shaders/softmax.wgsl")),
     (OpKernel::Unary, "unary", include_str!("../../shaders/unary.wgsl")),
 ];
@@ -39,6 +45,14 @@ const _: () = {
         row += 1;
     }
 };
+
+/// Invocations of a workgroup, in every kernel.
+pub(crate) const WORKGROUP: usize = 64;
+
+/// Workgroups for so many invocations: at most 2^30 elements, times 64 threads over 64.
+pub(crate) fn workgroups(invocations: usize) -> u32 {
+    invocations.div_ceil(WORKGROUP) as u32
+}
 
 /// The line that says what an element is, in kernels that come in both forms: of one word, and of four.
 const ELEMENTS: [[&str; 2]; 2] = [

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-pub use super::graph_op::{
-    AutoPad, Channels, Comparison, Coordinates, Interpolation, Kind, Op, Parts, Rounding, Scalar,
-    WeightsId,
+pub use super::fields::{
+    Aspect, AutoPad, Cell, Channels, Comparison, Coordinates, GridInterpolation, GridPadding,
+    Interpolation, Kind, Parts, Recurrent, ResizeOptions, RoiAlign, Rounding, Scalar,
 };
-
+pub use super::graph_op::{Op, WeightsId};
 /// Nodes in an order they can run in, with what they learned.
 ///
 /// Activations and additions stay nodes of their own: a program fuses them into the convolutions, where it knows
@@ -33,13 +33,16 @@ pub struct Graph {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ValueId(pub(crate) usize);
 
-/// An input of a network: floats.
+/// An input of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// The name.
     pub name: String,
     /// The dims; one that is `None` is chosen when the graph is specialised.
     pub dims: Vec<Option<usize>>,
+    /// The kind of the elements, which are given as floats: integers and bools as floats that hold them.
+    #[serde(default, skip_serializing_if = "Kind::is_float")]
+    pub kind: Kind,
     pub(crate) value: ValueId,
 }
 

@@ -1,7 +1,10 @@
-//! The operators of a graph, in ONNX's semantics: [`Op`], the enums of its fields, and the table of names and numbers
-//! of inputs.
+//! The operators of a graph, in ONNX's semantics: [`Op`], and the table of names and numbers of inputs.
 
-use super::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use super::fields::{
+    AutoPad, Channels, Comparison, Coordinates, GridInterpolation, GridPadding, Interpolation,
+    Kind, Parts, Recurrent, ResizeOptions, RoiAlign, Scalar,
+};
+use super::op::{Binary, Combination, PadMode, PoolKind, Reduction, Unary};
 use serde::{Deserialize, Serialize};
 
 /// The weights of a convolution of a [`Graph`](crate::Graph).
@@ -100,7 +103,7 @@ pub enum Op {
         /// The axis, negative from the end.
         axis: i64,
     },
-    /// Resampling. Inputs: x, then scales (floats) or sizes (integers).
+    /// Resampling. Inputs: x, then scales (floats) or sizes (integers), optionally starts and ends of the part.
     Resize {
         /// The way that values between samples come about.
         interpolation: Interpolation,
@@ -108,6 +111,9 @@ pub enum Op {
         coordinates: Coordinates,
         /// The axes that scales or sizes are for; none means all.
         axes: Vec<i64>,
+        /// What few models ask for.
+        #[serde(default)]
+        options: ResizeOptions,
     },
     /// The same elements under other dims. Inputs: x, dims.
     Reshape {
@@ -178,12 +184,100 @@ pub enum Op {
     },
     /// `start, start + step, …` before the limit. Inputs: start, limit, step.
     Range,
-    /// A comparison, of values known beforehand. Inputs: a, b.
+    /// A comparison. Inputs: a, b.
     Compare(Comparison),
-    /// The negation of a bool known beforehand. Input: x.
+    /// The negation of a bool. Input: x.
     Not,
-    /// Elements of a where the condition holds, else of b; all known beforehand. Inputs: condition, a, b.
+    /// Elements of a where the condition holds, else of b. Inputs: condition, a, b.
     Where,
+    /// The value of one of two branches, by a condition that the input's size decides: the other branch may be wrong
+    /// for it. Inputs: condition, a value where it holds, a value where not.
+    Choose,
+    /// The place of the largest element along an axis. Input: x.
+    ArgMax {
+        /// The axis, negative from the end.
+        axis: i64,
+        /// Whether the axis stays, as 1.
+        keep: bool,
+        /// Whether it is the last of equals.
+        last: bool,
+        /// Whether it is the smallest element instead.
+        smallest: bool,
+    },
+    /// 1 at the first of the largest elements along an axis, else 0. Input: x.
+    Hardmax {
+        /// The axis, negative from the end.
+        axis: i64,
+        /// Whether it runs over this axis and all behind it together (ONNX before opset 13).
+        flatten: bool,
+    },
+    /// The places of the first elements along an axis, in order of their values. Inputs: x, how many.
+    Order {
+        /// The axis, negative from the end.
+        axis: i64,
+        /// Whether the largest come first.
+        descending: bool,
+    },
+    /// Elements picked along an axis, each by an index of its own. Inputs: x, indices.
+    GatherElements {
+        /// The axis, negative from the end.
+        axis: i64,
+    },
+    /// Slices picked by the coordinates along the indices' last axis. Inputs: x, indices.
+    GatherNd {
+        /// Leading axes that x and the indices share.
+        batch: usize,
+    },
+    /// Elements changed along an axis, each at an index of its own. Inputs: x, indices, updates.
+    ScatterElements {
+        /// The axis, negative from the end.
+        axis: i64,
+        /// What becomes of an element and its update.
+        combination: Combination,
+    },
+    /// Slices changed at the coordinates along the indices' last axis. Inputs: x, indices, updates.
+    ScatterNd {
+        /// What becomes of an element and its update.
+        combination: Combination,
+    },
+    /// The sum of the elements up to each one along an axis. Inputs: x, the axis.
+    CumulativeSum {
+        /// Whether the element itself is left out.
+        exclusive: bool,
+        /// Whether it is the sum from each one on.
+        reverse: bool,
+    },
+    /// A new axis that has one value at the place that an index tells, and another elsewhere. Inputs: indices, the
+    /// axis's length, both values (off, on).
+    OneHot {
+        /// The axis, counted in the output.
+        axis: i64,
+    },
+    /// A triangle of the matrices along the last two axes; the rest becomes 0. Inputs: x, optionally the diagonal.
+    Triangle {
+        /// Whether it is the upper one.
+        upper: bool,
+    },
+    /// A sum of products along named axes. Inputs: one for each term.
+    Einsum {
+        /// The equation, such as `bij,bjk->bik`.
+        equation: String,
+    },
+    /// Samples of an image at places from -1 to 1. Inputs: x (N, C, ...), places (N, ..., axes, innermost first).
+    GridSample {
+        /// The way that values between samples come about, nearest by rounding half to even.
+        interpolation: GridInterpolation,
+        /// What lies outside.
+        padding: GridPadding,
+        /// Whether -1 and 1 are the centres of the outermost pixels, and not their edges.
+        align_corners: bool,
+    },
+    /// Pooled samples of boxes. Inputs: x (N, C, H, W), boxes (R, 4), the image of each box (R).
+    RoiAlign(RoiAlign),
+    /// A recurrent network. Inputs: x (T, N, I), weights (D, G, I), weights of the state (D, G, H), bias (D, 2 G), for
+    /// an LSTM the peepholes (D, 3 H), and those of the further inputs that there are: lengths, first state, first
+    /// cell. Output: (T + 2, D, N, H), the states, then the last state and the last cell.
+    Recurrent(Recurrent),
 }
 
 /// The name of an operator and the number of its inputs.
@@ -220,7 +314,7 @@ impl Op {
             Self::Slice => ("Slice", 3, 5),
             Self::Part { .. } => ("Part", 1, 1),
             Self::Gather { .. } => ("Gather", 2, 2),
-            Self::Resize { .. } => ("Resize", 2, 2),
+            Self::Resize { .. } => ("Resize", 2, 3),
             Self::Reshape { .. } => ("Reshape", 2, 2),
             Self::Flatten { .. } => ("Flatten", 1, 1),
             Self::Squeeze { .. } => ("Squeeze", 1, 1),
@@ -240,127 +334,43 @@ impl Op {
             Self::Compare(_) => ("Compare", 2, 2),
             Self::Not => ("Not", 1, 1),
             Self::Where => ("Where", 3, 3),
+            Self::Choose => ("Choose", 3, 3),
+            Self::ArgMax { .. } => ("ArgMax", 1, 1),
+            Self::Hardmax { .. } => ("Hardmax", 1, 1),
+            Self::Order { .. } => ("Order", 2, 2),
+            Self::GatherElements { .. } => ("GatherElements", 2, 2),
+            Self::GatherNd { .. } => ("GatherNd", 2, 2),
+            Self::ScatterElements { .. } => ("ScatterElements", 3, 3),
+            Self::ScatterNd { .. } => ("ScatterNd", 3, 3),
+            Self::CumulativeSum { .. } => ("CumulativeSum", 2, 2),
+            Self::OneHot { .. } => ("OneHot", 3, 3),
+            Self::Triangle { .. } => ("Triangle", 1, 2),
+            Self::Einsum { .. } => ("Einsum", 1, usize::MAX),
+            Self::GridSample { .. } => ("GridSample", 2, 2),
+            Self::RoiAlign(_) => ("RoiAlign", 3, 3),
+            Self::Recurrent(_) => ("Recurrent", 4, 8),
         };
         Signature { name, least, most }
     }
 }
 
-/// The axis of a convolution's input that the channels are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Channels {
-    /// The input is (N, C, H, W).
-    First,
-    /// The input has any rank, its last axis are the channels, and the kernel is 1x1: a matrix product.
-    Last,
-}
-
-/// Padding that depends on the input's size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AutoPad {
-    /// The padding is given.
-    #[default]
-    None,
-    /// The output is the input over the stride, rounded up; an odd rest of padding goes behind.
-    SameUpper,
-    /// The same, but an odd rest goes in front.
-    SameLower,
-}
-
-/// The way that values between samples come about.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Interpolation {
-    /// One sample.
-    Nearest(Rounding),
-    /// Two samples per axis.
-    Linear,
-    /// Four samples per axis, with this coefficient.
-    Cubic(f32),
-}
-
-/// The rule by which a sample is the nearest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rounding {
-    /// The nearest, half down.
-    PreferFloor,
-    /// The nearest, half up.
-    PreferCeil,
-    /// The one below.
-    Floor,
-    /// The one above.
-    Ceil,
-}
-
-/// The way that an output coordinate maps to the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Coordinates {
-    /// Pixel centres: `(x + 0.5) / scale - 0.5`.
-    HalfPixel,
-    /// The same, but 0 for an output of one element.
-    PytorchHalfPixel,
-    /// `x / scale`.
-    Asymmetric,
-    /// Ends on ends: `x * (input - 1) / (output - 1)`.
-    AlignCorners,
-    /// Pixel centres, symmetric for scales that do not divide.
-    HalfPixelSymmetric,
-}
-
-/// One part of a tensor that is split along an axis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Parts {
-    /// The `index`th of `count` equal parts, the last one shorter.
-    Equal {
-        /// The number of the part, from 0.
-        index: usize,
-        /// The number of parts.
-        count: usize,
-    },
-    /// `length` elements from `start` of an axis of `whole`.
-    Range {
-        /// First element.
-        start: usize,
-        /// The number of elements.
-        length: usize,
-        /// Length of the axis, checked.
-        whole: usize,
-    },
-}
-
-/// The two kinds of elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// f32.
-    Float,
-    /// i64.
-    Integer,
-    /// An i64 that is 0 or 1.
-    Bool,
-}
-
-/// A value of one of the two kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Scalar {
-    /// f32.
-    Float(f32),
-    /// i64.
-    Integer(i64),
-}
-
-/// A comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Comparison {
-    /// `a == b`.
-    Equal,
-    /// `a < b`.
-    Less,
-    /// `a > b`.
-    Greater,
-    /// `a <= b`.
-    LessOrEqual,
-    /// `a >= b`.
-    GreaterOrEqual,
-    /// `a` and `b` are both not 0.
-    And,
-    /// `a` or `b` is not 0.
-    Or,
+impl Op {
+    /// The kind of the output, from those of the inputs.
+    pub(crate) fn kind(&self, inputs: &[Kind]) -> Kind {
+        let first = inputs.first().copied().unwrap_or_default();
+        match self {
+            Self::Shape { .. } | Self::Size | Self::ArgMax { .. } | Self::Order { .. } => {
+                Kind::Integer
+            }
+            Self::Pool { kind: PoolKind::PlaceOfMax, .. } => Kind::Integer,
+            Self::Compare(_) | Self::Not => Kind::Bool,
+            Self::Unary(Unary::IsNan | Unary::IsInf { .. }) => Kind::Bool,
+            Self::Cast { to } => *to,
+            Self::ConstantOfShape { value: Scalar::Integer(_) } => Kind::Integer,
+            Self::ConstantOfShape { value: Scalar::Float(_) } => Kind::Float,
+            Self::Where | Self::Choose => inputs.get(1).copied().unwrap_or_default(),
+            Self::OneHot { .. } => inputs.get(2).copied().unwrap_or_default(),
+            _ => first,
+        }
+    }
 }

@@ -45,6 +45,23 @@ pub enum Unary {
     Sin,
     /// Cosine, of radians.
     Cos,
+    /// The angle whose tangent it is, in radians.
+    Atan,
+    /// -1, 0 or 1.
+    Sign,
+    /// The whole part, towards 0.
+    Trunc,
+    /// 1 for 0, else 0: the negation of a bool.
+    Not,
+    /// 1 for what is not a number, else 0.
+    IsNan,
+    /// 1 for infinities, else 0.
+    IsInf {
+        /// Whether minus infinity counts.
+        negative: bool,
+        /// Whether plus infinity counts.
+        positive: bool,
+    },
 }
 
 impl Unary {
@@ -76,6 +93,20 @@ impl Unary {
             Self::Round => x.round_ties_even(),
             Self::Sin => x.sin(),
             Self::Cos => x.cos(),
+            Self::Atan => x.atan(),
+            Self::Sign => {
+                if x == 0.0 {
+                    0.0
+                } else {
+                    x.signum()
+                }
+            }
+            Self::Trunc => x.trunc(),
+            Self::Not => truth(x == 0.0),
+            Self::IsNan => truth(x.is_nan()),
+            Self::IsInf { negative, positive } => {
+                truth(x.is_infinite() && if x > 0.0 { positive } else { negative })
+            }
         }
     }
 }
@@ -99,6 +130,16 @@ pub enum Binary {
     Max,
     /// `a` where positive, else `b * a`.
     PRelu,
+    /// The remainder of a division that rounds towards 0; it has the sign of `a`.
+    Remainder,
+    /// 1 where `a == b`, else 0.
+    Equal,
+    /// 1 where `a < b`, else 0.
+    Less,
+    /// 1 where `a <= b`, else 0.
+    LessOrEqual,
+    /// `a` where `b` is not 0, else 0, whatever `a` is there.
+    Gate,
 }
 
 impl Binary {
@@ -119,8 +160,24 @@ impl Binary {
                     b * a
                 }
             }
+            Self::Remainder => a % b,
+            Self::Equal => truth(a == b),
+            Self::Less => truth(a < b),
+            Self::LessOrEqual => truth(a <= b),
+            Self::Gate => {
+                if b == 0.0 {
+                    0.0
+                } else {
+                    a
+                }
+            }
         }
     }
+}
+
+/// A bool as a number.
+fn truth(value: bool) -> f64 {
+    f64::from(u8::from(value))
 }
 
 /// The function of a reduction over the axes that it removes.
@@ -134,6 +191,8 @@ pub enum Reduction {
     Max,
     /// The smallest.
     Min,
+    /// The product.
+    Product,
 }
 
 /// The function of a pooling window's elements.
@@ -146,6 +205,25 @@ pub enum PoolKind {
         /// Whether padding counts.
         count_padding: bool,
     },
+    /// The sum.
+    Sum,
+    /// The place of the largest in its plane, counted row by row; of equals the first.
+    PlaceOfMax,
+}
+
+/// What becomes of an element that several updates go to, or of one and an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Combination {
+    /// The last update wins.
+    Replace,
+    /// The sum.
+    Add,
+    /// The product.
+    Mul,
+    /// The smaller.
+    Min,
+    /// The larger.
+    Max,
 }
 
 /// The values outside of a padded tensor.
@@ -157,4 +235,20 @@ pub enum PadMode {
     Edge,
     /// The tensor mirrored at its border elements, which are not repeated.
     Reflect,
+    /// The tensor over and over.
+    Wrap,
+}
+
+impl PadMode {
+    /// The place in an axis of `extent` elements that a place outside of it repeats; none where a constant stands.
+    pub(crate) fn inside(self, at: i64, extent: i64) -> Option<i64> {
+        match self {
+            _ if (0..extent).contains(&at) => Some(at),
+            Self::Constant(_) => None,
+            Self::Edge => Some(at.clamp(0, extent - 1)),
+            Self::Reflect if at < 0 => Some(-at),
+            Self::Reflect => Some(2 * (extent - 1) - at),
+            Self::Wrap => Some(at.rem_euclid(extent)),
+        }
+    }
 }

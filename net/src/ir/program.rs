@@ -1,6 +1,6 @@
 //! A network for one set of input shapes: every shape is static, and only operations on floats are left.
 
-use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use crate::ir::op::{Binary, Combination, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::tensor;
 use crate::{Error, Result};
 use dsconv::{Activation, Residual, Weights};
@@ -160,6 +160,29 @@ pub enum StepOp {
     /// The matrix product of the last two axes; leading axes broadcast. Inputs: a `(.., M, K)`, b `(.., K, N)`, of
     /// rank 2 or more.
     MatMul,
+    /// Elements picked along one axis by indices that the run computes. Inputs: x, and indices, whole numbers of which
+    /// negative ones count from the end and those outside are brought inside. Both have 1 or the output's dim along
+    /// every other axis; along this one the indices have the output's.
+    Pick {
+        /// The axis.
+        axis: usize,
+    },
+    /// x with elements changed along one axis. Inputs: x, indices as in `Pick`, of which those outside change nothing,
+    /// and updates, of the indices' dims, which are x's or less. The output has x's dims.
+    Scatter {
+        /// The axis.
+        axis: usize,
+        /// What becomes of the element and its updates, in their order.
+        combination: Combination,
+    },
+    /// The places along an axis of its elements in order; equals keep theirs. Input: x; the output has as many along
+    /// that axis as are wanted, at most x's.
+    Order {
+        /// The axis.
+        axis: usize,
+        /// Whether the largest come first.
+        descending: bool,
+    },
 }
 
 impl StepOp {
@@ -181,6 +204,9 @@ impl StepOp {
             Self::Pad { .. } => "Pad",
             Self::Resize { .. } => "Resize",
             Self::MatMul => "MatMul",
+            Self::Pick { .. } => "Pick",
+            Self::Scatter { .. } => "Scatter",
+            Self::Order { .. } => "Order",
         }
     }
 }

@@ -224,3 +224,26 @@ pub(crate) fn usizes(values: &[i64], what: &str) -> Result<Vec<usize>> {
     };
     values.iter().map(one).collect()
 }
+
+/// Integers as floats that hold them.
+///
+/// # Errors
+/// An integer that no float holds; `what` names the tensor.
+pub fn exact_floats(values: &[i64], what: &str) -> Result<Vec<f32>> {
+    let one = |&value: &i64| {
+        let float = value as f32;
+        (float as i64 == value).then_some(float).ok_or_else(|| {
+            Error::invalid(what, "integers that 32-bit floats hold, as those to 2^24", value)
+        })
+    };
+    values.iter().map(one).collect()
+}
+
+/// Floats that hold integers, as integers.
+pub(crate) fn whole_numbers(values: &[f32]) -> Result<Vec<i64>> {
+    let one = |&value: &f32| match value.abs() <= (1 << 24) as f32 {
+        true => Ok(value as i64),
+        false => Err(Error::invalid("integers", "at most 2^24", value)),
+    };
+    values.iter().map(one).collect()
+}

@@ -3,9 +3,10 @@
 //! [`Builder`] holds the program; [`Context`] is the view of it that lowers one node.
 
 use crate::cpu::{self, Operand};
-use crate::ir::graph::{Graph, Node, ValueId, descriptor};
+use crate::ir::graph::{Graph, Kind, Node, ValueId, descriptor};
+use crate::ir::op::{Binary, Unary};
 use crate::ir::program::{Program, Source, Step, StepOp, TensorId, Value};
-use crate::ir::tensor::{Data, Tensor, elements};
+use crate::ir::tensor::{Data, Tensor, broadcast, elements, exact_floats, whole_numbers};
 use crate::{Error, Result};
 use dsconv::Weights;
 use std::collections::HashMap;
@@ -35,17 +36,32 @@ pub(crate) struct FoldingBudget {
 /// A graph's value in the program that is being built.
 #[derive(Clone, Debug)]
 pub(crate) enum Lowered {
-    /// Integers are always known beforehand, and never reach the program.
+    /// Integers and bools that are known beforehand.
     Integer(Tensor),
     /// Floats are a tensor of the program; where they are known beforehand, its source is a [`Source::Constant`].
     Float(TensorId),
+    /// Integers and bools that only the run knows: a tensor of floats that hold them.
+    Whole(TensorId),
 }
 
-/// Integers, which are always known.
+impl Lowered {
+    /// The kind of its elements.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Float(_) => Kind::Float,
+            Self::Integer(_) | Self::Whole(_) => Kind::Integer,
+        }
+    }
+}
+
+/// Integers that must be known.
 pub(crate) fn integers<'a>(value: &'a Lowered, what: &str) -> Result<&'a [i64]> {
     match value {
         Lowered::Integer(tensor) => tensor.integers(what),
         Lowered::Float(_) => Err(Error::invalid(what, "integers", "floats")),
+        Lowered::Whole(_) => {
+            Err(Error::invalid(what, "integers known beforehand", "integers of the run"))
+        }
     }
 }
 
@@ -127,7 +143,7 @@ impl Context<'_> {
     pub(crate) fn dims(&self, value: &Lowered) -> Vec<usize> {
         match value {
             Lowered::Integer(tensor) => tensor.dims().to_vec(),
-            Lowered::Float(id) => self.builder.program.value(*id).dims.clone(),
+            Lowered::Float(id) | Lowered::Whole(id) => self.builder.program.value(*id).dims.clone(),
         }
     }
 
@@ -135,10 +151,12 @@ impl Context<'_> {
     pub(crate) fn constant(&self, value: &Lowered) -> Option<Arc<Vec<f32>>> {
         match value {
             Lowered::Integer(_) => None,
-            Lowered::Float(id) => match &self.builder.program.value(*id).source {
-                Source::Constant(values) => Some(values.clone()),
-                _ => None,
-            },
+            Lowered::Float(id) | Lowered::Whole(id) => {
+                match &self.builder.program.value(*id).source {
+                    Source::Constant(values) => Some(values.clone()),
+                    _ => None,
+                }
+            }
         }
     }
 
@@ -159,54 +177,125 @@ impl Context<'_> {
         }
         match x {
             Lowered::Integer(tensor) => Ok(Lowered::Integer(tensor.clone().with_dims(dims)?)),
-            Lowered::Float(id) => {
-                let id = self.builder.program.storage(*id);
-                let source = match &self.builder.program.value(id).source {
+            Lowered::Float(id) | Lowered::Whole(id) => {
+                let storage = self.builder.program.storage(*id);
+                let source = match &self.builder.program.value(storage).source {
                     Source::Constant(values) => Source::Constant(values.clone()),
-                    _ => Source::View(id),
+                    _ => Source::View(storage),
                 };
-                self.builder.value(self.name, dims, source).map(Lowered::Float)
+                let view = self.builder.value(self.name, dims, source)?;
+                Ok(match x {
+                    Lowered::Float(_) => Lowered::Float(view),
+                    _ => Lowered::Whole(view),
+                })
             }
         }
     }
 
-    /// Adds a step, or only its result where all that it reads is known beforehand.
+    /// Adds a step whose inputs are of one kind, which is the output's, or only its result where all that it reads is
+    /// known beforehand.
     pub(crate) fn emit(
         &mut self,
         op: StepOp,
         inputs: &[Lowered],
         dims: Vec<usize>,
     ) -> Result<Lowered> {
-        let count = elements("output", &dims)?;
-        if inputs.iter().any(|x| matches!(x, Lowered::Integer(_))) {
-            return self.integers(&op, inputs, dims, count);
+        let floats = inputs.iter().filter(|x| matches!(x, Lowered::Float(_))).count();
+        if floats == inputs.len() {
+            return self.compute(op, inputs, dims, Kind::Float);
         }
-        let ids: Vec<TensorId> = inputs
-            .iter()
-            .filter_map(|x| match x {
-                Lowered::Float(id) => Some(*id),
-                Lowered::Integer(_) => None,
-            })
-            .collect();
+        if floats > 0 {
+            return Err(Error::invalid("inputs", "one type", "floats and integers"));
+        }
+        if let Some(known) = self.integers(&op, inputs, &dims)? {
+            return Ok(known);
+        }
+        self.compute(op, inputs, dims, Kind::Integer)
+    }
+
+    /// Adds a step whose output is of that kind, or only its result where all that it reads is known beforehand.
+    /// Integers are floats that hold them.
+    pub(crate) fn compute(
+        &mut self,
+        op: StepOp,
+        inputs: &[Lowered],
+        dims: Vec<usize>,
+        kind: Kind,
+    ) -> Result<Lowered> {
+        let count = elements("output", &dims)?;
+        let ids = inputs.iter().map(|x| self.tensor(x)).collect::<Result<Vec<_>>>()?;
         if let Some(values) = self.fold(&op, &ids, &dims, count)? {
-            return self.float(dims, values);
+            return match kind {
+                Kind::Float => self.float(dims, values),
+                _ => Tensor::i64(dims, whole_numbers(&values)?).map(Lowered::Integer),
+            };
         }
         let program = &mut self.builder.program;
         let index = program.steps.len();
         let output = self.builder.value(self.name, dims, Source::Step(index))?;
         let step = Step { name: self.name.into(), op, inputs: ids, output };
         self.builder.program.steps.push(step);
-        Ok(Lowered::Float(output))
+        Ok(match kind {
+            Kind::Float => Lowered::Float(output),
+            _ => Lowered::Whole(output),
+        })
     }
 
-    /// The result of an operation on integers.
+    /// The tensor of a value; integers that are known become a constant of floats that hold them.
+    pub(crate) fn tensor(&mut self, value: &Lowered) -> Result<TensorId> {
+        match value {
+            Lowered::Float(id) | Lowered::Whole(id) => Ok(*id),
+            Lowered::Integer(tensor) => {
+                let values = exact_floats(tensor.integers("input")?, "input")?;
+                let source = Source::Constant(Arc::new(values));
+                self.builder.value(self.name, tensor.dims().to_vec(), source)
+            }
+        }
+    }
+
+    /// Adds a function of every element, whose result is of that kind.
+    pub(crate) fn unary(&mut self, op: Unary, x: &Lowered, kind: Kind) -> Result<Lowered> {
+        let dims = self.dims(x);
+        self.compute(StepOp::Unary(op), std::slice::from_ref(x), dims, kind)
+    }
+
+    /// Adds a function of two tensors, which broadcast and whose result is of that kind.
+    pub(crate) fn binary(
+        &mut self,
+        op: Binary,
+        [a, b]: [&Lowered; 2],
+        kind: Kind,
+    ) -> Result<Lowered> {
+        let dims = broadcast(&self.dims(a), &self.dims(b))?;
+        self.compute(StepOp::Binary(op), &[a.clone(), b.clone()], dims, kind)
+    }
+
+    /// A single float, which broadcasts.
+    pub(crate) fn number(&mut self, value: f32) -> Result<Lowered> {
+        self.float(Vec::new(), vec![value])
+    }
+
+    /// The whole numbers from 0, along one axis of that rank.
+    pub(crate) fn counting(&mut self, count: usize, axis: usize, rank: usize) -> Result<Lowered> {
+        if count > MAX_INTEGERS {
+            return Err(Error::invalid("axis", format!("at most {MAX_INTEGERS} long"), count));
+        }
+        let mut dims = vec![1; rank];
+        dims[axis] = count;
+        self.float(dims, (0..count).map(|place| place as f32).collect())
+    }
+
+    /// The result of an operation on integers in 64 bits, where all are known and there is such a form of it.
     fn integers(
         &mut self,
         op: &StepOp,
         inputs: &[Lowered],
-        dims: Vec<usize>,
-        count: usize,
-    ) -> Result<Lowered> {
+        dims: &[usize],
+    ) -> Result<Option<Lowered>> {
+        if inputs.iter().any(|x| matches!(x, Lowered::Whole(_))) {
+            return Ok(None);
+        }
+        let count = elements("output", dims)?;
         self.builder.folded = self.builder.folded.saturating_add(count);
         if count > MAX_INTEGERS || self.builder.folded > self.builder.budget {
             let expected =
@@ -220,7 +309,7 @@ impl Context<'_> {
                     let values = tensor.integers("input").ok()?;
                     Some(Operand { dims: tensor.dims(), values })
                 }
-                Lowered::Float(_) => None,
+                _ => None,
             })
             .collect();
         let operands =
@@ -233,17 +322,14 @@ impl Context<'_> {
                         Error::invalid("integers", "a result in 64 bits", got)
                     })
                 };
-                cpu::binary_map(&operands, &dims, result).into_iter().collect::<Result<_>>()?
+                cpu::binary_map(&operands, dims, result).into_iter().collect::<Result<_>>()?
             }
-            _ => cpu::rearrange(op, &operands, &dims).ok_or_else(|| {
-                Error::invalid(
-                    "inputs",
-                    "floats",
-                    format!("integers of dims {:?}", operands[0].dims),
-                )
-            })?,
+            _ => match cpu::rearrange(op, &operands, dims) {
+                Some(values) => values,
+                None => return Ok(None),
+            },
         };
-        Tensor::i64(dims, values).map(Lowered::Integer)
+        Tensor::i64(dims, values).map(Lowered::Integer).map(Some)
     }
 
     /// The result of an operation on floats, where they are known beforehand and the budget allows it.

@@ -1,7 +1,8 @@
-//! Lowering of operators whose result must be known before a program runs: casts, ranges, comparisons, choices.
+//! Lowering of casts, ranges, comparisons and choices, which are known before a program runs wherever they can be.
 
 use super::builder::{Context, Lowered, integers};
 use crate::ir::graph::{Comparison, Kind};
+use crate::ir::op::{Binary, Unary};
 use crate::ir::program::StepOp;
 use crate::ir::tensor::{Tensor, broadcast, elements};
 use crate::{Error, Result, cpu};
@@ -14,7 +15,9 @@ pub(crate) fn cast(
     to: Kind,
 ) -> Result<Lowered> {
     match (x, to) {
-        (Lowered::Float(_), Kind::Float) | (Lowered::Integer(_), Kind::Integer) => Ok(x.clone()),
+        (Lowered::Float(_), Kind::Float)
+        | (Lowered::Integer(_) | Lowered::Whole(_), Kind::Integer) => Ok(x.clone()),
+        (&Lowered::Whole(id), Kind::Float) => Ok(Lowered::Float(id)),
         (Lowered::Integer(tensor), Kind::Float) => {
             let values = tensor.integers("input")?.iter().map(|&x| x as f32).collect();
             context.float(dims, values)
@@ -23,12 +26,18 @@ pub(crate) fn cast(
             let values = tensor.integers("input")?.iter().map(|&x| i64::from(x != 0)).collect();
             Tensor::i64(dims, values).map(Lowered::Integer)
         }
-        (Lowered::Float(_), Kind::Integer | Kind::Bool) => {
-            let values = context.constant(x).ok_or_else(|| {
-                Error::invalid("input", "floats known beforehand", "floats of the run")
-            })?;
-            let one = |&x: &f32| if to == Kind::Bool { i64::from(x != 0.0) } else { x as i64 };
-            Tensor::i64(dims, values.iter().map(one).collect()).map(Lowered::Integer)
+        (Lowered::Float(_) | Lowered::Whole(_), Kind::Integer | Kind::Bool) => {
+            if let Some(values) = context.constant(x) {
+                let one = |&x: &f32| if to == Kind::Bool { i64::from(x != 0.0) } else { x as i64 };
+                return Tensor::i64(dims, values.iter().map(one).collect()).map(Lowered::Integer);
+            }
+            match to {
+                Kind::Integer => context.unary(Unary::Trunc, x, to),
+                _ => {
+                    let zero = context.unary(Unary::Not, x, to)?;
+                    context.unary(Unary::Not, &zero, to)
+                }
+            }
         }
     }
 }
@@ -89,19 +98,29 @@ pub(crate) fn compare(
             Comparison::Or => a != 0.0 || b != 0.0,
         })
     };
-    let values: Vec<Vec<f64>> = inputs
-        .iter()
-        .map(|x| match x {
-            // Shapes and indices are far below 2^53.
-            Lowered::Integer(tensor) => {
-                Ok(tensor.integers("input")?.iter().map(|&x| x as f64).collect())
-            }
-            Lowered::Float(_) => context
-                .constant(x)
-                .map(|values| values.iter().map(|&x| f64::from(x)).collect())
-                .ok_or_else(|| Error::invalid("input", "known beforehand", "floats of the run")),
-        })
-        .collect::<Result<_>>()?;
+    let known = |x: &Lowered| match x {
+        // Shapes and indices are far below 2^53.
+        Lowered::Integer(tensor) => {
+            let values = tensor.integers("input").unwrap_or_default();
+            Some(values.iter().map(|&x| x as f64).collect())
+        }
+        _ => context.constant(x).map(|values| values.iter().map(|&x| f64::from(x)).collect()),
+    };
+    let values: Option<Vec<Vec<f64>>> = inputs.iter().map(known).collect();
+    let Some(values) = values else {
+        let (a, b) = (&inputs[0], &inputs[1]);
+        let (op, operands) = match comparison {
+            Comparison::Equal => (Binary::Equal, [a, b]),
+            Comparison::Less => (Binary::Less, [a, b]),
+            Comparison::Greater => (Binary::Less, [b, a]),
+            Comparison::LessOrEqual => (Binary::LessOrEqual, [a, b]),
+            Comparison::GreaterOrEqual => (Binary::LessOrEqual, [b, a]),
+            // Of bools.
+            Comparison::And => (Binary::Min, [a, b]),
+            Comparison::Or => (Binary::Max, [a, b]),
+        };
+        return context.binary(op, operands, Kind::Bool);
+    };
     let operand = |index: usize| cpu::Operand { dims: &dims[index], values: &values[index][..] };
     let values = cpu::binary_map(&[operand(0), operand(1)], &to, result);
     Tensor::i64(to, values).map(Lowered::Integer)
@@ -109,7 +128,6 @@ pub(crate) fn compare(
 
 /// Picks elements of the second input where the first is not 0, else of the third.
 pub(crate) fn select(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
-    let condition = integers(&inputs[0], "condition")?;
     let [c, a, b] = [0, 1, 2].map(|index| context.dims(&inputs[index]));
     let to = broadcast(&broadcast(&c, &a)?, &b)?;
     let all = |chosen: &Lowered, context: &mut Context<'_>| {
@@ -118,11 +136,19 @@ pub(crate) fn select(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lo
         }
         context.emit(StepOp::Expand, std::slice::from_ref(chosen), to.clone())
     };
+    let Lowered::Integer(condition) = &inputs[0] else {
+        return select_at_run(context, inputs);
+    };
+    let condition = condition.integers("condition")?;
     if condition.iter().all(|&c| c != 0) {
         return all(&inputs[1], context);
     }
     if condition.iter().all(|&c| c == 0) {
         return all(&inputs[2], context);
+    }
+    let known = |x: &Lowered| matches!(x, Lowered::Integer(_)) || context.constant(x).is_some();
+    if !inputs[1..].iter().all(known) {
+        return select_at_run(context, inputs);
     }
     let condition = all(&inputs[0], context)?;
     let (a, b) = (all(&inputs[1], context)?, all(&inputs[2], context)?);
@@ -133,9 +159,34 @@ pub(crate) fn select(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lo
         return Tensor::i64(to, values.collect()).map(Lowered::Integer);
     }
     let (Some(a), Some(b)) = (context.constant(&a), context.constant(&b)) else {
-        return Err(Error::invalid("inputs", "values known beforehand", "floats of the run"));
+        return Err(Error::invalid("inputs", "one type", "floats and integers"));
     };
     let values = a.iter().zip(b.iter()).zip(pick);
     let values = values.map(|((&a, &b), &c)| if c != 0 { a } else { b }).collect();
     context.float(to, values)
+}
+
+/// The sum of what either side leaves: a product with 0 would keep infinities of the side that is not chosen.
+fn select_at_run(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
+    let [condition, a, b] = inputs else {
+        return Err(Error::invalid("inputs", "3", inputs.len()));
+    };
+    let kind = match a {
+        Lowered::Float(_) => Kind::Float,
+        _ => Kind::Integer,
+    };
+    let otherwise = context.unary(Unary::Not, condition, Kind::Bool)?;
+    let a = context.binary(Binary::Gate, [a, condition], kind)?;
+    let b = context.binary(Binary::Gate, [b, &otherwise], kind)?;
+    context.binary(Binary::Add, [&a, &b], kind)
+}
+
+/// The quotient of integers of the run, towards 0: what is left of the division goes first, for a quotient of floats
+/// may come out just below a whole number.
+pub(crate) fn whole_quotient(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
+    let [a, b] = inputs else { return Err(Error::invalid("inputs", "2", inputs.len())) };
+    let rest = context.binary(Binary::Remainder, [a, b], Kind::Integer)?;
+    let whole = context.binary(Binary::Sub, [a, &rest], Kind::Integer)?;
+    let quotient = context.binary(Binary::Div, [&whole, b], Kind::Float)?;
+    context.unary(Unary::Round, &quotient, Kind::Integer)
 }

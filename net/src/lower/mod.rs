@@ -6,21 +6,28 @@
 //!
 //! Read [`builder`] first (the program so far, and what is known of each value), then [`node`], which lowers one
 //! operator after the other with the help of [`rearrange`] (what only moves elements), [`constant`]
-//! (casts, ranges, comparisons), [`resize`] and [`window`] (convolutions and pools), then [`fuse`]. [`fold`] comes
+//! (casts, ranges, comparisons), [`resize`] and [`window`] (convolutions and pools), then [`fuse`]. Compositions of
+//! other steps are in [`order`] (largest elements, sums up to each), [`indexed`] (places that the run may compute),
+//! [`einsum`], [`sample`] (grids and boxes) and [`recurrent`]. [`fold`] comes
 //! before all that: it rewrites a graph once, when it is imported.
 
 mod builder;
 mod constant;
+mod einsum;
 pub(crate) mod fold;
 mod fuse;
+mod indexed;
 mod node;
+mod order;
 mod rearrange;
+mod recurrent;
 mod resize;
+mod sample;
 pub(crate) mod window;
 
 pub(crate) use builder::{FoldingBudget, allowance};
 
-use crate::ir::graph::{Graph, Node};
+use crate::ir::graph::{Graph, Kind, Node, Op, Output, ValueId};
 use crate::ir::program::{Program, Source, TensorId, Value};
 use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
@@ -32,6 +39,11 @@ impl Graph {
     /// # Errors
     /// Dims that do not fit the graph; the error names the node and what it expected.
     pub fn specialise(&self, inputs: &[&[usize]]) -> Result<Program> {
+        Ok(needed(fuse::fuse(self.lower(inputs)?.program)))
+    }
+
+    /// All nodes lowered, before fusion.
+    fn lower(&self, inputs: &[&[usize]]) -> Result<Builder> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));
         }
@@ -56,37 +68,41 @@ impl Graph {
             }
             let id = builder.value(&input.name, dims.to_vec(), Source::Input(index))?;
             builder.program.inputs.push(id);
-            builder.lowered.insert(input.value, Lowered::Float(id));
+            let lowered = match input.kind {
+                Kind::Float => Lowered::Float(id),
+                Kind::Integer | Kind::Bool => Lowered::Whole(id),
+            };
+            builder.lowered.insert(input.value, lowered);
         }
         for (&id, tensor) in &self.constants {
             builder.constant(self, id, tensor)?;
         }
+        // A branch that is not taken may be wrong for this size: then an error counts where an output misses something.
+        let has_branches = self.nodes.iter().any(|node| node.op == Op::Choose);
+        let mut failure = None;
         for node in &self.nodes {
-            let lowered = lower_node(&mut builder, self, node)?;
-            builder.lowered.insert(node.output, lowered);
-        }
-        for output in &self.outputs {
-            match builder.lowered.get(&output.value) {
-                Some(&Lowered::Float(id)) => {
-                    builder.program.outputs.push(id);
+            match lower_node(&mut builder, self, node) {
+                Ok(lowered) => {
+                    builder.lowered.insert(node.output, lowered);
                 }
-                Some(Lowered::Integer(_)) => {
-                    return Err(Error::invalid(
-                        format!("output {:?}", output.name),
-                        "floats",
-                        "integers",
-                    ));
+                Err(error) if has_branches => {
+                    failure.get_or_insert(error);
                 }
-                None => {
-                    return Err(Error::invalid(
-                        format!("output {:?}", output.name),
-                        "a value that a node computes",
-                        "none",
-                    ));
-                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(needed(fuse::fuse(builder.program)))
+        for output in &self.outputs {
+            let Some(lowered) = builder.lowered.get(&output.value).cloned() else {
+                let field = format!("output {:?}", output.name);
+                return Err(failure.unwrap_or_else(|| {
+                    Error::invalid(field, "a value that a node computes", "none")
+                }));
+            };
+            let mut context = Context { builder: &mut builder, graph: self, name: &output.name };
+            let id = context.tensor(&lowered)?;
+            builder.program.outputs.push(id);
+        }
+        Ok(builder)
     }
 }
 
@@ -107,6 +123,8 @@ pub(crate) fn evaluate_constant(
     folding.done = builder.folded;
     Ok(match lowered {
         Lowered::Integer(tensor) => Some(tensor),
+        // Only the run knows it: a constant would be an integer.
+        Lowered::Whole(_) => None,
         Lowered::Float(id) => {
             let value = builder.program.value(id);
             match &value.source {
@@ -119,8 +137,39 @@ pub(crate) fn evaluate_constant(
     })
 }
 
+/// The dims of a value of a graph that is being imported, and its elements where they are integers that follow from
+/// dims; where all inputs have fixed dims.
+pub(crate) fn known(graph: &Graph, value: ValueId) -> Option<(Vec<usize>, Option<Tensor>)> {
+    let dims: Vec<Vec<usize>> = graph
+        .inputs
+        .iter()
+        .map(|input| input.dims.iter().copied().collect())
+        .collect::<Option<_>>()?;
+    let dims: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
+    let output = Output { name: String::new(), dims: None, value };
+    let (nodes, needed) = fold::needed(&graph.nodes, std::slice::from_ref(&output));
+    let mut part = Graph { nodes, outputs: vec![output], ..graph.clone() };
+    part.constants.retain(|id, _| needed.contains(id));
+    let builder = part.lower(&dims).ok()?;
+    Some(match builder.lowered.get(&value)? {
+        Lowered::Integer(tensor) => (tensor.dims().to_vec(), Some(tensor.clone())),
+        Lowered::Float(id) | Lowered::Whole(id) => (builder.program.value(*id).dims.clone(), None),
+    })
+}
+
 /// Lowers a node whose inputs are lowered.
 fn lower_node(builder: &mut Builder, graph: &Graph, node: &Node) -> Result<Lowered> {
+    if let (Op::Choose, &[condition, a, b]) = (&node.op, &node.inputs[..]) {
+        let read = |id| {
+            let lowered = builder.lowered.get(&id).cloned();
+            lowered.ok_or_else(|| Error::invalid("branch", "a value that a node computes", "none"))
+        };
+        let condition = read(condition)?;
+        return match builder::integers(&condition, "condition")? {
+            &[condition] => read(if condition != 0 { a } else { b }),
+            values => Err(Error::invalid("condition", "one bool", values.len())),
+        };
+    }
     // What an output of the graph shows keeps the output's name.
     let name = if graph.outputs.iter().any(|output| output.value == node.output) {
         &graph.values[node.output.0]

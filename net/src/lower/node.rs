@@ -2,14 +2,12 @@
 
 use super::builder::{Context, Lowered, integers};
 use super::window::{self, Window};
-use super::{constant, rearrange, resize};
+use super::{constant, einsum, indexed, order, rearrange, recurrent, resize, sample};
 use crate::ir::Signature;
-use crate::ir::graph::{AutoPad, Channels, Op, Parts, Scalar, WeightsId, descriptor};
+use crate::ir::graph::{AutoPad, Channels, Kind, Op, Scalar, WeightsId, descriptor};
 use crate::ir::op::{Binary, Reduction, Unary};
 use crate::ir::program::StepOp;
-use crate::ir::tensor::{
-    MAX_RANK, Tensor, axes_of, axis_index, axis_of, broadcast, elements, usizes,
-};
+use crate::ir::tensor::{MAX_RANK, Tensor, axes_of, axis_of, broadcast, elements, usizes};
 use crate::{Error, Result, cpu};
 use dsconv::{Activation, Residual, Weights};
 use std::sync::Arc;
@@ -31,12 +29,21 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
         Op::ConvTranspose { .. } => window::conv_transpose(context, op, inputs),
         Op::Pool { .. } => window::pool(context, op, x),
         Op::Unary(unary) => match x {
-            Lowered::Float(_) => context.emit(StepOp::Unary(*unary), inputs, dims),
             Lowered::Integer(tensor) => integer_unary(*unary, tensor, dims),
+            _ => {
+                let kind = op.kind(&[x.kind()]);
+                context.compute(StepOp::Unary(*unary), inputs, dims, kind)
+            }
         },
         Op::Binary(binary) => {
             let to = broadcast(&dims, &context.dims(&inputs[1]))?;
-            context.emit(StepOp::Binary(*binary), inputs, to)
+            let run = inputs.iter().any(|x| matches!(x, Lowered::Whole(_)));
+            match binary {
+                Binary::Div if run => constant::whole_quotient(context, inputs),
+                // Whatever is let through, by whatever.
+                Binary::Gate => context.compute(StepOp::Binary(*binary), inputs, to, x.kind()),
+                _ => context.emit(StepOp::Binary(*binary), inputs, to),
+            }
         }
         Op::ChannelAffine => {
             if rank < 2 {
@@ -85,13 +92,11 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
             let y = context.emit(StepOp::Softmax { axis: 1 }, &[y], flat)?;
             context.view(&y, dims)
         }
-        Op::Concat { axis } => concat(context, *axis, inputs),
+        Op::Concat { axis } => rearrange::concat(context, *axis, inputs),
         Op::Slice => rearrange::slice(context, inputs, &dims),
-        Op::Part { axis, part } => part_of(context, *axis, *part, x),
-        Op::Gather { axis } => gather(context, *axis, inputs),
-        Op::Resize { interpolation, coordinates, axes } => {
-            resize::resize(context, *interpolation, *coordinates, axes, inputs)
-        }
+        Op::Part { axis, part } => rearrange::part_of(context, *axis, *part, x),
+        Op::Gather { axis } => rearrange::gather(context, *axis, inputs),
+        Op::Resize { .. } => resize::resize(context, op, inputs),
         Op::Reshape { allow_zero } => {
             let to = rearrange::reshaped(&dims, integers(&inputs[1], "dims")?, *allow_zero)?;
             context.view(x, to)
@@ -125,7 +130,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
                 .map(|axis| if axes.contains(&axis) { 1 } else { rest.next().unwrap_or(1) });
             context.view(x, to.collect())
         }
-        Op::Transpose { permutation } => transpose(context, permutation, x),
+        Op::Transpose { permutation } => rearrange::transpose(context, permutation, x),
         Op::Pad { mode } => rearrange::pad(context, inputs, &dims, *mode),
         Op::MatMul => matmul(context, inputs, dims),
         Op::Expand => {
@@ -133,7 +138,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
             let to = broadcast(&dims, &to)?;
             if to == dims { Ok(x.clone()) } else { context.emit(StepOp::Expand, &inputs[..1], to) }
         }
-        Op::Tile => tile(context, inputs),
+        Op::Tile => rearrange::tile(context, inputs),
         Op::Shape { start, end } => {
             let bound = |at: i64| {
                 let from = if at < 0 { at.saturating_add(rank as i64) } else { at };
@@ -146,9 +151,9 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
             )))
         }
         Op::DepthToSpace { block, blocks_first } => {
-            depth_to_space(context, *block, *blocks_first, x)
+            rearrange::depth_to_space(context, *block, *blocks_first, x)
         }
-        Op::SpaceToDepth { block } => space_to_depth(context, *block, x),
+        Op::SpaceToDepth { block } => rearrange::space_to_depth(context, *block, x),
         Op::Size => Tensor::i64([], vec![elements("input", &dims)? as i64]).map(Lowered::Integer),
         Op::Cast { to } => constant::cast(context, x, dims, *to),
         Op::ConstantOfShape { value } => {
@@ -167,10 +172,33 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
         Op::Range => constant::range(context, inputs),
         Op::Compare(comparison) => constant::compare(context, *comparison, inputs),
         Op::Not => {
-            let values = integers(x, "input")?.iter().map(|&x| i64::from(x == 0)).collect();
+            let Lowered::Integer(tensor) = x else {
+                return context.unary(Unary::Not, x, Kind::Bool);
+            };
+            let values = tensor.integers("input")?.iter().map(|&x| i64::from(x == 0)).collect();
             Tensor::i64(dims, values).map(Lowered::Integer)
         }
         Op::Where => constant::select(context, inputs),
+        // Before its inputs are asked for: those of the other branch may be missing.
+        Op::Choose => Err(Error::invalid("operator", "one with all of its inputs", op.name())),
+        Op::ArgMax { .. } => order::arg_max(context, op, x),
+        Op::Hardmax { axis, flatten } => order::hardmax(context, *axis, *flatten, x),
+        Op::Order { axis, descending } => order::order(context, *axis, *descending, inputs),
+        Op::CumulativeSum { exclusive, reverse } => {
+            order::cumulative_sum(context, *exclusive, *reverse, inputs)
+        }
+        Op::Triangle { upper } => order::triangle(context, *upper, inputs),
+        Op::GatherElements { axis } => indexed::gather_elements(context, *axis, inputs),
+        Op::GatherNd { batch } => indexed::gather_nd(context, *batch, inputs),
+        Op::ScatterElements { axis, combination } => {
+            indexed::scatter_elements(context, *axis, *combination, inputs)
+        }
+        Op::ScatterNd { combination } => indexed::scatter_nd(context, *combination, inputs),
+        Op::OneHot { axis } => indexed::one_hot(context, *axis, inputs),
+        Op::Einsum { equation } => einsum::einsum(context, equation, inputs),
+        Op::GridSample { .. } => sample::grid_sample(context, op, inputs),
+        Op::RoiAlign(roi) => sample::roi_align(context, roi, inputs),
+        Op::Recurrent(recurrent) => recurrent::recurrent(context, recurrent, inputs),
     }
 }
 
@@ -221,168 +249,6 @@ fn conv_of_rows(context: &mut Context<'_>, weights: WeightsId, x: &Lowered) -> R
     context.view(&y, to)
 }
 
-/// Lowers a concatenation.
-fn concat(context: &mut Context<'_>, axis: i64, inputs: &[Lowered]) -> Result<Lowered> {
-    let x = &inputs[0];
-    let dims = context.dims(x);
-    let rank = dims.len();
-    let axis = axis_of(axis, rank)?;
-    let mut to = dims.clone();
-    to[axis] = 0;
-    for (index, input) in inputs.iter().enumerate() {
-        let part = context.dims(input);
-        let fits = part.len() == rank
-            && (0..rank).all(|other| other == axis || part[other] == dims[other]);
-        if !fits {
-            let expected = format!("dims that differ from {dims:?} along axis {axis} only");
-            return Err(Error::invalid(format!("input {index}"), expected, format!("{part:?}")));
-        }
-        to[axis] = to[axis].saturating_add(part[axis]);
-    }
-    if inputs.len() == 1 {
-        return Ok(x.clone());
-    }
-    context.emit(StepOp::Concat { axis }, inputs, to)
-}
-
-/// Lowers one output of ONNX's Split to a slice.
-fn part_of(context: &mut Context<'_>, axis: i64, part: Parts, x: &Lowered) -> Result<Lowered> {
-    let dims = context.dims(x);
-    let rank = dims.len();
-    let axis = axis_of(axis, rank)?;
-    let (start, length) = match part {
-        Parts::Equal { index, count } => {
-            let each = dims[axis].div_ceil(count.max(1));
-            let start = each.saturating_mul(index).min(dims[axis]);
-            (start, each.min(dims[axis] - start))
-        }
-        Parts::Range { start, length, whole } => {
-            let inside = start.checked_add(length).is_some_and(|end| end <= dims[axis]);
-            if whole != dims[axis] || !inside {
-                let expected = format!("parts of {}", dims[axis]);
-                return Err(Error::invalid("split", expected, format!("parts of {whole}")));
-            }
-            (start, length)
-        }
-    };
-    let mut to = dims;
-    to[axis] = length;
-    let mut first = vec![0; rank];
-    first[axis] = start;
-    context.emit(StepOp::Slice { start: first, step: vec![1; rank] }, std::slice::from_ref(x), to)
-}
-
-/// Lowers a gather; a single index becomes a slice.
-fn gather(context: &mut Context<'_>, axis: i64, inputs: &[Lowered]) -> Result<Lowered> {
-    let dims = context.dims(&inputs[0]);
-    let rank = dims.len();
-    let axis = axis_of(axis, rank)?;
-    let indices = integers(&inputs[1], "indices")?;
-    let indices: Vec<u32> = indices
-        .iter()
-        .map(|&index| axis_index(index, dims[axis]).map(|index| index as u32))
-        .collect::<Result<_>>()?;
-    let mut to = dims[..axis].to_vec();
-    to.extend(context.dims(&inputs[1]));
-    to.extend(&dims[axis + 1..]);
-    let mut flat = dims;
-    flat[axis] = indices.len();
-    let y = if let [index] = indices[..] {
-        let mut start = vec![0; rank];
-        start[axis] = index as usize;
-        let op = StepOp::Slice { start, step: vec![1; rank] };
-        context.emit(op, &inputs[..1], flat)?
-    } else {
-        let op = StepOp::Gather { axis, indices: Arc::new(indices) };
-        context.emit(op, &inputs[..1], flat)?
-    };
-    context.view(&y, to)
-}
-
-/// Lowers a permutation of axes; a view where no element moves.
-fn transpose(context: &mut Context<'_>, permutation: &[i64], x: &Lowered) -> Result<Lowered> {
-    let dims = context.dims(x);
-    let rank = dims.len();
-    let permutation: Vec<usize> = if permutation.is_empty() {
-        (0..rank).rev().collect()
-    } else {
-        permutation.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_>>()?
-    };
-    let mut sorted = permutation.clone();
-    sorted.sort_unstable();
-    if !sorted.into_iter().eq(0..rank) {
-        let expected = format!("a permutation of {rank} axes");
-        return Err(Error::invalid("perm", expected, format!("{permutation:?}")));
-    }
-    let to: Vec<usize> = permutation.iter().map(|&axis| dims[axis]).collect();
-    // Elements keep their order while the axes longer than 1 do.
-    let long = permutation.iter().filter(|&&axis| dims[axis] != 1);
-    if long.is_sorted_by(|a, b| a < b) {
-        return context.view(x, to);
-    }
-    context.emit(StepOp::Transpose { permutation }, std::slice::from_ref(x), to)
-}
-
-/// Lowers the repetition of a tensor: each axis is split in front, and that new axis expanded.
-fn tile(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
-    let x = &inputs[0];
-    let dims = context.dims(x);
-    let rank = dims.len();
-    let repeats = usizes(integers(&inputs[1], "repeats")?, "repeats")?;
-    if repeats.len() != rank {
-        return Err(Error::invalid("repeats", rank.to_string(), repeats.len()));
-    }
-    let (mut y, mut dims) = (x.clone(), dims);
-    for axis in (0..rank).filter(|&axis| repeats[axis] != 1) {
-        let (outer, inner) = (elements("input", &dims[..axis])?, elements("input", &dims[axis..])?);
-        y = context.view(&y, vec![outer, 1, inner])?;
-        y = context.emit(StepOp::Expand, &[y], vec![outer, repeats[axis], inner])?;
-        dims[axis] = dims[axis].saturating_mul(repeats[axis]);
-        y = context.view(&y, dims.clone())?;
-    }
-    Ok(y)
-}
-
-/// Lowers channels into blocks of pixels.
-fn depth_to_space(
-    context: &mut Context<'_>,
-    block: u32,
-    blocks_first: bool,
-    x: &Lowered,
-) -> Result<Lowered> {
-    let dims = context.dims(x);
-    let [n, c, h, w, b] = rearrange::image(&dims, block)?;
-    let depth = c / (b * b);
-    if depth * b * b != c {
-        return Err(Error::invalid("channels", format!("a multiple of {}", b * b), c));
-    }
-    // With the blocks' rows and columns in front of the channels, or behind.
-    let (split, permutation) = if blocks_first {
-        (vec![n, b, b, depth, h, w], vec![0, 3, 4, 1, 5, 2])
-    } else {
-        (vec![n, depth, b, b, h, w], vec![0, 1, 4, 2, 5, 3])
-    };
-    rearrange::shuffled(context, x, split, permutation, vec![n, depth, h * b, w * b])
-}
-
-/// Lowers blocks of pixels into channels.
-fn space_to_depth(context: &mut Context<'_>, block: u32, x: &Lowered) -> Result<Lowered> {
-    let dims = context.dims(x);
-    let [n, c, h, w, b] = rearrange::image(&dims, block)?;
-    let (rows, columns) = (h / b, w / b);
-    if [rows * b, columns * b] != [h, w] {
-        return Err(Error::invalid("size", format!("multiples of {b}"), format!("{h}x{w}")));
-    }
-    let split = vec![n, c, rows, b, columns, b];
-    rearrange::shuffled(
-        context,
-        x,
-        split,
-        vec![0, 3, 5, 1, 2, 4],
-        vec![n, c * b * b, rows, columns],
-    )
-}
-
 /// The value of a function of integers, which is known beforehand.
 fn integer_unary(unary: Unary, x: &Tensor, dims: Vec<usize>) -> Result<Lowered> {
     let values = x.integers("input")?.iter();
@@ -390,7 +256,9 @@ fn integer_unary(unary: Unary, x: &Tensor, dims: Vec<usize>) -> Result<Lowered> 
         Unary::Neg => values.map(|x| x.checked_neg()).collect(),
         Unary::Abs => values.map(|x| x.checked_abs()).collect(),
         Unary::Activation(Activation::Relu) => values.map(|&x| Some(x.max(0))).collect(),
-        Unary::Floor | Unary::Ceil | Unary::Round => Some(values.copied().collect()),
+        Unary::Sign => Some(values.map(|x| x.signum()).collect()),
+        Unary::Not => Some(values.map(|&x| i64::from(x == 0)).collect()),
+        Unary::Floor | Unary::Ceil | Unary::Round | Unary::Trunc => Some(values.copied().collect()),
         _ => None,
     };
     let values = values.ok_or_else(|| Error::invalid("input", "floats", "integers"))?;

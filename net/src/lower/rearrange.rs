@@ -1,10 +1,13 @@
 //! Lowering of operators that only move elements: slices, margins, other dims.
 
 use super::builder::{Context, Lowered, integers};
+use super::indexed;
+use crate::ir::graph::Parts;
 use crate::ir::op::PadMode;
 use crate::ir::program::StepOp;
-use crate::ir::tensor::{MAX_RANK, axes_of, axis_of, elements};
+use crate::ir::tensor::{MAX_RANK, axes_of, axis_index, axis_of, elements, usizes};
 use crate::{Error, Result};
+use std::sync::Arc;
 
 /// Cuts a part out of a tensor.
 pub(crate) fn slice(
@@ -165,4 +168,176 @@ pub(crate) fn shuffled(
     let y = context.view(x, split)?;
     let y = context.emit(StepOp::Transpose { permutation }, &[y], moved)?;
     context.view(&y, to)
+}
+
+/// Lowers a concatenation.
+pub(crate) fn concat(context: &mut Context<'_>, axis: i64, inputs: &[Lowered]) -> Result<Lowered> {
+    let x = &inputs[0];
+    let dims = context.dims(x);
+    let rank = dims.len();
+    let axis = axis_of(axis, rank)?;
+    let mut to = dims.clone();
+    to[axis] = 0;
+    for (index, input) in inputs.iter().enumerate() {
+        let part = context.dims(input);
+        let fits = part.len() == rank
+            && (0..rank).all(|other| other == axis || part[other] == dims[other]);
+        if !fits {
+            let expected = format!("dims that differ from {dims:?} along axis {axis} only");
+            return Err(Error::invalid(format!("input {index}"), expected, format!("{part:?}")));
+        }
+        to[axis] = to[axis].saturating_add(part[axis]);
+    }
+    if inputs.len() == 1 {
+        return Ok(x.clone());
+    }
+    context.emit(StepOp::Concat { axis }, inputs, to)
+}
+
+/// Lowers one output of ONNX's Split to a slice.
+pub(crate) fn part_of(
+    context: &mut Context<'_>,
+    axis: i64,
+    part: Parts,
+    x: &Lowered,
+) -> Result<Lowered> {
+    let dims = context.dims(x);
+    let rank = dims.len();
+    let axis = axis_of(axis, rank)?;
+    let (start, length) = match part {
+        Parts::Equal { index, count } => {
+            let each = dims[axis].div_ceil(count.max(1));
+            let start = each.saturating_mul(index).min(dims[axis]);
+            (start, each.min(dims[axis] - start))
+        }
+        Parts::Range { start, length, whole } => {
+            let inside = start.checked_add(length).is_some_and(|end| end <= dims[axis]);
+            if whole != dims[axis] || !inside {
+                let expected = format!("parts of {}", dims[axis]);
+                return Err(Error::invalid("split", expected, format!("parts of {whole}")));
+            }
+            (start, length)
+        }
+    };
+    let mut to = dims;
+    to[axis] = length;
+    let mut first = vec![0; rank];
+    first[axis] = start;
+    context.emit(StepOp::Slice { start: first, step: vec![1; rank] }, std::slice::from_ref(x), to)
+}
+
+/// Lowers a gather; a single index becomes a slice.
+pub(crate) fn gather(context: &mut Context<'_>, axis: i64, inputs: &[Lowered]) -> Result<Lowered> {
+    let dims = context.dims(&inputs[0]);
+    let rank = dims.len();
+    let axis = axis_of(axis, rank)?;
+    if !matches!(inputs[1], Lowered::Integer(_)) {
+        return indexed::gather(context, axis, &inputs[0], &inputs[1]);
+    }
+    let indices = integers(&inputs[1], "indices")?;
+    let indices: Vec<u32> = indices
+        .iter()
+        .map(|&index| axis_index(index, dims[axis]).map(|index| index as u32))
+        .collect::<Result<_>>()?;
+    let mut to = dims[..axis].to_vec();
+    to.extend(context.dims(&inputs[1]));
+    to.extend(&dims[axis + 1..]);
+    let mut flat = dims;
+    flat[axis] = indices.len();
+    let y = if let [index] = indices[..] {
+        let mut start = vec![0; rank];
+        start[axis] = index as usize;
+        let op = StepOp::Slice { start, step: vec![1; rank] };
+        context.emit(op, &inputs[..1], flat)?
+    } else {
+        let op = StepOp::Gather { axis, indices: Arc::new(indices) };
+        context.emit(op, &inputs[..1], flat)?
+    };
+    context.view(&y, to)
+}
+
+/// Lowers a permutation of axes; a view where no element moves.
+pub(crate) fn transpose(
+    context: &mut Context<'_>,
+    permutation: &[i64],
+    x: &Lowered,
+) -> Result<Lowered> {
+    let dims = context.dims(x);
+    let rank = dims.len();
+    let permutation: Vec<usize> = if permutation.is_empty() {
+        (0..rank).rev().collect()
+    } else {
+        permutation.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_>>()?
+    };
+    let mut sorted = permutation.clone();
+    sorted.sort_unstable();
+    if !sorted.into_iter().eq(0..rank) {
+        let expected = format!("a permutation of {rank} axes");
+        return Err(Error::invalid("perm", expected, format!("{permutation:?}")));
+    }
+    let to: Vec<usize> = permutation.iter().map(|&axis| dims[axis]).collect();
+    // Elements keep their order while the axes longer than 1 do.
+    let long = permutation.iter().filter(|&&axis| dims[axis] != 1);
+    if long.is_sorted_by(|a, b| a < b) {
+        return context.view(x, to);
+    }
+    context.emit(StepOp::Transpose { permutation }, std::slice::from_ref(x), to)
+}
+
+/// Lowers the repetition of a tensor: each axis is split in front, and that new axis expanded.
+pub(crate) fn tile(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
+    let x = &inputs[0];
+    let dims = context.dims(x);
+    let rank = dims.len();
+    let repeats = usizes(integers(&inputs[1], "repeats")?, "repeats")?;
+    if repeats.len() != rank {
+        return Err(Error::invalid("repeats", rank.to_string(), repeats.len()));
+    }
+    let (mut y, mut dims) = (x.clone(), dims);
+    for axis in (0..rank).filter(|&axis| repeats[axis] != 1) {
+        let (outer, inner) = (elements("input", &dims[..axis])?, elements("input", &dims[axis..])?);
+        y = context.view(&y, vec![outer, 1, inner])?;
+        y = context.emit(StepOp::Expand, &[y], vec![outer, repeats[axis], inner])?;
+        dims[axis] = dims[axis].saturating_mul(repeats[axis]);
+        y = context.view(&y, dims.clone())?;
+    }
+    Ok(y)
+}
+
+/// Lowers channels into blocks of pixels.
+pub(crate) fn depth_to_space(
+    context: &mut Context<'_>,
+    block: u32,
+    blocks_first: bool,
+    x: &Lowered,
+) -> Result<Lowered> {
+    let dims = context.dims(x);
+    let [n, c, h, w, b] = image(&dims, block)?;
+    let depth = c / (b * b);
+    if depth * b * b != c {
+        return Err(Error::invalid("channels", format!("a multiple of {}", b * b), c));
+    }
+    // With the blocks' rows and columns in front of the channels, or behind.
+    let (split, permutation) = if blocks_first {
+        (vec![n, b, b, depth, h, w], vec![0, 3, 4, 1, 5, 2])
+    } else {
+        (vec![n, depth, b, b, h, w], vec![0, 1, 4, 2, 5, 3])
+    };
+    shuffled(context, x, split, permutation, vec![n, depth, h * b, w * b])
+}
+
+/// Lowers blocks of pixels into channels.
+pub(crate) fn space_to_depth(
+    context: &mut Context<'_>,
+    block: u32,
+    x: &Lowered,
+) -> Result<Lowered> {
+    let dims = context.dims(x);
+    let [n, c, h, w, b] = image(&dims, block)?;
+    let (rows, columns) = (h / b, w / b);
+    if [rows * b, columns * b] != [h, w] {
+        return Err(Error::invalid("size", format!("multiples of {b}"), format!("{h}x{w}")));
+    }
+    let split = vec![n, c, rows, b, columns, b];
+    shuffled(context, x, split, vec![0, 3, 5, 1, 2, 4], vec![n, c * b * b, rows, columns])
 }

@@ -1,8 +1,10 @@
 //! Windows that move over an image: padding that follows from its size, pooling, transposed convolutions.
 
 use super::builder::{Context, Lowered};
-use crate::ir::graph::{AutoPad, Op};
+use crate::ir::graph::{AutoPad, Kind, Op};
+use crate::ir::op::{Binary, PoolKind};
 use crate::ir::program::{ConvTranspose, Pool, StepOp};
+use crate::ir::tensor::elements;
 use crate::{Error, Result, cpu};
 
 /// Geometry that convolutions and pools have in common, `[vertical, horizontal]`.
@@ -85,8 +87,23 @@ pub(crate) fn pool(context: &mut Context<'_>, op: &Op, x: &Lowered) -> Result<Lo
         to[axis + 2] = count as usize;
     }
     let op = StepOp::Pool(Pool { kind, kernel, stride, dilation, padding });
-    context.emit(op, std::slice::from_ref(x), to)
+    if kind != PoolKind::PlaceOfMax {
+        return context.emit(op, std::slice::from_ref(x), to);
+    }
+    // Places count through the whole tensor, one plane after the other.
+    let all = elements("input", &dims)?;
+    if all > MOST_PLACES {
+        return Err(Error::invalid("places", format!("at most {MOST_PLACES}"), all));
+    }
+    let places = context.compute(op, std::slice::from_ref(x), to, Kind::Integer)?;
+    let planes = dims[0] * dims[1];
+    let first = (0..planes).map(|plane| (plane * dims[2] * dims[3]) as f32).collect();
+    let first = context.float(vec![dims[0], dims[1], 1, 1], first)?;
+    context.binary(Binary::Add, [&places, &first], Kind::Integer)
 }
+
+/// The most elements whose places floats can tell apart.
+const MOST_PLACES: usize = 1 << 24;
 
 /// Lowers a transposed convolution.
 pub(crate) fn conv_transpose(

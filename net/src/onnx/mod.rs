@@ -11,4 +11,4 @@ mod proto;
 pub use export::to_bytes;
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::write;
-pub use import::{from_bytes, read};
+pub use import::{from_bytes, operators, read};

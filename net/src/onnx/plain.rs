@@ -35,6 +35,9 @@ static PLAIN: &[(&str, Op)] = &[
     ("Pow", Op::Binary(Binary::Pow)),
     ("Min", Op::Binary(Binary::Min)),
     ("Max", Op::Binary(Binary::Max)),
+    ("Atan", Op::Unary(Unary::Atan)),
+    ("Sign", Op::Unary(Unary::Sign)),
+    ("IsNaN", Op::Unary(Unary::IsNan)),
     ("PRelu", Op::Binary(Binary::PRelu)),
     ("GlobalAveragePool", Op::GlobalAverage),
     ("GlobalMaxPool", Op::GlobalMax),
@@ -63,4 +66,9 @@ pub(crate) fn operator(name: &str) -> Option<&'static Op> {
 /// ONNX's name of an operator.
 pub(crate) fn name(op: &Op) -> Option<&'static str> {
     PLAIN.iter().find(|(_, known)| known == op).map(|(name, _)| *name)
+}
+
+/// The names of all of them.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    PLAIN.iter().map(|(name, _)| *name)
 }

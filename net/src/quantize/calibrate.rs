@@ -121,7 +121,7 @@ fn with_cds(weights: &DsConvWeights, cds: Cds) -> Result<DsConvWeights> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::graph::{Input, Node, Op, Output, ValueId, WeightsId};
+    use crate::ir::graph::{Input, Kind, Node, Op, Output, ValueId, WeightsId};
     use crate::ir::op::{Binary, Unary};
     use crate::quantize::{QuantizeOptions, Target, allocate, on_cpu, quantize, report};
     use dsconv::{Activation, ConvDescriptor};
@@ -161,7 +161,12 @@ mod tests {
         });
         Graph {
             values: (0..8).map(|i| format!("v{i}")).collect(),
-            inputs: vec![Input { name: "x".into(), dims: vec![None; 4], value: ValueId(0) }],
+            inputs: vec![Input {
+                name: "x".into(),
+                dims: vec![None; 4],
+                kind: Kind::Float,
+                value: ValueId(0),
+            }],
             outputs: vec![Output { name: "y".into(), dims: None, value: ValueId(7) }],
             nodes: nodes.collect(),
             weights: [conv(8, 16, 1), conv(16, 16, 16), conv(16, 16, 1)].map(&mut weights).to_vec(),

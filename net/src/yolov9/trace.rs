@@ -2,8 +2,8 @@
 //! their tensors, and how many modules and parameters PyTorch counts.
 
 use crate::ir::graph::{
-    AutoPad, Channels, Coordinates, Graph, Input, Interpolation, Node, Op, Rounding, ValueId,
-    WeightsId,
+    AutoPad, Channels, Coordinates, Graph, Input, Interpolation, Kind, Node, Op, ResizeOptions,
+    Rounding, ValueId, WeightsId,
 };
 use crate::ir::op::{Binary, PoolKind, Unary};
 use crate::ir::tensor::Tensor;
@@ -121,7 +121,7 @@ impl Trace {
     pub(super) fn input(&mut self, name: &str) -> FeatureMap {
         let value = self.fresh(name);
         let dims = vec![None, Some(3), None, None];
-        self.graph.inputs.push(Input { name: name.into(), dims, value });
+        self.graph.inputs.push(Input { name: name.into(), dims, kind: Kind::Float, value });
         FeatureMap { value, channels: 3, stride: 1 }
     }
 
@@ -324,6 +324,7 @@ impl Trace {
             interpolation: Interpolation::Nearest(Rounding::Floor),
             coordinates: Coordinates::Asymmetric,
             axes: axes.to_vec(),
+            options: ResizeOptions::default(),
         };
         self.push(name, op, [x, size])
     }

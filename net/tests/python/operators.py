@@ -3,57 +3,13 @@
 import sys
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cases import Writer
+from graphs import Graphs
 
-writer = Writer(sys.argv[1])
-rng = writer.rng
+tools = Graphs(sys.argv[1])
+rng, floats, pick, size, run, graph = tools.rng, tools.floats, tools.pick, tools.size, tools.run, tools.graph
 F = np.float32
-
-
-def floats(*dims):
-    return rng.normal(size=dims).astype(F)
-
-
-def pick(*options):
-    return options[rng.integers(len(options))]
-
-
-def size(low, high):
-    return int(rng.integers(low, high + 1))
-
-
-def run(name, op, inputs, constants=(), opset=21, outputs=1, after=(), domain="", **attributes):
-    """A node on run-time inputs (arrays) and constants (arrays, None for a missing one), then unary nodes."""
-    names = [f"x{i}" for i in range(len(inputs))]
-    consts = [(f"c{i}", c) for i, c in enumerate(constants)]
-    ys = [f"y{i}" for i in range(outputs)]
-    wanted = list(names) + ["" if c is None else n for n, c in consts]
-    nodes = [helper.make_node(op, wanted, ys, name="node", domain=domain, **attributes)]
-    for i, (more, extra) in enumerate(after):
-        nodes.append(helper.make_node(more, [ys[0]], [f"z{i}"], **extra))
-        ys[0] = f"z{i}"
-    graph(name, nodes, dict(zip(names, inputs)), {n: c for n, c in consts if c is not None}, ys, opset)
-
-
-def graph(name, nodes, inputs, constants, outputs, opset=21, steps=None):
-    free = rng.random() < 0.5
-    infos = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, [None if free else d for d in x.shape])
-        for n, x in inputs.items()
-    ]
-    outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs]
-    initial = [c if isinstance(c, TensorProto) else numpy_helper.from_array(np.asarray(c), n) for n, c in constants.items()]
-    body = helper.make_graph(nodes, "g", infos, outs, initial)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=min(10, 8 if opset < 20 else 10))
-    shapes = {n: x.shape for n, x in inputs.items()}
-    try:
-        writer.add(f"{name} opset {opset} {shapes}", model, inputs, steps=steps)
-    except Exception as error:  # which case it was
-        print(f"{name}: {nodes}", file=sys.stderr)
-        raise error
 
 
 def unary():
@@ -376,4 +332,4 @@ def quantised():
 
 for make in (unary, binary, conv, conv_transpose, pool, reduce, shapes, resize, products, norms, folding, arithmetic, quantised):
     make()
-writer.close()
+tools.writer.close()

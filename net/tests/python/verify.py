@@ -21,8 +21,10 @@ for case in cases:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         session = ort.InferenceSession(case["model"], options, providers=["CPUExecutionProvider"])
-        names = [i.name for i in session.get_inputs()]
-        outputs = session.run(None, {n: read(a) for n, a in zip(names, case["inputs"], strict=True)})
+        kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+        given = zip(session.get_inputs(), case["inputs"], strict=True)
+        outputs = session.run(None, {i.name: read(a).astype(kinds[i.type]) for i, a in given})
+        outputs = [np.asarray(y, np.float32) for y in outputs]
         for y, expected in zip(outputs, map(read, case["outputs"]), strict=True):
             assert y.shape == expected.shape, f"shape {y.shape}, expected {expected.shape}"
             same = (y == expected) | (np.isnan(y) & np.isnan(expected))

@@ -3,6 +3,7 @@
 mod channels_last;
 #[path = "../../../../tests/common/dxc.rs"]
 mod dxc;
+mod indexed;
 mod networks;
 mod random;
 #[path = "../../../tests/common/seed.rs"]

@@ -4,7 +4,7 @@ use super::super::axes::Arranged;
 use super::super::geometry::dispatches;
 use super::super::kernels::{Dispatch, OpKernel};
 use super::dxc::{self, Shader, ShaderModel};
-use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
+use crate::ir::op::{Binary, Combination, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 use dsconv::Layout;
 
@@ -37,6 +37,9 @@ fn every() -> Vec<Dispatch> {
         (StepOp::Resize { axes: vec![taps] }, vec![x], x),
         (StepOp::MatMul, vec![x, x], x),
         (StepOp::ConvTranspose(conv), vec![x, weights], x),
+        (StepOp::Pick { axis: 3 }, vec![x, x], x),
+        (StepOp::Scatter { axis: 3, combination: Combination::Add }, vec![x, x, x], x),
+        (StepOp::Order { axis: 3, descending: true }, vec![x], x),
     ];
     let one = |(op, inputs, dims): (StepOp, Vec<&[usize]>, &[usize])| {
         let plain = |dims: &[usize]| Arranged::new(dims, Layout::Nchw);
@@ -50,7 +53,7 @@ fn every() -> Vec<Dispatch> {
 fn shaders_are_valid_and_take_what_the_host_gives() {
     let every = every();
     let kernels: std::collections::HashSet<OpKernel> = every.iter().map(|d| d.kernel).collect();
-    assert_eq!(kernels.len(), 9);
+    assert_eq!(kernels.len(), 12);
     let forms = every.iter().flat_map(|dispatch| [(dispatch, false), (dispatch, true)]);
     for (dispatch, fours) in forms {
         let (name, wgsl) = (dispatch.kernel.name(), &*dispatch.kernel.wgsl(fours));

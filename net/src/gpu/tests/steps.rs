@@ -12,7 +12,11 @@ use std::sync::Arc;
 
 /// Single steps of a kind, each of its own program, on the GPU and the CPU; those of images in other layouts, too.
 /// `bound` is the worst difference allowed, as a share of the magnitude that `case` tells; 0 asks for the same bits.
-fn check(bound: f64, cases: usize, case: impl Fn(&mut Rng) -> (Program, Vec<Vec<f32>>, f64)) {
+pub(super) fn check(
+    bound: f64,
+    cases: usize,
+    case: impl Fn(&mut Rng) -> (Program, Vec<Vec<f32>>, f64),
+) {
     let Some(gpu) = gpu() else { return };
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
@@ -61,7 +65,7 @@ fn inside(program: &Program) -> Program {
 }
 
 /// Dims of that rank, odd ones often, of some thousand elements at most.
-fn dims(rng: &mut Rng, rank: usize) -> Vec<usize> {
+pub(super) fn dims(rng: &mut Rng, rank: usize) -> Vec<usize> {
     let largest = [0, 3000, 60, 17, 9, 6, 4][rank];
     (0..rank).map(|_| if rng.u8(0..4) == 0 { 1 } else { rng.usize(1..=largest) }).collect()
 }
@@ -104,6 +108,11 @@ fn unary_functions() {
         (Unary::Round, 10.0),
         (Unary::Sin, 10.0),
         (Unary::Cos, 1000.0),
+        (Unary::Atan, 1.0),
+        (Unary::Atan, 100.0),
+        (Unary::Sign, 1.0),
+        (Unary::Trunc, 10.0),
+        (Unary::Not, 1.0),
     ];
     for (function, range) in functions {
         check(1e-6, 4, |rng| {
@@ -115,6 +124,9 @@ fn unary_functions() {
                 *x *= range;
                 if positive {
                     *x = x.abs() + 1e-2;
+                }
+                if matches!(function, Unary::Not | Unary::Sign) && rng.bool() {
+                    *x = 0.0;
                 }
                 if function == Unary::Round && rng.bool() {
                     *x = x.floor() + 0.5;
@@ -138,6 +150,11 @@ fn binary_functions_broadcast() {
         Binary::Min,
         Binary::Max,
         Binary::PRelu,
+        Binary::Remainder,
+        Binary::Equal,
+        Binary::Less,
+        Binary::LessOrEqual,
+        Binary::Gate,
     ];
     for function in functions {
         check(1e-6, 12, |rng| {
@@ -158,6 +175,16 @@ fn binary_functions_broadcast() {
             if function == Binary::Div {
                 inputs[1].iter_mut().for_each(|x| *x += 2.0 * x.signum());
             }
+            if function == Binary::Remainder {
+                // Whole numbers of either sign, none of them 0.
+                inputs[0].iter_mut().for_each(|x| *x = (*x * 1e5).round());
+                inputs[1]
+                    .iter_mut()
+                    .for_each(|x| *x = x.signum() * (x.abs() * 99.0).ceil().max(1.0));
+            }
+            if matches!(function, Binary::Equal | Binary::LessOrEqual | Binary::Gate) {
+                inputs.iter_mut().flatten().for_each(|x| *x = (*x * 2.0).round());
+            }
             if function == Binary::Pow {
                 let whole = rng.bool();
                 for x in &mut inputs[1] {
@@ -177,10 +204,12 @@ fn binary_functions_broadcast() {
 #[test]
 fn pools() {
     check(1e-6, 60, |rng| {
-        let kind = match rng.u8(0..3) {
+        let kind = match rng.u8(0..5) {
             0 => PoolKind::Max,
             1 => PoolKind::Average { count_padding: false },
-            _ => PoolKind::Average { count_padding: true },
+            2 => PoolKind::Average { count_padding: true },
+            3 => PoolKind::Sum,
+            _ => PoolKind::PlaceOfMax,
         };
         let mut pair = |range: std::ops::Range<u32>| [rng.u32(range.clone()), rng.u32(range)];
         let (kernel, stride, dilation) = (pair(1..5), pair(1..4), pair(1..3));
@@ -203,7 +232,8 @@ fn pools() {
 
 #[test]
 fn reductions() {
-    for reduction in [Reduction::Mean, Reduction::Sum, Reduction::Max, Reduction::Min] {
+    use Reduction::{Max, Mean, Min, Product, Sum};
+    for reduction in [Mean, Sum, Max, Min, Product] {
         check(2e-6, 20, |rng| {
             let rank = rng.usize(1..=6);
             let x = dims(rng, rank);
@@ -214,7 +244,7 @@ fn reductions() {
             let y: Vec<_> = (0..rank).map(|i| if axes.contains(&i) { 1 } else { x[i] }).collect();
             let length: usize = axes.iter().map(|&axis| x[axis]).product();
             let (program, inputs, _) = single(rng, StepOp::Reduce { reduction, axes }, &x, &y);
-            let magnitude = if reduction == Reduction::Sum { length as f64 } else { 1.0 };
+            let magnitude = if reduction == Sum { length as f64 } else { 1.0 };
             (program, inputs, magnitude)
         });
     }
@@ -279,9 +309,10 @@ fn elements_move_bit_for_bit() {
                 (StepOp::Expand, y)
             }
             4 => {
-                let mode = match rng.u8(0..3) {
+                let mode = match rng.u8(0..4) {
                     0 => PadMode::Constant(rng.f32()),
                     1 => PadMode::Edge,
+                    2 => PadMode::Wrap,
                     _ => PadMode::Reflect,
                 };
                 let mut width = |d: usize| {

@@ -6,13 +6,16 @@
 //! have. `metadata_props` hold the bit formats, so that a model comes back with the weights it was written from (a
 //! channel shift folded in).
 //!
-//! [`writer`] makes names, nodes and tensors; [`operator`] says what each operator of a graph becomes.
+//! [`writer`] makes names, nodes and tensors; [`operator`] says what each operator of a graph becomes, with those that
+//! lowering composes of several steps in [`composed`].
 
+mod composed;
 mod operator;
 mod writer;
 
 use super::proto::{GraphProto, ModelProto, OperatorSetIdProto};
-use crate::ir::graph::{Graph, ValueId};
+use crate::ir::graph::{Graph, Kind, ValueId};
+use crate::ir::tensor::Data;
 use crate::{Error, Result};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -43,6 +46,7 @@ pub fn to_bytes(graph: &Graph) -> Result<Vec<u8>> {
         used: HashSet::new(),
         proto: GraphProto { name: "network".into(), ..GraphProto::default() },
         metadata: Vec::new(),
+        kinds: kinds(graph),
     };
     export(&mut exporter)?;
     let model = ModelProto {
@@ -52,6 +56,7 @@ pub fn to_bytes(graph: &Graph) -> Result<Vec<u8>> {
         graph: Some(exporter.proto),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         metadata_props: exporter.metadata,
+        functions: Vec::new(),
     };
     let length = model.encoded_len();
     if i32::try_from(length).is_err() {
@@ -65,7 +70,7 @@ fn export(exporter: &mut Exporter<'_>) -> Result<()> {
     for input in &exporter.graph.inputs {
         exporter.used.insert(input.name.clone());
         exporter.names.insert(input.value, input.name.clone());
-        exporter.proto.input.push(info(&input.name, &input.dims));
+        exporter.proto.input.push(info(&input.name, &input.dims, input.kind));
     }
     // Outputs keep their names, where a node writes them.
     let written: HashSet<ValueId> = exporter.graph.nodes.iter().map(|node| node.output).collect();
@@ -92,9 +97,26 @@ fn export(exporter: &mut Exporter<'_>) -> Result<()> {
     }
     let ranks = ranks(exporter.graph)?;
     for (output, dims) in exporter.graph.outputs.iter().zip(ranks) {
-        exporter.proto.output.push(info(&output.name, &dims));
+        let kind = exporter.kind(output.value);
+        exporter.proto.output.push(info(&output.name, &dims, kind));
     }
     Ok(())
+}
+
+/// The kinds of the values that are no floats.
+fn kinds(graph: &Graph) -> HashMap<ValueId, Kind> {
+    let inputs = graph.inputs.iter().map(|input| (input.value, input.kind));
+    let constants = graph.constants.iter().map(|(&id, tensor)| match tensor.data() {
+        Data::I64(_) => (id, Kind::Integer),
+        Data::F32(_) => (id, Kind::Float),
+    });
+    let mut kinds: HashMap<ValueId, Kind> = inputs.chain(constants).collect();
+    for node in &graph.nodes {
+        let inputs = node.inputs.iter().map(|id| kinds.get(id).copied().unwrap_or_default());
+        let inputs: Vec<Kind> = inputs.collect();
+        kinds.insert(node.output, node.op.kind(&inputs));
+    }
+    kinds
 }
 
 /// The dims of the outputs: declared, or of the rank that a program has.

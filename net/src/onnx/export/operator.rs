@@ -1,14 +1,15 @@
 //! The operators of a graph as operators of a model.
 
-use super::writer::{Exporter, constant, float, int, ints, string, tensor};
+use super::composed;
+use super::writer::{Exporter, cast, constant, float, int, ints, string, tensor};
 use crate::ir::graph::{
-    AutoPad, Channels, Comparison, Coordinates, Graph, Interpolation, Kind, Node, Op, Parts,
-    Rounding, Scalar, ValueId, descriptor,
+    Aspect, AutoPad, Channels, Comparison, Coordinates, Interpolation, Kind, Node, Op, Parts,
+    Rounding, Scalar, descriptor,
 };
-use crate::ir::op::{PadMode, PoolKind, Reduction, Unary};
-use crate::ir::tensor::{Data, Tensor};
+use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
+use crate::ir::tensor::Tensor;
 use crate::onnx::plain;
-use crate::onnx::proto::{AttributeProto, data_type};
+use crate::onnx::proto::AttributeProto;
 use crate::{Error, Result};
 use dsconv::{Activation, Weights};
 
@@ -74,6 +75,16 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             }
             match kind {
                 PoolKind::Max => ("MaxPool", attributes),
+                PoolKind::PlaceOfMax => {
+                    let largest = exporter.unique(&format!("{preferred_name}.largest"));
+                    exporter.node_of("MaxPool", &[x], vec![largest, y], attributes);
+                    return Ok(());
+                }
+                // Of what is not negative, as all sums of an import are.
+                PoolKind::Sum => {
+                    attributes.push(int("p", 1));
+                    ("LpPool", attributes)
+                }
                 PoolKind::Average { count_padding } => {
                     attributes.push(int("count_include_pad", *count_padding));
                     ("AveragePool", attributes)
@@ -86,6 +97,7 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
                 Reduction::Sum => "ReduceSum",
                 Reduction::Max => "ReduceMax",
                 Reduction::Min => "ReduceMin",
+                Reduction::Product => "ReduceProd",
             };
             axes_input = axes_constant(exporter, axes, &y);
             inputs = [x].into_iter().chain(axes_input.as_deref()).collect();
@@ -93,11 +105,7 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
         }
         Op::Softmax { axis, flatten: false } => ("Softmax", vec![int("axis", *axis)]),
         Op::Softmax { axis, flatten: true } => {
-            let dims = exporter.step("Shape", &[x], &format!("{preferred_name}.dims"), vec![]);
-            let flat = vec![int("axis", *axis)];
-            let flat = exporter.step("Flatten", &[x], &format!("{preferred_name}.flat"), flat);
-            let flat = exporter.step("Softmax", &[&flat], preferred_name, vec![int("axis", -1)]);
-            exporter.node("Reshape", &[&flat, &dims], &y, vec![]);
+            exporter.flattened(("Softmax", *axis), [preferred_name, x, &y]);
             return Ok(());
         }
         Op::Concat { axis } => ("Concat", vec![int("axis", *axis)]),
@@ -121,11 +129,12 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             return Ok(());
         }
         Op::Gather { axis } => ("Gather", vec![int("axis", *axis)]),
-        Op::Resize { interpolation, coordinates, axes } => {
-            let attributes = resize(*interpolation, *coordinates, axes);
+        Op::Resize { .. } => {
+            let attributes = resize(&node.op);
             let by = *inputs.get(1).ok_or_else(missing)?;
-            let sizes = node.inputs.get(1).is_some_and(|&id| is_integer(exporter.graph, id));
-            let inputs = if sizes { vec![x, "", "", by] } else { vec![x, "", by] };
+            let part = inputs.get(2).copied().unwrap_or_default();
+            let sizes = node.inputs.get(1).is_some_and(|&id| !exporter.kind(id).is_float());
+            let inputs = if sizes { vec![x, part, "", by] } else { vec![x, part, by] };
             exporter.node("Resize", &inputs, &y, attributes);
             return Ok(());
         }
@@ -148,8 +157,9 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
                 PadMode::Constant(value) => ("constant", *value),
                 PadMode::Edge => ("edge", 0.0),
                 PadMode::Reflect => ("reflect", 0.0),
+                PadMode::Wrap => ("wrap", 0.0),
             };
-            let value = if node.inputs.first().is_some_and(|&id| is_integer(exporter.graph, id)) {
+            let value = if node.inputs.first().is_some_and(|&id| !exporter.kind(id).is_float()) {
                 String::new()
             } else {
                 exporter.tensor(&format!("{preferred_name}.value"), &Tensor::scalar(value))
@@ -183,6 +193,24 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
             exporter.node(plain_name(&node.op)?, &[&a, &b], &y, vec![]);
             return Ok(());
         }
+        Op::Binary(
+            Binary::Equal | Binary::Less | Binary::LessOrEqual | Binary::Remainder | Binary::Gate,
+        )
+        | Op::Choose
+        | Op::ArgMax { .. }
+        | Op::Hardmax { .. }
+        | Op::Order { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::ScatterElements { .. }
+        | Op::ScatterNd { .. }
+        | Op::CumulativeSum { .. }
+        | Op::OneHot { .. }
+        | Op::Triangle { .. }
+        | Op::Einsum { .. }
+        | Op::GridSample { .. }
+        | Op::RoiAlign(_)
+        | Op::Recurrent(_) => return composed::write(exporter, node, &inputs, &y),
         Op::Binary(_)
         | Op::GlobalAverage
         | Op::GlobalMax
@@ -193,7 +221,7 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
         | Op::Size
         | Op::Range
         | Op::Compare(_) => (plain_name(&node.op)?, vec![]),
-        // A bool known beforehand is an integer of the graph.
+        // A bool that is a constant is an integer of the graph.
         Op::Not | Op::Where => {
             let condition = exporter.step("Cast", &[x], preferred_name, vec![cast(Kind::Bool)]);
             let inputs = [&[condition.as_str()], &inputs[1..]].concat();
@@ -208,17 +236,6 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
 /// ONNX's name of an operator that is the same there.
 fn plain_name(op: &Op) -> Result<&'static str> {
     plain::name(op).ok_or_else(|| Error::invalid("operator", "one that ONNX has", op.name()))
-}
-
-fn cast(to: Kind) -> AttributeProto {
-    int(
-        "to",
-        match to {
-            Kind::Float => data_type::FLOAT,
-            Kind::Integer => data_type::INT64,
-            Kind::Bool => data_type::BOOL,
-        },
-    )
 }
 
 fn auto_pad_name(auto_pad: AutoPad) -> &'static str {
@@ -342,23 +359,24 @@ fn function(
             ("HardSigmoid", vec![float("alpha", alpha), float("beta", beta)])
         }
         Unary::Elu(alpha) => ("Elu", vec![float("alpha", alpha)]),
+        Unary::IsInf { negative, positive } => {
+            ("IsInf", vec![int("detect_negative", negative), int("detect_positive", positive)])
+        }
         _ => (plain_name(&Op::Unary(unary))?, vec![]),
     };
     exporter.node(name, &[x], y, attributes);
     Ok(())
 }
 
-fn resize(
-    interpolation: Interpolation,
-    coordinates: Coordinates,
-    axes: &[i64],
-) -> Vec<AttributeProto> {
+fn resize(op: &Op) -> Vec<AttributeProto> {
+    let Op::Resize { interpolation, coordinates, axes, options } = op else { return Vec::new() };
     let coordinates = match coordinates {
         Coordinates::HalfPixel => "half_pixel",
         Coordinates::PytorchHalfPixel => "pytorch_half_pixel",
         Coordinates::Asymmetric => "asymmetric",
         Coordinates::AlignCorners => "align_corners",
         Coordinates::HalfPixelSymmetric => "half_pixel_symmetric",
+        Coordinates::Crop => "tf_crop_and_resize",
     };
     let mut attributes = vec![string("coordinate_transformation_mode", coordinates)];
     match interpolation {
@@ -373,30 +391,25 @@ fn resize(
         }
         Interpolation::Linear => attributes.push(string("mode", "linear")),
         Interpolation::Cubic(a) => {
-            attributes.extend([string("mode", "cubic"), float("cubic_coeff_a", a)]);
+            attributes.extend([string("mode", "cubic"), float("cubic_coeff_a", *a)]);
         }
     }
     if !axes.is_empty() {
         attributes.push(ints("axes", axes));
     }
-    attributes
-}
-
-/// Whether a value holds integers.
-fn is_integer(graph: &Graph, id: ValueId) -> bool {
-    let mut id = id;
-    loop {
-        if let Some(tensor) = graph.constant(id) {
-            return matches!(tensor.data(), Data::I64(_));
-        }
-        let Some(node) = graph.nodes.iter().find(|node| node.output == id) else { return false };
-        id = match (&node.op, &node.inputs[..]) {
-            (Op::Shape { .. } | Op::Size | Op::Compare(_) | Op::Not, _) => return true,
-            (Op::Cast { to }, _) => return *to != Kind::Float,
-            (Op::ConstantOfShape { value }, _) => return matches!(value, Scalar::Integer(_)),
-            (Op::Where, &[_, a, _]) => a,
-            (_, &[first, ..]) => first,
-            _ => return false,
-        };
+    if options.antialias {
+        attributes.push(int("antialias", 1));
     }
+    if options.exclude_outside {
+        attributes.push(int("exclude_outside", 1));
+    }
+    if options.outside != 0.0 {
+        attributes.push(float("extrapolation_value", options.outside));
+    }
+    match options.aspect {
+        Aspect::Stretch => {}
+        Aspect::NotLarger => attributes.push(string("keep_aspect_ratio_policy", "not_larger")),
+        Aspect::NotSmaller => attributes.push(string("keep_aspect_ratio_policy", "not_smaller")),
+    }
+    attributes
 }

@@ -1,6 +1,6 @@
 //! The model while it is made: names, nodes, tensors and attributes of ONNX's protobuf schema.
 
-use crate::ir::graph::{Graph, ValueId};
+use crate::ir::graph::{Graph, Kind, ValueId};
 use crate::ir::tensor::{Data, Tensor};
 use crate::onnx::proto::{
     AttributeProto, DimensionProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto,
@@ -17,6 +17,8 @@ pub(crate) struct Exporter<'g> {
     pub(crate) used: HashSet<String>,
     pub(crate) proto: GraphProto,
     pub(crate) metadata: Vec<StringStringEntryProto>,
+    /// The kinds of values that are no floats.
+    pub(crate) kinds: HashMap<ValueId, Kind>,
 }
 
 impl Exporter<'_> {
@@ -28,6 +30,11 @@ impl Exporter<'_> {
         let name = self.unique(&self.graph.values[id.0]);
         self.names.insert(id, name.clone());
         name
+    }
+
+    /// The kind of a value.
+    pub(crate) fn kind(&self, id: ValueId) -> Kind {
+        self.kinds.get(&id).copied().unwrap_or_default()
     }
 
     /// A name that nothing else has: the preferred one, or that and a number.
@@ -82,6 +89,14 @@ impl Exporter<'_> {
         let output = self.unique(preferred_name);
         self.node(op, inputs, &output, attribute);
         output
+    }
+
+    /// An operator over an axis and all behind it together: of the node's name, x and y.
+    pub(crate) fn flattened(&mut self, (op, axis): (&str, i64), [name, x, y]: [&str; 3]) {
+        let dims = self.step("Shape", &[x], &format!("{name}.dims"), vec![]);
+        let flat = self.step("Flatten", &[x], &format!("{name}.flat"), vec![int("axis", axis)]);
+        let flat = self.step(op, &[&flat], name, vec![int("axis", -1)]);
+        self.node("Reshape", &[&flat, &dims], y, vec![]);
     }
 
     /// Adds a constant list of integers; returns its name.
@@ -214,14 +229,23 @@ fn zero_points(weights: &DsConvWeights, narrow: bool) -> Option<Vec<i8>> {
 }
 
 /// An input or output of the model.
-pub(crate) fn info(name: &str, dims: &[Option<usize>]) -> ValueInfoProto {
+pub(crate) fn info(name: &str, dims: &[Option<usize>], kind: Kind) -> ValueInfoProto {
     let dim = |(axis, dim): (usize, &Option<usize>)| match dim {
         Some(dim) => DimensionProto { dim_value: *dim as i64, dim_param: String::new() },
         None => DimensionProto { dim_value: 0, dim_param: format!("{name}_{axis}") },
     };
     let shape = TensorShapeProto { dim: dims.iter().enumerate().map(dim).collect() };
-    let tensor_type = TensorTypeProto { elem_type: data_type::FLOAT, shape: Some(shape) };
+    let tensor_type = TensorTypeProto { elem_type: data_type_of(kind), shape: Some(shape) };
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}
+
+/// The type that elements of a kind are written as.
+pub(crate) fn data_type_of(kind: Kind) -> i32 {
+    match kind {
+        Kind::Float => data_type::FLOAT,
+        Kind::Integer => data_type::INT64,
+        Kind::Bool => data_type::BOOL,
+    }
 }
 
 /// A tensor of the model.
@@ -247,6 +271,11 @@ fn attribute(name: &str, r#type: i32) -> AttributeProto {
     AttributeProto { name: name.into(), r#type, ..AttributeProto::default() }
 }
 
+/// The attribute of a Cast.
+pub(crate) fn cast(to: Kind) -> AttributeProto {
+    int("to", data_type_of(to))
+}
+
 pub(crate) fn int(name: &str, i: impl Into<i64>) -> AttributeProto {
     AttributeProto { i: i.into(), ..attribute(name, attribute_type::INT) }
 }
@@ -266,4 +295,13 @@ pub(crate) fn ints<T: Copy + Into<i64>>(name: &str, values: &[T]) -> AttributePr
 
 pub(crate) fn tensor(name: &str, t: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(t), ..attribute(name, attribute_type::TENSOR) }
+}
+
+pub(crate) fn floats(name: &str, values: &[f32]) -> AttributeProto {
+    AttributeProto { floats: values.to_vec(), ..attribute(name, attribute_type::FLOATS) }
+}
+
+pub(crate) fn strings(name: &str, texts: &[&str]) -> AttributeProto {
+    let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    AttributeProto { strings, ..attribute(name, attribute_type::STRINGS) }
 }

@@ -1,8 +1,9 @@
 //! The attributes of a node, checked, and the reasons why a node is not converted.
 
 use crate::Error;
-use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto, attribute_type};
+use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_type};
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// The reason why a node was not converted.
 pub(crate) enum Refusal {
@@ -35,18 +36,33 @@ pub(crate) fn refuse<T>(reason: impl Into<String>) -> Converted<T> {
 
 /// The attributes of a node. It remembers which were read: one that nobody read may change the meaning.
 pub(crate) struct Attributes<'a> {
-    list: &'a [AttributeProto],
+    /// By the names that the node gives them.
+    list: Vec<(&'a str, &'a AttributeProto)>,
     read: RefCell<Vec<&'a str>>,
 }
 
 impl<'a> Attributes<'a> {
-    pub(crate) fn new(node: &'a NodeProto) -> Self {
-        Self { list: &node.attribute, read: RefCell::new(Vec::new()) }
+    /// The attributes of a node; `given` are those of the call, for a node of a function.
+    pub(crate) fn new(node: &'a NodeProto, given: &HashMap<&'a str, &'a AttributeProto>) -> Self {
+        let resolved = |attribute: &'a AttributeProto| {
+            let name = attribute.name.as_str();
+            match attribute.ref_attr_name.as_str() {
+                "" => Some((name, attribute)),
+                reference => given.get(reference).map(|&given| (name, given)),
+            }
+        };
+        let list = node.attribute.iter().filter_map(resolved).collect();
+        Self { list, read: RefCell::new(Vec::new()) }
+    }
+
+    /// All attributes, for a function whose nodes refer to them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'a str, &'a AttributeProto)> {
+        self.list.iter().copied()
     }
 
     fn find(&self, name: &'a str, kind: i32) -> Converted<Option<&'a AttributeProto>> {
         self.ignore(&[name]);
-        let Some(found) = self.list.iter().find(|attribute| attribute.name == name) else {
+        let Some(&(_, found)) = self.list.iter().find(|(own, _)| *own == name) else {
             return Ok(None);
         };
         if found.r#type != kind && found.r#type != 0 {
@@ -64,7 +80,7 @@ impl<'a> Attributes<'a> {
     /// The first attribute that was not read.
     pub(crate) fn unread(&self) -> Option<&'a str> {
         let read = self.read.borrow();
-        self.list.iter().map(|a| a.name.as_str()).find(|name| !read.contains(name))
+        self.list.iter().map(|(name, _)| *name).find(|name| !read.contains(name))
     }
 
     pub(crate) fn int(&self, name: &'a str) -> Converted<Option<i64>> {
@@ -95,6 +111,20 @@ impl<'a> Attributes<'a> {
 
     pub(crate) fn tensor(&self, name: &'a str) -> Converted<Option<&'a TensorProto>> {
         Ok(self.find(name, attribute_type::TENSOR)?.and_then(|found| found.t.as_ref()))
+    }
+
+    /// A graph, which must be there.
+    pub(crate) fn graph(&self, name: &'a str) -> Converted<&'a GraphProto> {
+        let found = self.find(name, attribute_type::GRAPH)?.and_then(|found| found.g.as_ref());
+        found.ok_or_else(|| Error::invalid(name, "a graph", "none").into())
+    }
+
+    /// Strings.
+    pub(crate) fn strings(&self, name: &'a str) -> Converted<Option<Vec<&'a str>>> {
+        let Some(found) = self.find(name, attribute_type::STRINGS)? else { return Ok(None) };
+        let text = |bytes: &'a Vec<u8>| std::str::from_utf8(bytes).ok();
+        let texts: Option<Vec<&str>> = found.strings.iter().map(text).collect();
+        texts.map(Some).ok_or_else(|| Error::invalid(name, "UTF-8", "other bytes").into())
     }
 
     /// A string; the default where it is missing.

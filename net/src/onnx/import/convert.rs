@@ -1,65 +1,30 @@
-//! The conversion of every operator: which operators of a graph it becomes.
+//! The conversion of operators that take a few lines: those that move elements, compute shapes, or hold constants.
 
 use super::attributes::{Attributes, Converted, Refusal, refuse};
 use super::context::NodeContext;
+use super::data;
 use super::importer::Importer;
 use super::integers::{GatheredScales, QuantizedConstant};
-use super::{composed, data, quantized, spatial};
 use crate::Error;
-use crate::ir::graph::{Kind, Op, Parts, Scalar, ValueId};
-use crate::ir::op::{Binary, PadMode, Reduction, Unary};
+use crate::ir::graph::{Comparison, Kind, Op, Parts, Scalar, ValueId};
+use crate::ir::op::{Binary, PadMode, Unary};
 use crate::ir::tensor::{Data, Tensor, usizes};
-use crate::onnx::plain;
-use crate::onnx::proto::{NodeProto, data_type};
+use crate::onnx::proto::data_type;
 use dsconv::Activation;
 
-/// The values that a node writes, in its outputs' order.
-pub(crate) fn convert<'a>(
-    importer: &mut Importer<'a>,
-    node: &'a NodeProto,
-    attributes: &Attributes<'a>,
-) -> Converted<Vec<ValueId>> {
-    let mut context = NodeContext { importer, node, attributes };
-    let context = &mut context;
-    let y = match node.op_type.as_str() {
-        "Constant" => return constant(context),
-        "Split" => return split(context),
-        "Identity" => context.input(0)?,
-        "Dropout" => {
-            attributes.ignore(&["ratio", "seed", "is_test"]);
-            context.input(0)?
-        }
-        "Conv" => spatial::conv(context)?,
-        "ConvTranspose" => spatial::conv_transpose(context)?,
-        "MaxPool" | "AveragePool" => spatial::pool(context)?,
-        "Gemm" => spatial::gemm(context)?,
-        "MatMul" => spatial::matmul(context)?,
-        "Resize" | "Upsample" => spatial::resize(context)?,
-        "QuantizeLinear" => quantized::quantize(context)?,
-        "DequantizeLinear" => quantized::dequantize(context)?,
-        "Sum" | "Min" | "Max" | "Mean" => variadic(context)?,
-        "BatchNormalization" => composed::batch_norm(context)?,
-        "InstanceNormalization" => composed::instance_norm(context)?,
-        "LayerNormalization" => composed::layer_norm(context)?,
-        "Gelu" | "Mish" | "Swish" | "LogSoftmax" | "ReduceL2" | "ReduceSumSquare" => {
-            composed::composed(context)?
-        }
-        "Slice" => slice(context)?,
-        "Pad" => pad(context)?,
-        "Clip" => {
-            let op = clip(context)?;
-            one_node(context, op)?
-        }
-        _ => {
-            let op = simple(context)?;
-            one_node(context, op)?
-        }
-    };
-    Ok(vec![y])
+/// The value itself.
+pub(crate) fn identity(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    context.input(0)
+}
+
+/// The value itself, as this is no training; the mask is not read.
+pub(crate) fn dropout(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    context.attributes.ignore(&["ratio", "seed", "is_test"]);
+    context.input(0)
 }
 
 /// Adds the one node that a node of the model becomes, with the same inputs in the same order.
-fn one_node(context: &mut NodeContext<'_, '_>, op: Op) -> Converted<ValueId> {
+pub(crate) fn one_node(context: &mut NodeContext<'_, '_>, op: Op) -> Converted<ValueId> {
     let node = context.node;
     // Further inputs of these are fields of the operator.
     let count = match op {
@@ -109,38 +74,10 @@ fn note_quantized(
     }
 }
 
-/// The one operator that a node becomes whose inputs are the same.
-fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+/// Operators that move elements, or make tensors of dims.
+pub(crate) fn dims(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     let attributes = context.attributes;
-    let activation = |activation| Op::Unary(Unary::Activation(activation));
-    let opset = context.opset();
     Ok(match context.node.op_type.as_str() {
-        "LeakyRelu" => {
-            activation(Activation::LeakyRelu(attributes.float("alpha")?.unwrap_or(0.01)))
-        }
-        "HardSigmoid" => Op::Unary(Unary::HardSigmoid {
-            alpha: attributes.float("alpha")?.unwrap_or(0.2),
-            beta: attributes.float("beta")?.unwrap_or(0.5),
-        }),
-        "Elu" => Op::Unary(Unary::Elu(attributes.float("alpha")?.unwrap_or(1.0))),
-        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
-            let (reduction, since) = match context.node.op_type.as_str() {
-                "ReduceMean" => (Reduction::Mean, 18),
-                "ReduceSum" => (Reduction::Sum, 13),
-                "ReduceMax" => (Reduction::Max, 18),
-                _ => (Reduction::Min, 18),
-            };
-            let axes = context.axes(since)?;
-            if axes.is_empty() && context.attributes.flag("noop_with_empty_axes")? {
-                return refuse("noop_with_empty_axes without axes");
-            }
-            Op::Reduce { reduction, axes, keep: attributes.int("keepdims")?.unwrap_or(1) != 0 }
-        }
-        "Softmax" => {
-            let flatten = opset < 13;
-            let default = if flatten { 1 } else { -1 };
-            Op::Softmax { axis: attributes.int("axis")?.unwrap_or(default), flatten }
-        }
         "Concat" => match attributes.int("axis")? {
             Some(axis) => Op::Concat { axis },
             None => return Err(Error::invalid("axis", "an attribute", "none").into()),
@@ -176,8 +113,34 @@ fn simple(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
             },
         },
         "SpaceToDepth" => Op::SpaceToDepth { block: block(attributes)? },
-        name => plain::operator(name).cloned().ok_or(Refusal::Operator)?,
+        "Trilu" => Op::Triangle { upper: attributes.int("upper")?.unwrap_or(1) != 0 },
+        _ => return Err(Refusal::Operator),
     })
+}
+
+/// Operators that are a few others.
+pub(crate) fn arithmetic(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    let (a, b) = (context.input(0)?, context.input(1)?);
+    match context.node.op_type.as_str() {
+        "CastLike" => {
+            context.attributes.ignore(&["saturate", "round_mode"]);
+            let to = context.importer.kind(b);
+            context.push(Op::Cast { to }, [a])
+        }
+        "Xor" => {
+            let same = context.push(Op::Compare(Comparison::Equal), [a, b])?;
+            context.push(Op::Not, [same])
+        }
+        // Mod: the rest has the sign of b, unless it is that of C's function.
+        _ => {
+            let rest = context.binary(Binary::Remainder, a, b)?;
+            if context.attributes.flag("fmod")? {
+                return Ok(rest);
+            }
+            let rest = context.binary(Binary::Add, rest, b)?;
+            context.binary(Binary::Remainder, rest, b)
+        }
+    }
 }
 
 fn block(attributes: &Attributes<'_>) -> Converted<u32> {
@@ -186,17 +149,16 @@ fn block(attributes: &Attributes<'_>) -> Converted<u32> {
 }
 
 fn cast(attributes: &Attributes<'_>) -> Converted<Kind> {
-    attributes.ignore(&["saturate"]);
+    attributes.ignore(&["saturate", "round_mode"]);
     let to = attributes.int("to")?.and_then(|to| i32::try_from(to).ok()).unwrap_or(0);
-    Ok(match to {
-        to if data::is_float(to) => Kind::Float,
-        data_type::BOOL => Kind::Bool,
-        data_type::INT32 | data_type::INT64 => Kind::Integer,
-        to => return refuse(format!("to {}", data_type::name(to))),
-    })
+    match data::kind(to) {
+        Some(kind) => Ok(kind),
+        None => refuse(format!("to {}", data_type::name(to))),
+    }
 }
 
-fn constant(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
+/// A constant.
+pub(crate) fn constant(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
     let attributes = context.attributes;
     if let Some(tensor) = attributes.tensor("value")? {
         let Some(name) = context.node.output.first() else { return Ok(Vec::new()) };
@@ -217,7 +179,32 @@ fn constant(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
     Ok(vec![context.importer.constant(context.importer.node.clone(), tensor)])
 }
 
-fn clip(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+/// Bounds, which the run may compute.
+pub(crate) fn clip(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    let x = context.input(0)?;
+    if context.opset() >= 11 {
+        let (low, high) = (context.optional(1)?, context.optional(2)?);
+        let known = |bound: Option<ValueId>| {
+            bound.is_none_or(|bound| {
+                context.importer.kind(x).is_float() && context.constant(bound).is_some()
+            })
+        };
+        if !known(low) || !known(high) {
+            let mut y = x;
+            if let Some(low) = low {
+                y = context.binary(Binary::Max, y, low)?;
+            }
+            return match high {
+                Some(high) => context.binary(Binary::Min, y, high),
+                None => Ok(y),
+            };
+        }
+    }
+    let op = bounds(context)?;
+    context.push(op, [x])
+}
+
+fn bounds(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     let (low, high) = if context.opset() < 11 {
         (context.attributes.float("min")?, context.attributes.float("max")?)
     } else {
@@ -236,7 +223,8 @@ fn clip(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     })))
 }
 
-fn variadic(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+/// A function of any number of tensors.
+pub(crate) fn variadic(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let op = match context.node.op_type.as_str() {
         "Min" => Binary::Min,
         "Max" => Binary::Max,
@@ -254,7 +242,8 @@ fn variadic(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     Ok(y)
 }
 
-fn split(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
+/// Parts of a tensor.
+pub(crate) fn split(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
     let axis = context.attributes.int("axis")?.unwrap_or(0);
     let lengths = if context.opset() < 13 {
         context.attributes.ints("split")?.map(<[i64]>::to_vec)
@@ -287,7 +276,8 @@ fn split(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
     parts.into_iter().map(|part| context.push(Op::Part { axis, part }, [x])).collect()
 }
 
-fn slice(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+/// A part of a tensor.
+pub(crate) fn slice(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let x = context.input(0)?;
     let mut inputs = vec![x];
     if context.opset() < 10 {
@@ -319,19 +309,21 @@ fn slice(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.push(Op::Slice, inputs)
 }
 
-fn pad(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+/// A margin.
+pub(crate) fn pad(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let x = context.input(0)?;
     let mode = context.attributes.string("mode", "constant")?;
     let (widths, value) = if context.opset() < 11 {
         let widths = context.attributes.ints("pads")?.unwrap_or_default();
         (context.importer.list(widths), context.attributes.float("value")?)
     } else {
-        (context.input(1)?, context.known_float(2, "constant_value")?)
+        (context.input(1)?, context.known_number(2, "constant_value")?)
     };
     let mode = match mode {
         "constant" => PadMode::Constant(value.unwrap_or(0.0).clamp(f32::MIN, f32::MAX)),
         "edge" => PadMode::Edge,
         "reflect" => PadMode::Reflect,
+        "wrap" => PadMode::Wrap,
         mode => return refuse(format!("mode {mode}")),
     };
     let mut inputs = vec![x, widths];

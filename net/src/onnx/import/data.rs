@@ -1,5 +1,6 @@
 //! The elements of ONNX's tensors.
 
+use crate::ir::graph::Kind;
 use crate::ir::tensor::{Tensor, elements};
 use crate::onnx::proto::{TensorProto, data_type};
 use crate::{Error, Result};
@@ -13,6 +14,16 @@ pub(crate) struct DataFolder<'a>(pub(crate) Option<&'a Path>);
 /// Whether the type is one of floats.
 pub(crate) fn is_float(code: i32) -> bool {
     matches!(code, data_type::FLOAT | data_type::FLOAT16 | data_type::DOUBLE | data_type::BFLOAT16)
+}
+
+/// The kind that elements of a type are; none for what is no number.
+pub(crate) fn kind(code: i32) -> Option<Kind> {
+    width(code)?;
+    Some(match code {
+        data_type::BOOL => Kind::Bool,
+        code if is_float(code) => Kind::Float,
+        _ => Kind::Integer,
+    })
 }
 
 /// The dims, checked.

@@ -2,11 +2,13 @@
 
 use super::data::{self, DataFolder};
 use super::integers::{GatheredScales, QuantizedConstant};
-use crate::ir::graph::{Graph, Input, Node, Op, ValueId, WeightsId};
-use crate::ir::tensor::{MAX_RANK, Tensor};
+use crate::ir::graph::{Graph, Input, Kind, Node, Op, ValueId, WeightsId};
+use crate::ir::tensor::{Data, MAX_RANK, Tensor};
 use crate::lower::{self, FoldingBudget};
-use crate::onnx::proto::{TensorProto, ValueInfoProto, data_type};
-use crate::{Error, Result};
+use crate::onnx::proto::{
+    AttributeProto, FunctionProto, NodeProto, TensorProto, ValueInfoProto, data_type,
+};
+use crate::{Error, Result, Unsupported};
 use dsconv::Weights;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,46 +17,137 @@ use std::sync::Arc;
 pub(crate) struct Importer<'a> {
     pub(crate) graph: Graph,
     pub(crate) folder: DataFolder<'a>,
-    pub(crate) opset: i64,
     pub(crate) metadata: HashMap<&'a str, &'a str>,
-    /// Constants that nobody has read as floats or integers yet.
-    pub(crate) tensors: HashMap<&'a str, &'a TensorProto>,
-    pub(crate) names: HashMap<&'a str, ValueId>,
+    /// The functions of the model, by domain and name.
+    pub(crate) functions: HashMap<(&'a str, &'a str), &'a FunctionProto>,
+    /// What names mean: those of the model, and inside of them those of the bodies and functions being converted.
+    pub(crate) scopes: Vec<Scope<'a>>,
     /// Values that nodes would have written which are not supported.
     pub(crate) refused: HashSet<ValueId>,
+    /// The nodes that are not supported.
+    pub(crate) unsupported: Vec<Unsupported>,
     /// Constants that are integers times scales.
     pub(crate) quantized: HashMap<ValueId, QuantizedConstant>,
     /// Constants that are shifts of blocks, spread over channels.
     pub(crate) gathered: HashMap<ValueId, GatheredScales>,
+    /// The kinds of values that are no floats.
+    kinds: HashMap<ValueId, Kind>,
+    /// What converts the nodes of a graph, which may hold graphs.
+    pub(crate) convert_nodes: ConvertNodes<'a>,
     /// The name of the node being converted.
     pub(crate) node: String,
     pub(crate) folding: FoldingBudget,
+    /// Nodes of bodies and functions that were converted so far: they may come again and again.
+    pub(crate) repeated: usize,
+    /// Nodes that were lowered so far, to find out what follows from dims.
+    pub(crate) lowered: usize,
+}
+
+/// Converts the nodes that these outputs need.
+type ConvertNodes<'a> = fn(&mut Importer<'a>, &'a [NodeProto], &[&str]) -> Result<()>;
+
+/// The names that a model, a body of a node or a function defines.
+#[derive(Default)]
+pub(crate) struct Scope<'a> {
+    /// Constants that nobody has read as floats or integers yet.
+    pub(crate) tensors: HashMap<&'a str, &'a TensorProto>,
+    pub(crate) names: HashMap<&'a str, ValueId>,
+    /// For a function: what is outside can't be seen.
+    pub(crate) function: Option<Call<'a>>,
+}
+
+/// A call of a function; or the model, which is not called.
+#[derive(Default)]
+pub(crate) struct Call<'a> {
+    pub(crate) opset: i64,
+    pub(crate) attributes: HashMap<&'a str, &'a AttributeProto>,
+    /// Inputs that the call leaves out.
+    pub(crate) absent: HashSet<&'a str>,
 }
 
 impl<'a> Importer<'a> {
-    /// Whether a name is taken.
-    pub(crate) fn defines(&self, name: &str) -> bool {
-        self.tensors.contains_key(name) || self.names.contains_key(name)
+    pub(crate) fn new(folder: DataFolder<'a>, opset: i64, convert_nodes: ConvertNodes<'a>) -> Self {
+        let call = Call { opset, ..Call::default() };
+        Self {
+            graph: Graph::default(),
+            folder,
+            metadata: HashMap::new(),
+            functions: HashMap::new(),
+            scopes: vec![Scope { function: Some(call), ..Scope::default() }],
+            refused: HashSet::new(),
+            unsupported: Vec::new(),
+            quantized: HashMap::new(),
+            gathered: HashMap::new(),
+            kinds: HashMap::new(),
+            convert_nodes,
+            node: String::new(),
+            folding: FoldingBudget::default(),
+            repeated: 0,
+            lowered: 0,
+        }
     }
 
-    /// Adds an input of the graph.
-    pub(crate) fn input(&mut self, info: &'a ValueInfoProto) -> Result<()> {
+    /// The scopes whose names can be seen, innermost first, with their places.
+    fn visible(&self) -> impl Iterator<Item = (usize, &Scope<'a>)> {
+        let call = self.scopes.iter().rposition(|scope| scope.function.is_some());
+        self.scopes.iter().enumerate().skip(call.unwrap_or(0)).rev()
+    }
+
+    /// The call that is being converted.
+    fn call(&self) -> Option<&Call<'a>> {
+        self.scopes.iter().rev().find_map(|scope| scope.function.as_ref())
+    }
+
+    /// The version of the operator set.
+    pub(crate) fn opset(&self) -> i64 {
+        self.call().map_or(0, |call| call.opset)
+    }
+
+    /// The attributes that nodes may refer to.
+    pub(crate) fn given_attributes(&self) -> HashMap<&'a str, &'a AttributeProto> {
+        self.call().map(|call| call.attributes.clone()).unwrap_or_default()
+    }
+
+    /// Whether a name stands for an input that the call leaves out.
+    pub(crate) fn is_absent(&self, name: &str) -> bool {
+        self.call().is_some_and(|call| call.absent.contains(name))
+    }
+
+    /// Whether a name is taken.
+    pub(crate) fn defines(&self, name: &str) -> bool {
+        self.visible().any(|(_, s)| s.tensors.contains_key(name) || s.names.contains_key(name))
+            || self.is_absent(name)
+    }
+
+    /// The value of a name, if something was computed for it.
+    pub(crate) fn named(&self, name: &str) -> Option<ValueId> {
+        self.visible().find_map(|(_, scope)| scope.names.get(name).copied())
+    }
+
+    /// Adds an input of the graph, whose rank may have been guessed.
+    pub(crate) fn input(&mut self, info: &'a ValueInfoProto, guess: Option<usize>) -> Result<()> {
         let field = || format!("input {:?}", info.name);
         let tensor = info.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
         let tensor = tensor.ok_or_else(|| Error::invalid(field(), "a tensor", "another type"))?;
-        if ![data_type::FLOAT, data_type::FLOAT16].contains(&tensor.elem_type) {
+        let kind = data::kind(tensor.elem_type).ok_or_else(|| {
             let got = data_type::name(tensor.elem_type);
-            return Err(Error::invalid(field(), "floats", got));
-        }
-        let dims = declared(info);
+            Error::invalid(field(), "floats, integers or bools", got)
+        })?;
+        let dims = declared(info).or_else(|| guess.map(|rank| vec![None; rank]));
         let dims = dims.ok_or_else(|| Error::invalid(field(), "a known rank", "no shape"))?;
         if dims.len() > MAX_RANK {
             return Err(Error::invalid(field(), format!("rank 0..={MAX_RANK}"), dims.len()));
         }
         let value = self.fresh(info.name.clone());
-        let input = Input { name: info.name.clone(), dims, value };
+        let input = Input { name: info.name.clone(), dims, kind, value };
         self.graph.inputs.push(input);
+        self.note_kind(value, kind);
         self.bind(&info.name, value)
+    }
+
+    /// The innermost scope.
+    fn scope(&mut self) -> Result<&mut Scope<'a>> {
+        self.scopes.last_mut().ok_or_else(|| Error::invalid("scope", "the model's", "none"))
     }
 
     /// Gives a tensor a name; it is read when it is needed.
@@ -62,18 +155,18 @@ impl<'a> Importer<'a> {
         if self.defines(name) {
             return Err(duplicate(name));
         }
-        self.tensors.insert(name, tensor);
+        self.scope()?.tensors.insert(name, tensor);
         Ok(())
     }
 
     /// The tensor of that name, if it is a constant as the model holds it.
     pub(crate) fn raw_tensor(&self, name: &str) -> Option<&'a TensorProto> {
-        self.tensors.get(name).copied()
+        self.visible().find_map(|(_, scope)| scope.tensors.get(name).copied())
     }
 
     /// Gives a value a name of the model.
     pub(crate) fn bind(&mut self, name: &'a str, value: ValueId) -> Result<()> {
-        if self.names.insert(name, value).is_some() {
+        if self.scope()?.names.insert(name, value).is_some() {
             return Err(duplicate(name));
         }
         Ok(())
@@ -81,10 +174,13 @@ impl<'a> Importer<'a> {
 
     /// The value of that name.
     pub(crate) fn value(&mut self, name: &str) -> Result<ValueId> {
-        if let Some(&value) = self.names.get(name) {
+        if let Some(value) = self.named(name) {
             return Ok(value);
         }
-        let (&name, &tensor) = self.tensors.get_key_value(name).ok_or_else(|| {
+        let found = self.visible().find_map(|(at, scope)| {
+            scope.tensors.get_key_value(name).map(|(&name, &tensor)| (at, name, tensor))
+        });
+        let (at, name, tensor) = found.ok_or_else(|| {
             Error::invalid(
                 format!("value {name:?}"),
                 "an input, a constant or a node's output",
@@ -94,8 +190,19 @@ impl<'a> Importer<'a> {
         let tensor = data::tensor(tensor, self.folder)?;
         self.allow(tensor.len());
         let value = self.constant(name, tensor);
-        self.names.insert(name, value);
+        self.scopes[at].names.insert(name, value);
         Ok(value)
+    }
+
+    /// The kind of a value.
+    pub(crate) fn kind(&self, value: ValueId) -> Kind {
+        self.kinds.get(&value).copied().unwrap_or_default()
+    }
+
+    fn note_kind(&mut self, value: ValueId, kind: Kind) {
+        if !kind.is_float() {
+            self.kinds.insert(value, kind);
+        }
     }
 
     /// Lets folding do more, for a constant of so many elements that the model really holds.
@@ -113,6 +220,9 @@ impl<'a> Importer<'a> {
     /// Adds a constant of this crate's making, or the model's.
     pub(crate) fn constant(&mut self, name: impl Into<String>, tensor: Tensor) -> ValueId {
         let value = self.fresh(name.into());
+        if let Data::I64(_) = tensor.data() {
+            self.note_kind(value, Kind::Integer);
+        }
         self.graph.constants.insert(value, tensor);
         value
     }
@@ -120,6 +230,12 @@ impl<'a> Importer<'a> {
     /// Adds a list of integers, for an operator.
     pub(crate) fn list(&mut self, values: impl Into<Vec<i64>>) -> ValueId {
         self.constant(self.node.clone(), Tensor::list(values))
+    }
+
+    /// Adds an integer of rank 0, for an operator.
+    pub(crate) fn number(&mut self, value: i64) -> Result<ValueId> {
+        let tensor = Tensor::i64([], vec![value])?;
+        Ok(self.constant(self.node.clone(), tensor))
     }
 
     /// Adds a float, for an operator.
@@ -149,7 +265,10 @@ impl<'a> Importer<'a> {
     /// Adds a node, or its result where that is known.
     pub(crate) fn push(&mut self, op: Op, inputs: impl Into<Vec<ValueId>>) -> Result<ValueId> {
         let output = self.fresh(self.node.clone());
-        let node = Node { name: self.node.clone(), op, inputs: inputs.into(), output };
+        let inputs = inputs.into();
+        let kinds: Vec<Kind> = inputs.iter().map(|&input| self.kind(input)).collect();
+        self.note_kind(output, op.kind(&kinds));
+        let node = Node { name: self.node.clone(), op, inputs, output };
         match lower::evaluate_constant(&self.graph, &node, &mut self.folding)? {
             Some(tensor) => {
                 self.graph.constants.insert(output, tensor);

@@ -76,6 +76,11 @@ impl QuantizedConstant {
         Some(Self { gathered, ..self.clone() })
     }
 
+    /// The constant with its numbers in the order that a Transpose gave them.
+    pub(crate) fn stored_so(&self) -> Self {
+        if self.is_transposed { self.with_axes_exchanged() } else { self.clone() }
+    }
+
     /// The same numbers with the axes of the matrix exchanged.
     fn with_axes_exchanged(&self) -> Self {
         let &[rows, columns] = self.dims.as_slice() else { return self.clone() };
@@ -172,20 +177,31 @@ impl QuantizedConstant {
 
     /// The floats that ONNX computes from it.
     pub(crate) fn floats(&self) -> Vec<f32> {
-        let inner: usize = self.dims[self.axis + 1..].iter().product();
-        let length = self.dims[self.axis];
+        let place = scale_places(&self.dims, self.axis, self.block, self.scale.len());
         let value = |(index, &q): (usize, &i8)| {
-            let (outer, place) = (index / inner / length, index / inner % length);
-            let at = match self.block {
-                Some(block) => {
-                    (outer * length.div_ceil(block) + place / block) * inner + index % inner
-                }
-                None if self.scale.len() == 1 => 0,
-                None => place,
-            };
+            let at = place(index);
             ((i32::from(q) - self.zero[at]) as f32) * self.scale[at]
         };
         self.q.iter().enumerate().map(value).collect()
+    }
+}
+
+/// Which scale an element has: the only one, that of its place along the axis, or that of its block.
+pub(crate) fn scale_places(
+    dims: &[usize],
+    axis: usize,
+    block: Option<usize>,
+    scales: usize,
+) -> impl Fn(usize) -> usize + use<> {
+    let inner: usize = dims.get(axis + 1..).unwrap_or_default().iter().product();
+    let length = dims.get(axis).copied().unwrap_or(1);
+    move |index| {
+        let (outer, place) = (index / inner / length, index / inner % length);
+        match block {
+            Some(block) => (outer * length.div_ceil(block) + place / block) * inner + index % inner,
+            None if scales == 1 => 0,
+            None => place,
+        }
     }
 }
 

@@ -2,29 +2,45 @@
 //!
 //! [`from_bytes`] decodes the model, sorts its nodes and converts one after the other; then [`fold`] moves batch norms
 //! and margins into convolutions. Read `importer` first (the graph while it is made) and `context` (one node of it),
-//! then `convert` (what each operator becomes), with the larger operators in `spatial`, `composed` and `quantized`.
-//! `attributes` and `data` read the parts of ONNX's messages; `integers` keeps track of constants that are integers
-//! times scales, so that they become packed weights again.
+//! then `operators` (the table of what is converted), `convert` (what takes a few lines), and a module for each family
+//! of operators. `control_flow` has the nodes that hold graphs, and functions. `attributes` and `data` read the parts of
+//! ONNX's messages; `integers` keeps track of constants that are integers times scales, so that they become packed
+//! weights again.
 //!
 //! # Adding an operator
 //!
 //! CONTRIBUTING.md of the repository lists the places that an operator takes, under "An ONNX operator". A composition
-//! of operators that a graph has takes one here: an arm in `convert::convert`, and a function in `composed` if it is
-//! more than a few lines.
+//! of operators that a graph has takes a row in the table of `operators`, and a function in the module of its family.
 
+mod activation;
 mod attributes;
-mod composed;
 mod context;
+mod control_flow;
+mod conv;
 mod convert;
 mod data;
 mod importer;
+mod indexed;
 mod integers;
+mod normalization;
+mod operators;
+mod packed;
+mod pool;
+mod product;
+mod qoperator;
 mod quantized;
-mod spatial;
+mod rank;
+mod recurrent;
+mod reduce;
+mod resize;
+mod sample;
+mod volume;
+
+pub use operators::operators;
 
 use super::proto::{GraphProto, ModelProto, NodeProto};
 use crate::ir::graph::{Graph, Output};
-use crate::lower::{FoldingBudget, fold};
+use crate::lower::fold;
 use crate::{Error, Result, Unsupported};
 use attributes::{Attributes, Refusal};
 use data::DataFolder;
@@ -71,43 +87,29 @@ pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
         return Err(Error::invalid("opset_import", expected, opset));
     }
     let graph = model.graph.as_ref().ok_or_else(|| refused("no graph".into()))?;
-    let metadata =
-        model.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()));
-    let importer = Importer {
-        graph: Graph::default(),
-        folder: DataFolder(folder),
-        opset,
-        metadata: metadata.collect(),
-        tensors: HashMap::new(),
-        names: HashMap::new(),
-        refused: HashSet::new(),
-        quantized: HashMap::new(),
-        gathered: HashMap::new(),
-        node: String::new(),
-        folding: FoldingBudget::default(),
-    };
+    let mut importer = Importer::new(DataFolder(folder), opset, convert_nodes);
+    let entries = model.metadata_props.iter();
+    importer.metadata = entries.map(|e| (e.key.as_str(), e.value.as_str())).collect();
+    let functions = model.functions.iter();
+    importer.functions = functions.map(|f| ((f.domain.as_str(), f.name.as_str()), f)).collect();
     import(importer, graph)
 }
 
 /// Goes through the nodes that the outputs need.
 fn import<'a>(mut importer: Importer<'a>, proto: &'a GraphProto) -> Result<Graph> {
     for tensor in &proto.initializer {
-        if importer.tensors.insert(&tensor.name, tensor).is_some() {
-            return Err(duplicate(&tensor.name));
-        }
+        importer.bind_tensor(&tensor.name, tensor)?;
     }
     for info in &proto.input {
         // Older models list their initialisers among the inputs.
-        if !importer.tensors.contains_key(info.name.as_str()) {
-            importer.input(info)?;
+        if importer.raw_tensor(&info.name).is_none() {
+            importer.input(info, rank::guess(proto, &info.name))?;
         }
     }
-    let mut unsupported = Vec::new();
-    for index in order(proto, |name| importer.defines(name))? {
-        convert_node(&mut importer, &proto.node[index], &mut unsupported)?;
-    }
-    if !unsupported.is_empty() {
-        return Err(Error::Unsupported(unsupported));
+    let outputs: Vec<&str> = proto.output.iter().map(|info| info.name.as_str()).collect();
+    convert_nodes(&mut importer, &proto.node, &outputs)?;
+    if !importer.unsupported.is_empty() {
+        return Err(Error::Unsupported(importer.unsupported));
     }
     for info in &proto.output {
         let value = importer.value(&info.name)?;
@@ -121,22 +123,29 @@ fn import<'a>(mut importer: Importer<'a>, proto: &'a GraphProto) -> Result<Graph
     Ok(importer.graph)
 }
 
-/// Converts a node, or notes why not.
-fn convert_node<'a>(
+/// Converts the nodes that these outputs need.
+fn convert_nodes<'a>(
     importer: &mut Importer<'a>,
-    node: &'a NodeProto,
-    unsupported: &mut Vec<Unsupported>,
+    nodes: &'a [NodeProto],
+    outputs: &[&str],
 ) -> Result<()> {
+    for index in order(nodes, outputs, |name| importer.defines(name))? {
+        convert_node(importer, &nodes[index])?;
+    }
+    Ok(())
+}
+
+/// Converts a node, or notes why not.
+fn convert_node<'a>(importer: &mut Importer<'a>, node: &'a NodeProto) -> Result<()> {
     let first = node.output.first().map_or("", String::as_str);
     let name = if node.name.is_empty() { first } else { &node.name };
     importer.node = name.into();
-    let poisoned = node.input.iter().any(|input| {
-        importer.names.get(input.as_str()).is_some_and(|value| importer.refused.contains(value))
-    });
-    let attributes = Attributes::new(node);
-    let known = ["", "ai.onnx"].contains(&node.domain.as_str());
-    let converted =
-        if known { convert::convert(importer, node, &attributes) } else { Err(Refusal::Operator) };
+    let poisoned = node
+        .input
+        .iter()
+        .any(|input| importer.named(input).is_some_and(|value| importer.refused.contains(&value)));
+    let attributes = Attributes::new(node, &importer.given_attributes());
+    let converted = operators::convert(importer, node, &attributes);
     let converted = converted.and_then(|values| match attributes.unread() {
         None => Ok(values),
         Some(attribute) => Err(Refusal::Use(format!("attribute {attribute}"))),
@@ -161,9 +170,9 @@ fn convert_node<'a>(
         Err(Refusal::Wrong(error)) => return Err(error.in_node(name, &node.op_type)),
     };
     if !reason.is_empty() {
-        let domain = if known { String::new() } else { format!("{}::", node.domain) };
-        let op = format!("{domain}{}", node.op_type);
-        unsupported.push(Unsupported { node: name.into(), op, opset: importer.opset, reason });
+        let op = operators::full_name(&node.domain, &node.op_type);
+        let opset = importer.opset();
+        importer.unsupported.push(Unsupported { node: name.into(), op, opset, reason });
     }
     for output in node.output.iter().filter(|output| !output.is_empty()) {
         if !importer.defines(output) {
@@ -176,15 +185,20 @@ fn convert_node<'a>(
 }
 
 /// The nodes that an output needs, each behind those that it reads.
-fn order(proto: &GraphProto, defined: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
+fn order(
+    nodes: &[NodeProto],
+    outputs: &[&str],
+    defined: impl Fn(&str) -> bool,
+) -> Result<Vec<usize>> {
     let mut writers = HashMap::new();
-    for (index, node) in proto.node.iter().enumerate() {
+    for (index, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if defined(output) || writers.insert(output.as_str(), index).is_some() {
                 return Err(duplicate(output));
             }
         }
     }
+    let reads: Vec<Vec<&str>> = nodes.iter().map(names_read).collect();
     // Depth first, with a list instead of recursion: a model may be deeper than the stack.
     #[derive(Clone, Copy, PartialEq)]
     enum State {
@@ -192,7 +206,7 @@ fn order(proto: &GraphProto, defined: impl Fn(&str) -> bool) -> Result<Vec<usize
         Open,
         Done,
     }
-    let mut states = vec![State::New; proto.node.len()];
+    let mut states = vec![State::New; nodes.len()];
     let mut order = Vec::new();
     let needed = |name: &str| match writers.get(name) {
         Some(&index) => Ok(Some(index)),
@@ -203,15 +217,15 @@ fn order(proto: &GraphProto, defined: impl Fn(&str) -> bool) -> Result<Vec<usize
             "none",
         )),
     };
-    for output in &proto.output {
+    for output in outputs {
         let mut stack: Vec<(usize, usize)> = Vec::new();
-        if let Some(index) = needed(&output.name)?.filter(|&i| states[i] == State::New) {
+        if let Some(index) = needed(output)?.filter(|&i| states[i] == State::New) {
             states[index] = State::Open;
             stack.push((index, 0));
         }
         while let Some((index, input)) = stack.pop() {
-            let node = &proto.node[index];
-            let Some(name) = node.input.get(input) else {
+            let node = &nodes[index];
+            let Some(name) = reads[index].get(input) else {
                 states[index] = State::Done;
                 order.push(index);
                 continue;
@@ -235,4 +249,19 @@ fn order(proto: &GraphProto, defined: impl Fn(&str) -> bool) -> Result<Vec<usize
         }
     }
     Ok(order)
+}
+
+/// The names that a node reads: its inputs, and what the bodies that it has read from outside.
+fn names_read(node: &NodeProto) -> Vec<&str> {
+    let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
+    for body in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        let inputs = body.input.iter().map(|info| info.name.as_str());
+        let tensors = body.initializer.iter().map(|tensor| tensor.name.as_str());
+        let written = body.node.iter().flat_map(|node| &node.output).map(String::as_str);
+        let own: HashSet<&str> = inputs.chain(tensors).chain(written).collect();
+        let outputs = body.output.iter().map(|info| info.name.as_str());
+        let read = body.node.iter().flat_map(names_read).chain(outputs);
+        names.extend(read.filter(|name| !own.contains(name)));
+    }
+    names
 }

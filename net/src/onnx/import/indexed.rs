@@ -1,0 +1,80 @@
+//! Operators that find elements, or read and write at places that the run may compute.
+
+use super::attributes::{Converted, Refusal, refuse};
+use super::context::NodeContext;
+use crate::ir::graph::{Op, ValueId};
+use crate::ir::op::Combination;
+
+/// The place of an extreme.
+pub(crate) fn arg(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+    let attributes = context.attributes;
+    Ok(Op::ArgMax {
+        axis: attributes.int("axis")?.unwrap_or(0),
+        keep: attributes.int("keepdims")?.unwrap_or(1) != 0,
+        last: attributes.flag("select_last_index")?,
+        smallest: context.node.op_type == "ArgMin",
+    })
+}
+
+/// The first in order, and their places.
+pub(crate) fn top_k(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>> {
+    let attributes = context.attributes;
+    // Any order will do where it does not matter.
+    attributes.ignore(&["sorted"]);
+    let axis = attributes.int("axis")?.unwrap_or(-1);
+    let descending = attributes.int("largest")?.unwrap_or(1) != 0;
+    let x = context.input(0)?;
+    let count = match context.opset() {
+        ..10 => context.importer.list([attributes.int("k")?.unwrap_or(0)]),
+        _ => context.input(1)?,
+    };
+    let places = context.push(Op::Order { axis, descending }, [x, count])?;
+    let values = context.push(Op::GatherElements { axis }, [x, places])?;
+    Ok(vec![values, places])
+}
+
+/// Sums up to each element.
+pub(crate) fn cumulative_sum(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+    let attributes = context.attributes;
+    let (exclusive, reverse) = (attributes.flag("exclusive")?, attributes.flag("reverse")?);
+    Ok(Op::CumulativeSum { exclusive, reverse })
+}
+
+/// One of two values at every place of a new axis.
+pub(crate) fn one_hot(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+    Ok(Op::OneHot { axis: context.attributes.int("axis")?.unwrap_or(-1) })
+}
+
+/// Elements or slices picked.
+pub(crate) fn gather(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+    let attributes = context.attributes;
+    if context.node.op_type == "GatherElements" {
+        return Ok(Op::GatherElements { axis: attributes.int("axis")?.unwrap_or(0) });
+    }
+    let batch = attributes.int("batch_dims")?.unwrap_or(0);
+    match usize::try_from(batch) {
+        Ok(batch) => Ok(Op::GatherNd { batch }),
+        Err(_) => refuse(format!("batch_dims {batch}")),
+    }
+}
+
+/// Elements or slices changed.
+pub(crate) fn scatter(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
+    let attributes = context.attributes;
+    let combination = match attributes.string("reduction", "none")? {
+        "none" => Combination::Replace,
+        "add" => Combination::Add,
+        "mul" => Combination::Mul,
+        "min" => Combination::Min,
+        "max" => Combination::Max,
+        other => return refuse(format!("reduction {other}")),
+    };
+    match context.node.op_type.as_str() {
+        "ScatterND" => Ok(Op::ScatterNd { combination }),
+        "Scatter" | "ScatterElements" => {
+            let axis = attributes.int("axis")?.unwrap_or(0);
+            Ok(Op::ScatterElements { axis, combination })
+        }
+        _ => Err(Refusal::Operator),
+    }
+}
