@@ -125,6 +125,10 @@ pub(crate) fn evaluate(
             indexed::scatter(*axis, *combination, [x, inputs[1], inputs[2]])
         }
         StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, dims),
+        StepOp::Suppress { centre, overlap, least } => {
+            let rule = indexed::Suppression { centre: *centre, overlap: *overlap, least: *least };
+            indexed::suppress(&rule, [x, inputs[1], inputs[2]], dims[0])
+        }
         // All others only move elements.
         _ => return Err(Error::invalid("step", "an operation on floats", format!("{op:?}"))),
     })

@@ -90,3 +90,64 @@ fn key(x: f32) -> i32 {
         size
     }
 }
+
+/// When a box is dropped.
+pub(crate) struct Suppression {
+    pub(crate) centre: bool,
+    pub(crate) overlap: f32,
+    pub(crate) least: f32,
+}
+
+impl Suppression {
+    /// The lower and upper end of a box along both axes.
+    fn sides(&self, sides: &[f32]) -> [[f32; 2]; 2] {
+        [0, 1].map(|axis| {
+            let (a, b) = (sides[axis], sides[axis + 2]);
+            match self.centre {
+                true => [a - b * 0.5, a + b * 0.5],
+                false => [a.min(b), a.max(b)],
+            }
+        })
+    }
+
+    /// Whether two boxes overlap too much. In f32, as ONNX Runtime computes it.
+    fn drops(&self, a: &[f32], b: &[f32]) -> bool {
+        let (a, b) = (self.sides(a), self.sides(b));
+        let area = |sides: [[f32; 2]; 2]| (sides[0][1] - sides[0][0]) * (sides[1][1] - sides[1][0]);
+        let common = [0, 1].map(|axis| [a[axis][0].max(b[axis][0]), a[axis][1].min(b[axis][1])]);
+        let meet = common.iter().all(|[low, high]| low < high);
+        let (first, second) = (area(a), area(b));
+        let both = area(common);
+        meet && first > 0.0 && second > 0.0 && both / (first + second - both) > self.overlap
+    }
+}
+
+/// Boxes, scores and their order: rows of image, class and box.
+pub(crate) fn suppress(
+    rule: &Suppression,
+    [boxes, scores, order]: [Operand<'_, f32>; 3],
+    rows: usize,
+) -> Vec<f32> {
+    let (classes, count) = (scores.dims[1], scores.dims[2]);
+    let groups = scores.dims[0] * classes;
+    let most = rows / groups;
+    let mut y = vec![-1.0; 3 * rows];
+    for group in 0..groups {
+        let (image, class) = (group / classes, group % classes);
+        let sides = |index: usize| &boxes.values[(image * count + index) * 4..][..4];
+        let mut kept: Vec<usize> = Vec::new();
+        for &index in &order.values[group * count..][..count] {
+            let index = index as usize;
+            if kept.len() == most || scores.values[group * count + index] <= rule.least {
+                break;
+            }
+            if kept.iter().any(|&other| rule.drops(sides(index), sides(other))) {
+                continue;
+            }
+            let row = [image as f32, class as f32, index as f32];
+            y[(group * most + kept.len()) * 3..][..3].copy_from_slice(&row);
+            kept.push(index);
+        }
+    }
+    y
+}

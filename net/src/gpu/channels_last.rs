@@ -192,9 +192,11 @@ impl<'a> Layouts<'a> {
 fn demand(op: &StepOp) -> Demand {
     match op {
         StepOp::Unary(_) | StepOp::Softmax { .. } | StepOp::Resize { .. } => Demand::Alike,
-        StepOp::MatMul | StepOp::Pick { .. } | StepOp::Scatter { .. } | StepOp::Order { .. } => {
-            Demand::RowMajor
-        }
+        StepOp::MatMul
+        | StepOp::Pick { .. }
+        | StepOp::Scatter { .. }
+        | StepOp::Order { .. }
+        | StepOp::Suppress { .. } => Demand::RowMajor,
         StepOp::Conv { .. }
         | StepOp::ConvTranspose(_)
         | StepOp::Binary(_)

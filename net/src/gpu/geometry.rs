@@ -65,6 +65,9 @@ pub(crate) fn dispatches(
         StepOp::ConvTranspose(conv) => conv_transpose(conv, inputs, y),
         StepOp::Pick { axis } => indexed::pick(*axis, inputs, y),
         StepOp::Scatter { axis, combination } => indexed::scatter(*axis, *combination, inputs),
+        StepOp::Suppress { centre, overlap, least } => {
+            indexed::suppress([f32::from(u8::from(*centre)), *overlap, *least], inputs, y)
+        }
         StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, y),
         StepOp::Conv { .. } | StepOp::Concat { .. } => return Err(unknown(op)),
     };

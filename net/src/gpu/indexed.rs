@@ -48,3 +48,14 @@ pub(crate) fn order(axis: usize, descending: bool, x: &Arranged, y: &Arranged) -
     params.extend([u32::from(descending), 0, 0, 0]);
     dispatch(OpKernel::Order, params, x.elements())
 }
+
+/// Boxes that do not overlap better ones. The rule is whether boxes have centres, the overlap, and the least score.
+pub(crate) fn suppress(rule: [f32; 3], inputs: &[Arranged], y: &Arranged) -> Dispatch {
+    let scores = &inputs[1].dims;
+    let groups = scores[0] * scores[1];
+    let words = [groups, scores[1], scores[2], y.dims[0] / groups];
+    let mut params: Vec<u32> = words.map(|value| value as u32).to_vec();
+    params.extend(rule.map(f32::to_bits));
+    params.push(0);
+    dispatch(OpKernel::Suppress, params, groups)
+}

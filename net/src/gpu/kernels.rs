@@ -19,11 +19,12 @@ pub(crate) enum OpKernel {
     Resize,
     Scatter,
     Softmax,
+    Suppress,
     Unary,
 }
 
 /// The table of kernels, in the order of [`OpKernel`]: name and source.
-const KERNELS: [(OpKernel, &str, &str); 12] = [
+const KERNELS: [(OpKernel, &str, &str); 13] = [
     (OpKernel::Binary, "binary", include_str!("../../shaders/binary.wgsl")),
     (OpKernel::ConvTranspose, "conv_transpose", include_str!("../../shaders/conv_transpose.wgsl")),
     (OpKernel::Copy, "copy", include_str!("../../shaders/copy.wgsl")),
@@ -35,6 +36,7 @@ const KERNELS: [(OpKernel, &str, &str); 12] = [
     (OpKernel::Resize, "resize", include_str!("../../shaders/resize.wgsl")),
     (OpKernel::Scatter, "scatter", include_str!("../../shaders/scatter.wgsl")),
     (OpKernel::Softmax, "softmax", include_str!("../../shaders/softmax.wgsl")),
+    (OpKernel::Suppress, "suppress", include_str!("../../shaders/suppress.wgsl")),
     (OpKernel::Unary, "unary", include_str!("../../shaders/unary.wgsl")),
 ];
 

@@ -274,6 +274,12 @@ pub enum Op {
     },
     /// Pooled samples of boxes. Inputs: x (N, C, H, W), boxes (R, 4), the image of each box (R).
     RoiAlign(RoiAlign),
+    /// Boxes that do not overlap better ones of their class: rows of image, class and box, which no other node reads.
+    /// Inputs: boxes (N, B, 4), scores (N, C, B), the most boxes of a class, the overlap, the score that all exceed.
+    Suppress {
+        /// Whether boxes are given by their centre and size, and not by two corners.
+        centre: bool,
+    },
     /// A recurrent network. Inputs: x (T, N, I), weights (D, G, I), weights of the state (D, G, H), bias (D, 2 G), for
     /// an LSTM the peepholes (D, 3 H), and those of the further inputs that there are: lengths, first state, first
     /// cell. Output: (T + 2, D, N, H), the states, then the last state and the last cell.
@@ -348,6 +354,7 @@ impl Op {
             Self::Einsum { .. } => ("Einsum", 1, usize::MAX),
             Self::GridSample { .. } => ("GridSample", 2, 2),
             Self::RoiAlign(_) => ("RoiAlign", 3, 3),
+            Self::Suppress { .. } => ("Suppress", 5, 5),
             Self::Recurrent(_) => ("Recurrent", 4, 8),
         };
         Signature { name, least, most }
@@ -362,6 +369,7 @@ impl Op {
             Self::Shape { .. } | Self::Size | Self::ArgMax { .. } | Self::Order { .. } => {
                 Kind::Integer
             }
+            Self::Suppress { .. } => Kind::Integer,
             Self::Pool { kind: PoolKind::PlaceOfMax, .. } => Kind::Integer,
             Self::Compare(_) | Self::Not => Kind::Bool,
             Self::Unary(Unary::IsNan | Unary::IsInf { .. }) => Kind::Bool,

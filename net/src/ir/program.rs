@@ -183,6 +183,17 @@ pub enum StepOp {
         /// Whether the largest come first.
         descending: bool,
     },
+    /// Rows (image, class, box) of the boxes that do not overlap better ones of their class, in order of their scores.
+    /// Inputs: boxes (N, B, 4), scores (N, C, B), and their places in descending order. The output has as many rows for
+    /// each class of each image as may be wanted; those that are left over are -1, and [`Program::shown`] drops them.
+    Suppress {
+        /// Whether boxes are given by their centre and size, and not by two corners.
+        centre: bool,
+        /// The share of both boxes' area, beyond which the worse one is dropped.
+        overlap: f32,
+        /// What every score exceeds.
+        least: f32,
+    },
 }
 
 impl StepOp {
@@ -207,6 +218,7 @@ impl StepOp {
             Self::Pick { .. } => "Pick",
             Self::Scatter { .. } => "Scatter",
             Self::Order { .. } => "Order",
+            Self::Suppress { .. } => "Suppress",
         }
     }
 }
@@ -287,6 +299,22 @@ impl Program {
             Source::View(of) => of,
             _ => id,
         }
+    }
+
+    /// The dims and elements of an output as the model has them: of a run's elements, those of [`StepOp::Suppress`]
+    /// without the rows that are left over. The index is that of an output.
+    pub fn shown(&self, index: usize, values: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
+        let Some(value) = self.outputs.get(index).map(|&id| self.value(self.storage(id))) else {
+            return (vec![values.len()], values);
+        };
+        let dims = self.value(self.outputs[index]).dims.clone();
+        let Source::Step(step) = value.source else { return (dims, values) };
+        if !matches!(self.steps[step].op, StepOp::Suppress { .. }) {
+            return (dims, values);
+        }
+        let rows = values.chunks(3).filter(|row| row[0] >= 0.0);
+        let values: Vec<f32> = rows.flatten().copied().collect();
+        (vec![values.len() / 3, 3], values)
     }
 
     /// Checks that the inputs are as many as the program's and have their lengths.

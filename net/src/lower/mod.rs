@@ -42,6 +42,23 @@ impl Graph {
         Ok(needed(fuse::fuse(self.lower(inputs)?.program)))
     }
 
+    /// Checks that no node reads the rows of a suppression: how many there are is known behind the run only.
+    fn check_suppressed(&self) -> Result<()> {
+        let suppressed = self.nodes.iter().filter(|node| matches!(node.op, Op::Suppress { .. }));
+        for node in suppressed {
+            if let Some(reader) =
+                self.nodes.iter().find(|other| other.inputs.contains(&node.output))
+            {
+                let expected =
+                    "an output of the network, as the number of rows is known behind the run only";
+                let got = format!("a value that node {:?} reads", reader.name);
+                return Err(Error::invalid("selected boxes", expected, got)
+                    .in_node(&node.name, "NonMaxSuppression"));
+            }
+        }
+        Ok(())
+    }
+
     /// All nodes lowered, before fusion.
     fn lower(&self, inputs: &[&[usize]]) -> Result<Builder> {
         if inputs.len() != self.inputs.len() {
@@ -77,6 +94,7 @@ impl Graph {
         for (&id, tensor) in &self.constants {
             builder.constant(self, id, tensor)?;
         }
+        self.check_suppressed()?;
         // A branch that is not taken may be wrong for this size: then an error counts where an output misses something.
         let has_branches = self.nodes.iter().any(|node| node.op == Op::Choose);
         let mut failure = None;

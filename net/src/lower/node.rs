@@ -184,6 +184,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
         Op::ArgMax { .. } => order::arg_max(context, op, x),
         Op::Hardmax { axis, flatten } => order::hardmax(context, *axis, *flatten, x),
         Op::Order { axis, descending } => order::order(context, *axis, *descending, inputs),
+        Op::Suppress { centre } => order::suppress(context, *centre, inputs),
         Op::CumulativeSum { exclusive, reverse } => {
             order::cumulative_sum(context, *exclusive, *reverse, inputs)
         }

@@ -79,6 +79,44 @@ pub(crate) fn order(
     context.compute(StepOp::Order { axis, descending }, &inputs[..1], to, Kind::Integer)
 }
 
+/// Boxes that do not overlap better ones of their class.
+pub(crate) fn suppress(
+    context: &mut Context<'_>,
+    centre: bool,
+    inputs: &[Lowered],
+) -> Result<Lowered> {
+    let (boxes, scores) = (context.dims(&inputs[0]), context.dims(&inputs[1]));
+    let (&[images, count, 4], &[scored, classes, of]) = (&boxes[..], &scores[..]) else {
+        let got = format!("{boxes:?} and {scores:?}");
+        return Err(Error::invalid("inputs", "boxes (N, B, 4) and scores (N, C, B)", got));
+    };
+    if (images, count) != (scored, of) {
+        let got = format!("{boxes:?} and {scores:?}");
+        return Err(Error::invalid("inputs", "scores of the boxes", got));
+    }
+    let most = match integers(&inputs[2], "max_output_boxes_per_class")? {
+        &[most, ..] => usize::try_from(most).unwrap_or(0).min(count),
+        [] => 0,
+    };
+    if most == 0 {
+        let expected = "1 or more: there are no empty tensors";
+        return Err(Error::invalid("max_output_boxes_per_class", expected, most));
+    }
+    let number = |index: usize, what: &str| {
+        let values = context.constant(&inputs[index]);
+        values
+            .and_then(|values| values.first().copied())
+            .ok_or_else(|| Error::invalid(what, "a float known beforehand", "a float of the run"))
+    };
+    let (overlap, least) = (number(3, "iou_threshold")?, number(4, "score_threshold")?);
+    let in_order = StepOp::Order { axis: 2, descending: true };
+    let order = context.compute(in_order, &inputs[1..2], scores, Kind::Integer)?;
+    let rows = images.saturating_mul(classes).saturating_mul(most);
+    let op = StepOp::Suppress { centre, overlap, least };
+    let all = [inputs[0].clone(), inputs[1].clone(), order];
+    context.compute(op, &all, vec![rows, 3], Kind::Integer)
+}
+
 /// The sum up to each element: of all within 1, 2, 4 and so on before it.
 pub(crate) fn cumulative_sum(
     context: &mut Context<'_>,

@@ -131,13 +131,13 @@ pub(crate) fn error_of(graph: &Graph, case: &Case) -> dsconv_net::Result<f64> {
     let outputs = case.run(&program)?;
     assert_eq!(outputs.len(), case.outputs.len());
     let mut worst: f64 = 0.0;
-    for ((output, expected), &id) in outputs.iter().zip(&case.outputs).zip(program.outputs()) {
-        let dims = &program.value(id).dims;
-        if *dims != expected.dims {
+    for (index, (output, expected)) in outputs.into_iter().zip(&case.outputs).enumerate() {
+        let (dims, output) = program.shown(index, output);
+        if dims != expected.dims {
             println!("{}: dims {dims:?} instead of {:?}", case.name, expected.dims);
             return Ok(f64::INFINITY);
         }
-        worst = worst.max(relative_error(output, &expected.read()));
+        worst = worst.max(relative_error(&output, &expected.read()));
     }
     Ok(worst)
 }

@@ -228,6 +228,18 @@ def orders():
         graph("OneHot", [node("OneHot", ["i", "d", "v"], ["y"], axis=axis)], {"i": rng.integers(-6, 6, (2, 3))}, {"d": np.array(6), "v": np.array([0.5, 2], F)}, ["y"])
 
 
+def boxes():
+    for centre in (0, 1):
+        for classes in (1, 3):
+            corner = np.abs(floats(2, 20, 2)) * 4
+            box = np.concatenate([corner, corner + 1 + np.abs(floats(2, 20, 2)) * 3], -1).astype(F)
+            scores = rng.random((2, classes, 20)).astype(F)
+            for most, limits in ((3, [0.4, 0.2]), (100, [0.5]), (20, [])):
+                names = ["b", "s", "n", *[f"l{i}" for i in range(len(limits))]]
+                constants = {"n": i64(most)} | {f"l{i}": np.array([v], F) for i, v in enumerate(limits)}
+                graph("NonMaxSuppression", [node("NonMaxSuppression", names, ["y"], center_point_box=centre)], {"b": box, "s": scores}, constants, ["y"], opset=pick(10, 11))
+
+
 def places():
     x = floats(3, 5, 4)
     for axis in (0, 1, 2, -1):
@@ -462,6 +474,6 @@ def bodies():
     graph("functions", nodes, {"x": image}, {"w": floats(4, 3, 3, 3), "v": floats(2, 4, 3, 3)}, ["y"], functions=[relu])
 
 
-for make in (functions, reductions, norms, windows, volumes, comparisons, orders, places, samples, recurrent, quantised, bodies):
+for make in (functions, reductions, norms, windows, volumes, comparisons, orders, boxes, places, samples, recurrent, quantised, bodies):
     make()
 tools.writer.close()

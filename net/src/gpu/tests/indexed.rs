@@ -93,6 +93,26 @@ fn elements_are_put_in_order() {
 }
 
 #[test]
+fn boxes_are_suppressed() {
+    check(0.0, 30, |rng| {
+        let (images, classes, count) = (rng.usize(1..3), rng.usize(1..4), rng.usize(1..40));
+        let most = rng.usize(1..=count);
+        let mut builder = ProgramBuilder::default();
+        let boxes = builder.input(&[images, count, 4]);
+        let scores = builder.input(&[images, classes, count]);
+        let op = StepOp::Order { axis: 2, descending: true };
+        let order = builder.step(op, &[scores], &[images, classes, count]);
+        // Sides in eighths: areas are exact, so that both sides compare the same numbers.
+        let op = StepOp::Suppress { centre: rng.bool(), overlap: 0.37, least: rng.f32() - 0.5 };
+        let rows = [images * classes * most, 3];
+        let y = builder.step(op, &[boxes, scores, order], &rows);
+        let sides = (0..images * count * 4).map(|_| rng.u32(0..32) as f32 / 8.0).collect();
+        let values = random(rng, images * classes * count);
+        (builder.output(&[y]), vec![sides, values], 1.0)
+    });
+}
+
+#[test]
 fn what_is_no_number_is_found() {
     let both = Unary::IsInf { negative: true, positive: true };
     let one = Unary::IsInf { negative: true, positive: false };

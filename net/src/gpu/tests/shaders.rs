@@ -39,6 +39,11 @@ fn every() -> Vec<Dispatch> {
         (StepOp::ConvTranspose(conv), vec![x, weights], x),
         (StepOp::Pick { axis: 3 }, vec![x, x], x),
         (StepOp::Scatter { axis: 3, combination: Combination::Add }, vec![x, x, x], x),
+        (
+            StepOp::Suppress { centre: true, overlap: 0.5, least: 0.0 },
+            vec![&[1, 4, 4], &[1, 1, 4], &[1, 1, 4]],
+            &[4, 3],
+        ),
         (StepOp::Order { axis: 3, descending: true }, vec![x], x),
     ];
     let one = |(op, inputs, dims): (StepOp, Vec<&[usize]>, &[usize])| {
@@ -53,7 +58,7 @@ fn every() -> Vec<Dispatch> {
 fn shaders_are_valid_and_take_what_the_host_gives() {
     let every = every();
     let kernels: std::collections::HashSet<OpKernel> = every.iter().map(|d| d.kernel).collect();
-    assert_eq!(kernels.len(), 12);
+    assert_eq!(kernels.len(), 13);
     let forms = every.iter().flat_map(|dispatch| [(dispatch, false), (dispatch, true)]);
     for (dispatch, fours) in forms {
         let (name, wgsl) = (dispatch.kernel.name(), &*dispatch.kernel.wgsl(fours));

@@ -69,6 +69,7 @@ pub(crate) fn write(
             ];
             ("GridSample", attributes)
         }
+        Op::Suppress { centre } => ("NonMaxSuppression", vec![int("center_point_box", *centre)]),
         Op::RoiAlign(roi) => ("RoiAlign", roi_align(roi)),
         Op::Recurrent(recurrent) => return states(exporter, node, recurrent, inputs, y),
         op => return Err(Error::invalid("operator", "one that ONNX has", op.name())),

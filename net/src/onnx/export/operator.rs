@@ -210,6 +210,7 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
         | Op::Einsum { .. }
         | Op::GridSample { .. }
         | Op::RoiAlign(_)
+        | Op::Suppress { .. }
         | Op::Recurrent(_) => return composed::write(exporter, node, &inputs, &y),
         Op::Binary(_)
         | Op::GlobalAverage

@@ -33,6 +33,16 @@ pub(crate) fn top_k(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>
     Ok(vec![values, places])
 }
 
+/// Boxes that do not overlap better ones of their class.
+pub(crate) fn suppress(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    let centre = context.attributes.flag("center_point_box")?;
+    let (boxes, scores) = (context.input(0)?, context.input(1)?);
+    let most = context.optional(2)?.unwrap_or_else(|| context.importer.list([0]));
+    let overlap = context.optional(3)?.unwrap_or_else(|| context.importer.scalar(0.0));
+    let least = context.optional(4)?.unwrap_or_else(|| context.importer.scalar(f32::MIN));
+    context.push(Op::Suppress { centre }, [boxes, scores, most, overlap, least])
+}
+
 /// Sums up to each element.
 pub(crate) fn cumulative_sum(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
     let attributes = context.attributes;

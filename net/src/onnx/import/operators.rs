@@ -73,6 +73,7 @@ static ONNX: &[(&[&str], Rule)] = &[
     (&["ReduceLogSum", "ReduceLogSumExp"], Value(reduce::reduce)),
     (&["ArgMax", "ArgMin"], Same(indexed::arg)),
     (&["TopK"], Values(indexed::top_k)),
+    (&["NonMaxSuppression"], Value(indexed::suppress)),
     (&["CumSum"], Same(indexed::cumulative_sum)),
     (&["OneHot"], Same(indexed::one_hot)),
     (&["GatherElements", "GatherND"], Same(indexed::gather)),
