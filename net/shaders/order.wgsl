@@ -1,5 +1,5 @@
-// y[rank of x[i] along an axis] = i, where that rank is below the wanted number. x and y are row-major. One thread counts
-// the elements of its row that come before its own: equals keep their order, so every rank is taken once.
+// y[rank of x[i] along an axis] = i, where that rank is below the wanted number. x and y are row-major. One thread
+// counts the elements of its row that come before its own: equals keep their order, so every rank is taken once.
 
 struct Params {
     count: u32, // elements of x

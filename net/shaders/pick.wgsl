@@ -1,5 +1,5 @@
-// y[p] = x[p, but along one axis the place that the index for p tells]; x and indices broadcast to y. One thread computes
-// one element of y.
+// y[p] = x[p, but along one axis the place that the index for p tells]; x and indices broadcast to y. One thread
+// computes one element of y.
 
 struct Params {
     // Of y, outermost first: extent, and steps in elements of x and indices, 0 where it repeats or is picked.

@@ -77,8 +77,9 @@ fn exported(graph: &Graph, case: &Case, folder: &Path, name: &str) -> Result<Cas
         let program = graph.specialise(&case.dims()).map_err(|e| e.to_string())?;
         common::check(&program);
         let outputs = case.run(&program).map_err(|e| e.to_string())?;
-        let dims = program.outputs().iter().map(|&id| program.value(id).dims.clone());
-        Ok::<_, String>((outputs, dims.collect::<Vec<_>>()))
+        let shown = outputs.into_iter().enumerate().map(|(at, values)| program.shown(at, values));
+        let (dims, outputs): (Vec<_>, Vec<_>) = shown.unzip();
+        Ok::<_, String>((outputs, dims))
     };
     let (outputs, shapes) = run(graph)?;
     let (again, _) = run(&back)?;
@@ -139,6 +140,15 @@ fn operators_survive_export() {
         return;
     }
     let folder = common::run_script("operators.py", &["export"]);
+    round_trip(&common::cases(&folder), &folder.join("exported"));
+}
+
+#[test]
+fn families_survive_export() {
+    if common::skipped() {
+        return;
+    }
+    let folder = common::run_script("families.py", &["export"]);
     round_trip(&common::cases(&folder), &folder.join("exported"));
 }
 

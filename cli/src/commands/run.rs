@@ -5,11 +5,11 @@ use crate::display::{bytes, table};
 use crate::network::{self, Precision, Runner};
 use crate::picture;
 use crate::timing::ms;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use comfy_table::Table;
 use dsconv::{FloatTensor, LayerFile};
 use dsconv_net::gpu::{Clock, PlanStep, Profile};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,8 +17,8 @@ use std::process::ExitCode;
 pub(crate) struct Options {
     /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Run it on these pictures, as one batch; or on one safetensors file with a float tensor for each of the network's
-    /// inputs, by name.
+    /// Run it on these pictures, as one batch; or on one safetensors file with a tensor for each of the network's inputs,
+    /// by name.
     #[arg(long, required = true, num_args = 1.., value_name = "PICTURE|TENSORS")]
     input: Vec<PathBuf>,
     /// Write the outputs to this file, as safetensors.
@@ -71,9 +71,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let program = runner.program();
     let mut out = table(&["output", "dims", "min", "mean", "max"]);
     let mut file = LayerFile::default();
-    for ((&id, output), values) in program.outputs().iter().zip(model.graph.outputs()).zip(outputs)
-    {
-        let dims = &program.value(id).dims;
+    for (index, (output, values)) in model.graph.outputs().iter().zip(outputs).enumerate() {
+        let (dims, values) = program.shown(index, values);
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
         let fold = |f: fn(f32, f32) -> f32, first| values.iter().copied().fold(first, f);
         out.add_row([
@@ -83,7 +82,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             format!("{mean:.4}"),
             format!("{:.4}", fold(f32::max, f32::NEG_INFINITY)),
         ]);
-        file.tensors.insert(output.name.clone(), FloatTensor { shape: dims.clone(), values });
+        file.tensors.insert(output.name.clone(), FloatTensor { shape: dims, values });
     }
     println!("on {}", device::describe(device.as_ref()));
     println!("{out}");
@@ -121,7 +120,7 @@ fn profile_table(steps: &[PlanStep], profile: &Profile) -> Table {
     out
 }
 
-/// The named float tensors of a file.
+/// The named tensors of a file, as floats.
 fn tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Vec<Tensor>> {
     let data = std::fs::read(path).with_context(|| path.display().to_string())?;
     let file = SafeTensors::deserialize(&data).with_context(|| path.display().to_string())?;
@@ -131,13 +130,7 @@ fn tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Res
             there.sort_unstable();
             bail!("no tensor {name:?}, which the network's input is called; there are {there:?}");
         };
-        ensure!(
-            tensor.dtype() == Dtype::F32,
-            "tensor {name:?}: expected F32, got {:?}",
-            tensor.dtype()
-        );
-        let (values, _) = tensor.data().as_chunks::<4>();
-        let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let values = dsconv_net::tensor::floats_of(&tensor, &format!("tensor {name:?}"))?;
         Ok((tensor.shape().to_vec(), values))
     };
     names.map(|name| tensor(name).with_context(|| path.display().to_string())).collect()

@@ -7,9 +7,10 @@
 //! A program becomes a plan in four steps. `schedule` turns its steps into tasks (a convolution, the quantisation of
 //! its input, or a dispatch of another kernel) over slots of memory, in the tensor layouts that `channels_last` finds;
 //! `geometry` computes the parameters of those other kernels, which `kernels` lists, by how tensors lie along their
-//! `axes` (`indexed` those of operations whose places the run computes). `layout` finds out how long each tensor lives and has `arena` place it, so that `memory` can tell what a
-//! plan takes before anything is allocated. `plan` allocates, takes weights and constants from `uploads`, and binds
-//! every task. `network` ties these together by its `options`; `profile` times the steps of a plan.
+//! `axes` (`indexed` those of operations whose places the run computes). `layout` finds out how long each tensor lives
+//! and has `arena` place it, so that `memory` can tell what a plan takes before anything is allocated. `plan` allocates,
+//! takes weights and constants from `uploads`, and binds every task. `network` ties these together by its `options`;
+//! `profile` times the steps of a plan.
 
 mod arena;
 mod axes;

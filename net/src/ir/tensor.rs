@@ -1,6 +1,7 @@
 //! Tensors that are known before a network runs.
 
 use crate::{Error, Result};
+use safetensors::tensor::{Dtype, TensorView};
 use std::sync::Arc;
 
 /// The highest rank of a tensor.
@@ -237,6 +238,49 @@ pub fn exact_floats(values: &[i64], what: &str) -> Result<Vec<f32>> {
         })
     };
     values.iter().map(one).collect()
+}
+
+/// The elements of a safetensors file's tensor as floats: integers and bools as floats that hold them.
+///
+/// # Errors
+/// An integer that no 32-bit float holds, a double beyond their range, or a type that is no number; `what` names the
+/// tensor.
+pub fn floats_of(tensor: &TensorView<'_>, what: &str) -> Result<Vec<f32>> {
+    let data = tensor.data();
+    macro_rules! integers {
+        ($type:ty) => {{
+            let values = data.as_chunks().0.iter().map(|&bytes| <$type>::from_le_bytes(bytes));
+            let values: Result<Vec<i64>, _> = values.map(i64::try_from).collect();
+            let refused = |_| Error::invalid(what, "integers of 63 bits", "more");
+            exact_floats(&values.map_err(refused)?, what)
+        }};
+    }
+    let halves = || data.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes));
+    match tensor.dtype() {
+        Dtype::F32 => Ok(data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+        Dtype::F16 => Ok(halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
+        Dtype::BF16 => Ok(halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
+        Dtype::F64 => {
+            let doubles = data.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
+            let one = |value: f64| {
+                let float = value as f32;
+                let fits = float.is_finite() || !value.is_finite();
+                fits.then_some(float)
+                    .ok_or_else(|| Error::invalid(what, "doubles in the range of floats", value))
+            };
+            doubles.map(one).collect()
+        }
+        Dtype::BOOL => Ok(data.iter().map(|&byte| f32::from(u8::from(byte != 0))).collect()),
+        Dtype::U8 => integers!(u8),
+        Dtype::I8 => integers!(i8),
+        Dtype::U16 => integers!(u16),
+        Dtype::I16 => integers!(i16),
+        Dtype::U32 => integers!(u32),
+        Dtype::I32 => integers!(i32),
+        Dtype::U64 => integers!(u64),
+        Dtype::I64 => integers!(i64),
+        other => Err(Error::invalid(what, "numbers of 8 to 64 bits", format!("{other:?}"))),
+    }
 }
 
 /// Floats that hold integers, as integers.

@@ -190,3 +190,13 @@ pub(crate) fn whole_quotient(context: &mut Context<'_>, inputs: &[Lowered]) -> R
     let quotient = context.binary(Binary::Div, [&whole, b], Kind::Float)?;
     context.unary(Unary::Round, &quotient, Kind::Integer)
 }
+
+/// A power whose base and exponent may be of two kinds; it is of the base's.
+pub(crate) fn power(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lowered> {
+    let [a, b] = inputs else { return Err(Error::invalid("inputs", "2", inputs.len())) };
+    let power = context.binary(Binary::Pow, [a, b], Kind::Float)?;
+    match a.kind() {
+        Kind::Float => Ok(power),
+        _ => context.unary(Unary::Trunc, &power, Kind::Integer),
+    }
+}

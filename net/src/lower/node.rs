@@ -40,6 +40,9 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
             let run = inputs.iter().any(|x| matches!(x, Lowered::Whole(_)));
             match binary {
                 Binary::Div if run => constant::whole_quotient(context, inputs),
+                Binary::Pow if inputs[0].kind() != inputs[1].kind() || run => {
+                    constant::power(context, inputs)
+                }
                 // Whatever is let through, by whatever.
                 Binary::Gate => context.compute(StepOp::Binary(*binary), inputs, to, x.kind()),
                 _ => context.emit(StepOp::Binary(*binary), inputs, to),

@@ -3,11 +3,11 @@
 use super::architecture::{Architecture, GraphOutputs};
 use super::trace::{MergedConvolution, TorchConvolution};
 use crate::ir::graph::Graph;
+use crate::ir::tensor::floats_of;
 use crate::{Error, Result};
 use dsconv::{FloatWeights, Weights};
-use half::{bf16, f16};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 use std::collections::HashMap;
 
 /// The number that the public networks add to a batch norm's variance.
@@ -94,7 +94,7 @@ impl State<'_> {
         }
         for (name, bins) in &network.trace.ramps {
             if let Ok(tensor) = self.tensors.tensor(name)
-                && floats(&tensor) != (0..*bins).map(|bin| bin as f32).collect::<Vec<_>>()
+                && floats_of(&tensor, name)? != (0..*bins).map(|bin| bin as f32).collect::<Vec<_>>()
             {
                 let expected = format!("0 to {}, which training leaves as they are", bins - 1);
                 return Err(Error::invalid(name, expected, "other values"));
@@ -105,7 +105,7 @@ impl State<'_> {
 
     fn values(&self, name: &str) -> Result<Vec<f32>> {
         let tensor = self.tensors.tensor(name).map_err(|e| Error::format(self.file, e))?;
-        Ok(floats(&tensor))
+        floats_of(&tensor, name)
     }
 
     /// The sum of a convolution's parts, with their batch norms folded in.
@@ -149,17 +149,5 @@ impl State<'_> {
             }
             _ => (kernel.clone(), per_channel[0].clone()),
         })
-    }
-}
-
-/// The elements of a tensor of floats; none of another type.
-fn floats(tensor: &TensorView<'_>) -> Vec<f32> {
-    let data = tensor.data();
-    let halves = || data.as_chunks::<2>().0.iter();
-    match tensor.dtype() {
-        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        Dtype::F16 => halves().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::BF16 => halves().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-        _ => Vec::new(),
     }
 }

@@ -195,6 +195,8 @@ def comparisons():
     for op in ("Add", "Sub", "Mul", "Div", "Min", "Max"):
         graph(f"{op} of integers", [node(op, ["a", "b"], ["y"])], {"a": p, "b": q}, {}, ["y"])
         graph(f"{op} of an integer", [node(op, ["a", "b"], ["y"])], {"a": p}, {"b": q}, ["y"])
+    graph("Pow of integers", [node("Pow", ["a", "k"], ["y"])], {"a": p}, {"k": np.array(3)}, ["y"])
+    graph("Pow by an integer", [node("Pow", ["x", "k"], ["y"])], {"x": floats(3, 4)}, {"k": np.array(3)}, ["y"])
     graph("Mod of integers", [node("Mod", ["a", "b"], ["y"])], {"a": p, "b": q}, {}, ["y"])
     graph("fmod of integers", [node("Mod", ["a", "b"], ["y"], fmod=1)], {"a": p, "b": q}, {}, ["y"])
     graph("fmod", [node("Mod", ["a", "b"], ["y"], fmod=1)], {"a": floats(4, 5) * 9, "b": np.abs(floats(5)) + F(1)}, {}, ["y"])
@@ -401,6 +403,7 @@ def quantised():
     for op in ("QLinearAdd", "QLinearMul"):
         graph(op, [quantise, second, ms(op, ["q", "s", "z", "q2", "s", "z", "ys", "yz"], ["p"]), behind], {"x": a, "x2": np.abs(a[:, :1])}, other, ["y"], opset=13)
     graph("QLinearConcat", [quantise, second, ms("QLinearConcat", ["ys", "yz", "q", "s", "z", "q2", "s", "z"], ["p"], axis=1), behind], {"x": a, "x2": a[:, :1]}, other, ["y"], opset=13)
+    graph("QLinearWhere", [quantise, second, ms("QLinearWhere", ["k", "q", "s", "z", "q2", "s", "z", "ys", "yz"], ["p"]), behind], {"x": a, "x2": a[:, :1]}, other | {"k": a[0] > 0}, ["y"], opset=13)
     graph("QLinearLeakyRelu", [quantise, ms("QLinearLeakyRelu", ["q", "s", "z", "ys", "yz"], ["p"], alpha=0.5), behind], {"x": a}, other, ["y"], opset=13)
     graph("QLinearSigmoid", [quantise, ms("QLinearSigmoid", ["q", "s", "z", "ys", "yz"], ["p"]), behind], {"x": a}, other | {"ys": s(1 / 256)}, ["y"], opset=13)
     graph("QLinearGlobalAveragePool", [quantise, ms("QLinearGlobalAveragePool", ["q", "s", "z", "ys", "yz"], ["p"], channels_last=0), behind], {"x": whole}, other | {"ys": s(1.0)}, ["y"], opset=13)
@@ -470,6 +473,15 @@ def bodies():
     attribute = relu.node[1].attribute.add()
     attribute.name, attribute.ref_attr_name, attribute.type = "alpha", "alpha", 1
     image = floats(1, 3, 6, 5)
+    graph("an input without a shape", [node("Sub", ["x", "m"], ["a"]), node("Conv", ["a", "w"], ["y"])], {"x": image}, {"m": np.array(0.5, F), "w": floats(4, 3, 3, 3)}, ["y"], shapeless=True)
+    turns = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "at"], ["m"]), node("Loop", ["m", "", "x"], ["y", "z"], body=turn)]
+    graph("Loop as often as a dim", turns, {"x": x}, two | {"at": np.array(1)}, ["y", "z"], fixed=True)
+    inner = helper.make_function("local", "Biased", ["X", "B"], ["Y"], [node("Relu", ["X"], ["r"]), node("Identity", ["r"], ["Y"])], [helper.make_opsetid("", 21)])
+    outer = helper.make_function(
+        "local", "Twice", ["X", "B"], ["Y"], [node("Biased", ["X", ""], ["a"], domain="local"), node("Add", ["a", "B"], ["Y"])],
+        [helper.make_opsetid("", 21), helper.make_opsetid("local", 1)],
+    )
+    graph("nested functions", [node("Twice", ["x", "two"], ["y"], domain="local")], {"x": x}, two, ["y"], functions=[inner, outer])
     nodes = [node("ConvRelu", ["x", "w"], ["a"], domain="local", alpha=0.3), node("ConvRelu", ["a", "v"], ["y"], domain="local", alpha=0.6)]
     graph("functions", nodes, {"x": image}, {"w": floats(4, 3, 3, 3), "v": floats(2, 4, 3, 3)}, ["y"], functions=[relu])
 

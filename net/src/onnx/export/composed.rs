@@ -4,7 +4,7 @@ use super::writer::{Exporter, cast, float, floats, int, string, strings};
 use crate::ir::graph::{Cell, GridInterpolation, GridPadding, Kind, Node, Op, Recurrent, RoiAlign};
 use crate::ir::op::{Binary, Combination, Unary};
 use crate::ir::tensor::Tensor;
-use crate::onnx::proto::AttributeProto;
+use crate::onnx::proto::{AttributeProto, data_type};
 use crate::{Error, Result};
 use dsconv::Activation;
 
@@ -201,8 +201,14 @@ fn states(
     let refused = || Error::invalid("inputs", format!("{further} or more"), inputs.len());
     let mut ordered: Vec<&str> = inputs.get(..4).ok_or_else(refused)?.to_vec();
     let mut rest = inputs.get(further..).ok_or_else(refused)?.iter();
-    for given in recurrent.given {
-        ordered.push(if given { rest.next().copied().unwrap_or_default() } else { "" });
+    // ONNX wants the lengths as int32.
+    let lengths = recurrent.given[0].then(|| {
+        let lengths = rest.next().copied().unwrap_or_default();
+        exporter.step("Cast", &[lengths], &node.name, vec![int("to", data_type::INT32)])
+    });
+    ordered.push(lengths.as_deref().unwrap_or_default());
+    for given in &recurrent.given[1..] {
+        ordered.push(if *given { rest.next().copied().unwrap_or_default() } else { "" });
     }
     if further == 5 {
         ordered.push(inputs[4]);

@@ -3,8 +3,8 @@
 //! [`from_bytes`] decodes the model, sorts its nodes and converts one after the other; then [`fold`] moves batch norms
 //! and margins into convolutions. Read `importer` first (the graph while it is made) and `context` (one node of it),
 //! then `operators` (the table of what is converted), `convert` (what takes a few lines), and a module for each family
-//! of operators. `control_flow` has the nodes that hold graphs, and functions. `attributes` and `data` read the parts of
-//! ONNX's messages; `integers` keeps track of constants that are integers times scales, so that they become packed
+//! of operators. `control_flow` has the nodes that hold graphs, and functions. `attributes` and `data` read the parts
+//! of ONNX's messages; `integers` keeps track of constants that are integers times scales, so that they become packed
 //! weights again.
 //!
 //! # Adding an operator

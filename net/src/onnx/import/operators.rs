@@ -109,6 +109,7 @@ static ADDED: &[(&[&str], Rule)] = &[
     (&["QGemm"], Value(qoperator::gemm)),
     (&["QLinearAdd", "QLinearMul"], Value(qoperator::binary)),
     (&["QLinearConcat"], Value(qoperator::concat)),
+    (&["QLinearWhere"], Value(qoperator::choice)),
     (&["QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax"], Value(qoperator::function)),
     (&["QLinearGlobalAveragePool", "QLinearAveragePool"], Value(qoperator::pool)),
     (&["QLinearReduceMean"], Value(qoperator::function)),

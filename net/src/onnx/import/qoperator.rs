@@ -264,6 +264,14 @@ pub(crate) fn concat(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     integers_by(context, y, [0, 1])
 }
 
+/// One tensor where a condition holds, else the other.
+pub(crate) fn choice(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    let condition = context.input(0)?;
+    let (a, b) = (floats_at(context, 1)?, floats_at(context, 4)?);
+    let y = context.push(Op::Where, [condition, a, b])?;
+    integers_by(context, y, [7, 8])
+}
+
 /// Functions of one tensor.
 pub(crate) fn function(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     let attributes = context.attributes;

@@ -53,7 +53,8 @@ fn widths(context: &mut NodeContext<'_, '_>, x: ValueId, depth: Depth) -> Conver
     Ok(if depth.auto_pad == AutoPad::SameUpper { [half, rest] } else { [rest, half] })
 }
 
-/// Images of (N D', C kernel, H, W): for each place of the window along the depth the slices that it covers, as channels.
+/// Images of (N D', C kernel, H, W): for each place of the window along the depth the slices that it covers, as
+/// channels.
 pub(crate) fn windows(
     context: &mut NodeContext<'_, '_>,
     x: ValueId,
