@@ -5,6 +5,10 @@ struct Params {
     function: u32, // the code that `unary` in net/src/gpu/geometry.rs gives it
     a: f32,
     b: f32,
+    c: f32,
+    unused_0: u32,
+    unused_1: u32,
+    unused_2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -52,6 +56,7 @@ fn apply(x: f32) -> f32 {
         case 25u: { return f32(x == 0.0); }
         case 26u: { return f32(magnitude_bits(x) > INFINITY); }
         case 27u: { return select(0.0, select(params.a, params.b, x > 0.0), magnitude_bits(x) == INFINITY); }
+        case 28u: { return clamp(round(x / params.a), params.b, params.c) * params.a; }
         default: { return x; }
     }
 }

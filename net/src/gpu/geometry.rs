@@ -167,12 +167,14 @@ fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
         Unary::Trunc => (24, 0.0, 0.0),
         Unary::Not => (25, 0.0, 0.0),
         Unary::IsNan => (26, 0.0, 0.0),
+        Unary::Stepped { step, low, .. } => (28, step, low),
         Unary::IsInf { negative, positive } => {
             (27, f32::from(u8::from(negative)), f32::from(u8::from(positive)))
         }
     };
     let count = y.elements();
-    let params = vec![word(count), code, a.to_bits(), b.to_bits()];
+    let c = if let Unary::Stepped { high, .. } = function { high } else { 0.0 };
+    let params = vec![word(count), code, a.to_bits(), b.to_bits(), c.to_bits(), 0, 0, 0];
     Ok(Dispatch {
         kernel: OpKernel::Unary,
         fours: false,

@@ -62,6 +62,15 @@ pub enum Unary {
         /// Whether plus infinity counts.
         positive: bool,
     },
+    /// The nearest multiple of a step, half to even, within bounds: what QuantizeLinear and DequantizeLinear leave.
+    Stepped {
+        /// The step; not 0.
+        step: f32,
+        /// The fewest steps.
+        low: f32,
+        /// The most steps.
+        high: f32,
+    },
 }
 
 impl Unary {
@@ -104,6 +113,11 @@ impl Unary {
             Self::Trunc => x.trunc(),
             Self::Not => truth(x == 0.0),
             Self::IsNan => truth(x.is_nan()),
+            Self::Stepped { step, low, high } => {
+                // The quotient is one of 32-bit floats: where it lies half between two steps, that decides.
+                let steps = f64::from((x / f64::from(step)) as f32).round_ties_even();
+                steps.max(f64::from(low)).min(f64::from(high)) * f64::from(step)
+            }
             Self::IsInf { negative, positive } => {
                 truth(x.is_infinite() && if x > 0.0 { positive } else { negative })
             }

@@ -1,4 +1,5 @@
-//! Fusion of a program's steps: activations and residual additions into the convolutions before them.
+//! Fusion of a program's steps: activations and residual additions into the convolutions before them, and what
+//! quantises and dequantises into one function.
 
 use crate::ir::op::{Binary, Unary};
 use crate::ir::program::{Program, Source, Step, StepOp, TensorId};
@@ -14,6 +15,7 @@ pub(crate) fn fuse(mut program: Program) -> Program {
     let mut fuser = Fuser { program, steps, readers };
     for index in 0..fuser.steps.len() {
         fuser.gate(index);
+        fuser.stepped(index);
         fuser.activation(index);
         fuser.residual(index);
     }
@@ -136,6 +138,58 @@ impl Fuser {
     }
 
     /// The x of `relu6(x + 3)`.
+    /// QuantizeLinear and DequantizeLinear of one scale, as one function of x.
+    fn stepped(&mut self, index: usize) {
+        let Some((x, function)) = self.steps_of(index) else { return };
+        let Some(mut step) = self.steps[index].take() else { return };
+        self.readers[self.program.storage(x).0] += 1;
+        for id in std::mem::replace(&mut step.inputs, vec![x]) {
+            self.release(id);
+        }
+        step.op = StepOp::Unary(function);
+        self.steps[index] = Some(step);
+    }
+
+    /// `(clamp(round(x / scale) + zero) - zero) * scale`, the zero being optional.
+    fn steps_of(&self, index: usize) -> Option<(TensorId, Unary)> {
+        let step = self.steps[index].as_ref()?;
+        let (mut at, scale) = self.by_scalar(step, Binary::Mul)?;
+        let mut zero = 0.0;
+        if let Some((x, less)) = self.by_scalar(self.whole_writer(at)?, Binary::Sub) {
+            (at, zero) = (x, less);
+        }
+        let clamp = self.whole_writer(at)?;
+        let StepOp::Unary(Unary::Activation(Activation::Clamp { low, high })) = clamp.op else {
+            return None;
+        };
+        at = *clamp.inputs.first()?;
+        let mut added = 0.0;
+        if let Some((x, more)) = self.by_scalar(self.whole_writer(at)?, Binary::Add) {
+            (at, added) = (x, more);
+        }
+        let round = self.whole_writer(at)?;
+        let StepOp::Unary(Unary::Round) = round.op else { return None };
+        let (x, by) = self.by_scalar(self.whole_writer(*round.inputs.first()?)?, Binary::Div)?;
+        let fits = by == scale && added == zero && scale != 0.0;
+        let function = Unary::Stepped { step: scale, low: low - zero, high: high - zero };
+        fits.then_some((x, function))
+    }
+
+    /// The step that writes a tensor that is no view.
+    fn whole_writer(&self, id: TensorId) -> Option<&Step> {
+        (self.program.storage(id) == id).then(|| self.writer(id)).flatten().map(|(_, step)| step)
+    }
+
+    /// The tensor and the number of a function of both, where the result has the tensor's dims.
+    fn by_scalar(&self, step: &Step, wanted: Binary) -> Option<(TensorId, f32)> {
+        let (StepOp::Binary(binary), &[x, number]) = (&step.op, &step.inputs[..]) else {
+            return None;
+        };
+        let dims = |id: TensorId| &self.program.value(id).dims;
+        let fits = *binary == wanted && dims(x) == dims(step.output);
+        fits.then_some((x, self.scalar(number)?))
+    }
+
     fn relu6_of_plus_3(&self, id: TensorId) -> Option<TensorId> {
         let (_, step) = self.writer(id)?;
         let StepOp::Unary(Unary::Activation(Activation::Relu6)) = step.op else { return None };

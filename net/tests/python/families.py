@@ -341,7 +341,7 @@ def quantised():
     for kind, low, high in ((np.uint8, 0, 255), (np.int8, -128, 127), (np.uint16, 0, 65535), (np.int16, -32768, 32767)):
         opset = 21 if kind in (np.uint16, np.int16) else 13
         zero = np.array(rng.integers(low // 2, high // 2), kind)
-        graph(f"Q DQ {kind.__name__}", [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["y"])], {"x": x}, {"s": s(0.03), "z": zero}, ["y"], opset=opset)
+        graph(f"Q DQ {kind.__name__}", [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["y"])], {"x": x}, {"s": s(0.03), "z": zero}, ["y"], opset=opset, steps=1)
         zeros = rng.integers(low // 2, high // 2, 4).astype(kind)
         scales = np.abs(floats(4)) * F(0.05) + F(0.01)
         for axis in (1, -3):

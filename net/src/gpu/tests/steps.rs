@@ -113,6 +113,7 @@ fn unary_functions() {
         (Unary::Sign, 1.0),
         (Unary::Trunc, 10.0),
         (Unary::Not, 1.0),
+        (Unary::Stepped { step: 0.25, low: -7.0, high: 9.0 }, 4.0),
     ];
     for (function, range) in functions {
         check(1e-6, 4, |rng| {
