@@ -222,6 +222,12 @@ fn all_that_is_not_supported_is_listed_at_once() {
     assert_eq!(ops, [("Frobnicate", 17), ("Unique", 17), ("Relu", 17)], "{list:#?}");
     assert!(list[2].reason.contains("surprise"));
     assert_eq!(list[0].node, "Frobnicate node");
+    // A reason is told once for an operator, however many nodes there are.
+    let mut twice = list.clone();
+    twice.push(list[0].clone());
+    let text = Error::Unsupported(twice).to_string();
+    assert!(text.contains("2 nodes, first \"Frobnicate node\""), "{text}");
+    assert_eq!(text.matches("Frobnicate (").count(), 1, "{text}");
 }
 
 #[test]
@@ -328,33 +334,55 @@ fn external_data_stays_in_the_models_folder() {
     }
 }
 
+/// Reads bytes as a model, and runs and exports what they still are.
+fn use_bytes(bytes: &[u8]) {
+    let Ok(graph) = onnx::from_bytes(bytes, None) else { return };
+    let dims: Vec<Vec<usize>> = graph
+        .inputs()
+        .iter()
+        .map(|input| input.dims.iter().map(|dim| dim.unwrap_or(4).min(64)).collect())
+        .collect();
+    let dims: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
+    let Ok(program) = graph.specialise(&dims) else { return };
+    common::run_if_small(&program);
+    let _ = onnx::to_bytes(&graph);
+}
+
+/// A model with a few bytes changed.
+fn damaged(good: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    for _ in 0..rng.usize(1..5) {
+        let at = rng.usize(..bytes.len());
+        bytes[at] = if rng.bool() { rng.u8(..) } else { bytes[at] ^ (1 << rng.u8(..8)) };
+    }
+    bytes
+}
+
 #[test]
 fn damaged_models_never_panic() {
     let good = include_bytes!("data/small.onnx");
     onnx::from_bytes(good, None).unwrap();
     let mut rng = fastrand::Rng::with_seed(common::seed());
-    let take = |bytes: &[u8]| {
-        let Ok(graph) = onnx::from_bytes(bytes, None) else { return };
-        let dims: Vec<Vec<usize>> = graph
-            .inputs()
-            .iter()
-            .map(|input| input.dims.iter().map(|dim| dim.unwrap_or(4).min(64)).collect())
-            .collect();
-        let dims: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
-        let Ok(program) = graph.specialise(&dims) else { return };
-        common::run_if_small(&program);
-        let _ = onnx::to_bytes(&graph);
-    };
     for length in 0..good.len() {
-        take(&good[..length]);
+        use_bytes(&good[..length]);
     }
     // Half of the file is weights: damage hits the rest more often.
     for _ in 0..20_000 {
-        let mut bytes = good.to_vec();
-        for _ in 0..rng.usize(1..5) {
-            let at = rng.usize(..bytes.len());
-            bytes[at] = if rng.bool() { rng.u8(..) } else { bytes[at] ^ (1 << rng.u8(..8)) };
+        use_bytes(&damaged(good, &mut rng));
+    }
+}
+
+#[test]
+fn damaged_models_of_strangers_never_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/strangers");
+    let mut rng = fastrand::Rng::with_seed(common::seed());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "onnx") {
+            let good = std::fs::read(&path).unwrap();
+            for _ in 0..500 {
+                use_bytes(&damaged(&good, &mut rng));
+            }
         }
-        take(&bytes);
     }
 }
