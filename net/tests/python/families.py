@@ -446,6 +446,12 @@ def bodies():
         graph("If of a constant", [node("If", ["c"], ["y"], then_branch=then, else_branch=other)], {"x": x}, two | {"c": np.array(holds)}, ["y"])
         shape = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "at"], ["d"]), node("Equal", ["d", "want"], ["c"])]
         graph("If of a size", [*shape, node("If", ["c"], ["y"], then_branch=then, else_branch=other)], {"x": x}, two | {"at": np.array(1), "want": np.array(3 if holds else 1)}, ["y"], fixed=True)
+    # The branch that is not taken would be wrong: no axis is 1.
+    squeeze = helper.make_graph([node("Squeeze", ["x", "at"], ["t"])], "then", [], [value("t")])
+    for at, dims in ((1, (2, 3, 4)), (1, (2, 1, 4))):
+        shape = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "at"], ["d"]), node("Equal", ["d", "want"], ["c"])]
+        nodes = [*shape, node("If", ["c"], ["y"], then_branch=squeeze, else_branch=other)]
+        graph("If of an open size", nodes, {"x": floats(*dims)}, two | {"at": i64(at), "want": i64(1)}, ["y"], open=True)
     turn = helper.make_graph(
         [node("Identity", ["c"], ["co"]), node("Mul", ["v", "two"], ["vo"]), node("Add", ["v", "x"], ["scan"])],
         "body", [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("v", dims=[2, 3, 4])],

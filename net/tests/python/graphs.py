@@ -37,9 +37,9 @@ class Graphs:
             ys[0] = f"z{i}"
         self.graph(name, nodes, dict(zip(names, inputs)), {n: c for n, c in consts if c is not None}, ys, opset)
 
-    def graph(self, name, nodes, inputs, constants, outputs, opset=21, steps=None, functions=(), fixed=False, shapeless=False):
-        """A model of these nodes. Its inputs' sizes are open half of the time, unless they must be fixed."""
-        free = not fixed and self.rng.random() < 0.5
+    def graph(self, name, nodes, inputs, constants, outputs, opset=21, steps=None, functions=(), fixed=False, shapeless=False, open=False):
+        """A model of these nodes. Its inputs' sizes are open half of the time, unless they must be fixed or open."""
+        free = open or not fixed and self.rng.random() < 0.5
         kind = lambda x: helper.np_dtype_to_tensor_dtype(x.dtype)
         infos = [
             helper.make_tensor_value_info(n, kind(x), [None if free else d for d in x.shape])
