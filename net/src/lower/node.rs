@@ -76,8 +76,18 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
             let y = if axes.is_empty() {
                 x.clone()
             } else {
-                let op = StepOp::Reduce { reduction: *reduction, axes: axes.clone() };
-                context.emit(op, inputs, to.clone())?
+                // A mean of integers is a quotient of integers.
+                let whole = *reduction == Reduction::Mean && !x.kind().is_float();
+                let reduction = if whole { Reduction::Sum } else { *reduction };
+                let op = StepOp::Reduce { reduction, axes: axes.clone() };
+                let y = context.emit(op, inputs, to.clone())?;
+                if whole {
+                    let count: usize = axes.iter().map(|&axis| dims[axis]).product();
+                    let count = Lowered::Integer(Tensor::i64([], vec![count as i64])?);
+                    constant::whole_quotient(context, &[y, count])?
+                } else {
+                    y
+                }
             };
             if *keep {
                 return Ok(y);

@@ -113,6 +113,7 @@ def windows():
         run(f"LpPool {attributes}", "LpPool", [x], opset=pick(11, 18), p=pick(1, 2, 3), **attributes)
         nodes = [node("MaxPool", ["x"], ["p", "i"], **attributes), cast("i", "y")]
         graph(f"MaxPool's indices {attributes}", nodes, {"x": x}, {}, ["p", "y"], opset=pick(8, 12))
+    run("MaxPool's indices by columns", "MaxPool", [floats(2, 3, 6, 5)], outputs=2, kernel_shape=[2, 2], storage_order=1)
     for dims in ((2, 3, 8), (2, 3, 8, 6)):
         kernel = {"kernel_shape": [2] * (len(dims) - 2), "strides": [2] * (len(dims) - 2)}
         nodes = [node("MaxPool", ["x"], ["p", "i"], **kernel), node("MaxUnpool", ["p", "i"], ["y"], **kernel)]
@@ -151,6 +152,7 @@ def volumes():
             attributes["auto_pad"] = pick("SAME_UPPER", "SAME_LOWER")
         x = floats(size(1, 2), c, *[size(3, 5) for _ in range(3)])
         run(f"ConvTranspose 3D {attributes} {kernel}", "ConvTranspose", [x], [floats(c, o, *kernel)] + pick([], [floats(o * groups)]), **attributes)
+    run("ConvTranspose 3D to a size", "ConvTranspose", [floats(1, 3, 3, 4, 3)], [floats(3, 2, 3, 2, 3)], strides=[2, 2, 1], output_shape=[6, 7, 4])
     for _ in range(12):
         op = pick("MaxPool", "AveragePool")
         strides = [size(1, 2) for _ in range(3)]
@@ -201,6 +203,7 @@ def comparisons():
     graph("fmod of integers", [node("Mod", ["a", "b"], ["y"], fmod=1)], {"a": p, "b": q}, {}, ["y"])
     graph("fmod", [node("Mod", ["a", "b"], ["y"], fmod=1)], {"a": floats(4, 5) * 9, "b": np.abs(floats(5)) + F(1)}, {}, ["y"])
     graph("ReduceSum of integers", [node("ReduceSum", ["a"], ["y"], keepdims=0)], {"a": p}, {}, ["y"])
+    graph("ReduceMean of integers", [node("ReduceMean", ["a"], ["y"], keepdims=0)], {"a": p.astype(np.int32)}, {}, ["y"], opset=18)
     graph("Embedding", [node("Gather", ["t", "i"], ["y"])], {"i": rng.integers(-7, 7, (2, 3))}, {"t": floats(7, 4)}, ["y"])
     for axis in (0, 1, -1):
         graph("Gather at run", [node("Gather", ["x", "i"], ["y"], axis=axis)], {"x": floats(4, 4, 4), "i": rng.integers(-4, 4, (2, 3))}, {}, ["y"])

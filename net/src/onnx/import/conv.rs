@@ -311,7 +311,7 @@ pub(crate) fn conv_transpose(context: &mut NodeContext<'_, '_>) -> Converted<Val
             dims: tensor.dims(),
             groups,
             output_padding: output_padding[0],
-            output_size: output_size.map(|size| size[0]),
+            output_size: output_size.map(|[d, h, w]| [d, h.saturating_mul(w)]),
         };
         return volume::transposed(context, x, op, source, bias, &spread);
     }

@@ -34,10 +34,9 @@ pub(crate) fn pool(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>>
             if !context.has_output(1) {
                 return Ok(vec![y]);
             }
-            if by_columns {
-                return refuse("places counted column by column");
-            }
-            Ok(vec![y, window(context, x, PoolKind::PlaceOfMax)?])
+            let places = window(context, x, PoolKind::PlaceOfMax)?;
+            let places = if by_columns { by_column(context, x, places)? } else { places };
+            Ok(vec![y, places])
         }
         "LpPool" => {
             let p = norm(context)?;
@@ -50,6 +49,22 @@ pub(crate) fn pool(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>>
             Ok(vec![window(context, x, PoolKind::Average { count_padding })?])
         }
     }
+}
+
+/// Places that count column by column within their plane, from those that count row by row.
+fn by_column(context: &mut NodeContext<'_, '_>, x: ValueId, places: ValueId) -> Converted<ValueId> {
+    if size(context)?.1 == 1 {
+        return Ok(places);
+    }
+    let (height, width) = (context.dims(x, 2, Some(3))?, context.dims(x, 3, Some(4))?);
+    let plane = context.binary(Binary::Mul, height, width)?;
+    let within = context.binary(Binary::Remainder, places, plane)?;
+    let first = context.binary(Binary::Sub, places, within)?;
+    let column = context.binary(Binary::Remainder, within, width)?;
+    let row = context.binary(Binary::Div, within, width)?;
+    let before = context.binary(Binary::Mul, column, height)?;
+    let place = context.binary(Binary::Add, before, row)?;
+    context.binary(Binary::Add, first, place)
 }
 
 /// A window with the node's attributes.

@@ -128,7 +128,8 @@ pub(crate) struct Spread<'a> {
     pub(crate) dims: &'a [usize],
     pub(crate) groups: u32,
     pub(crate) output_padding: u32,
-    pub(crate) output_size: Option<u32>,
+    /// That of the depth, and height times width.
+    pub(crate) output_size: Option<[u32; 2]>,
 }
 
 /// A transposed convolution: of images with an output for each tap along the depth, then one along the depth that puts
@@ -176,13 +177,10 @@ pub(crate) fn transposed(
         dilation: [depth.dilation, 1],
         padding: [front, 0, back, 0],
         output_padding: [spread.output_padding, 0],
-        output_size: None,
+        output_size: spread.output_size,
         auto_pad: depth.auto_pad,
         groups: all as u32,
     };
-    if spread.output_size.is_some() {
-        return refuse("output_shape with three axes");
-    }
     let inputs = [Some(y), Some(one_hot), bias].into_iter().flatten().collect::<Vec<_>>();
     let y = context.push(along, inputs)?;
     let lead = context.dims(y, 0, Some(3))?;
