@@ -5,15 +5,12 @@ mod commands;
 mod device;
 mod display;
 mod draw;
-mod foreign;
 mod golden;
 mod help;
 mod layer_spec;
 mod layer_table;
 mod machine_code;
-mod message;
 mod network;
-mod overwrite;
 mod picture;
 mod plot;
 mod preset;
@@ -87,7 +84,7 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dsconv: {}", message::in_words(&error));
+            eprintln!("dsconv: {error:#}");
             ExitCode::FAILURE
         }
     }

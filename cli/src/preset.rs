@@ -91,8 +91,7 @@ impl PictureOptions {
         };
         preprocessing.size = self.size.unwrap_or(preprocessing.size);
         if let Some(preset) = self.preset {
-            let (channels, last) = (preprocessing.mean.len(), preprocessing.channels_last);
-            preprocessing = preset.preprocessing(preprocessing.size).with_channels(channels, last);
+            preprocessing = preset.preprocessing(preprocessing.size);
             model.detection = preset.head().map(Detector::new);
         }
         preprocessing.fit = match self.fit {
