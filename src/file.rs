@@ -1,28 +1,101 @@
 //! Files that are either whole or not there.
 
 use crate::{Error, Result};
-use std::path::Path;
+use std::fs::{Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 
-/// Writes beside the path, then renames: a reader sees the old file or the new one, never half of it.
+/// Writes the file that a path leads to. A new file, or one that takes another's place, is written beside it and then
+/// renamed: a reader sees the old file or the new one, never half of it. The old file's permissions stay. A link
+/// stays too, and what it leads to is written. Devices and pipes are written to as they are.
 ///
 /// # Errors
-/// A failure of the file system.
+/// A failure of the file system, or a folder or a socket at that path.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let error = |source| Error::Io { path: path.into(), source };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written = std::fs::File::create(&beside)
-        .and_then(|mut file| {
-            std::io::Write::write_all(&mut file, bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&beside, path));
-    written.map_err(|source| {
-        // Nothing more can be done if this fails too.
-        let _ = std::fs::remove_file(&beside);
-        error(source)
-    })
+    write_as(path, bytes, true)
+}
+
+/// [`write()`] for files that a program keeps for itself: devices and pipes are refused, because nobody means them and
+/// a pipe may wait forever.
+///
+/// # Errors
+/// As [`write()`], or anything but a file at that path.
+pub fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_as(path, bytes, false)
+}
+
+fn write_as(path: &Path, bytes: &[u8], streams: bool) -> Result<()> {
+    let written = match std::fs::metadata(path) {
+        Ok(old) if old.is_file() => std::fs::canonicalize(path)
+            .and_then(|target| replace(&target, bytes, Some(old.permissions()))),
+        Ok(old) if is_stream(&old) && streams => {
+            OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes))
+        }
+        Ok(old) => Err(not_a_file(&old)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            end_of_links(path).and_then(|target| replace(&target, bytes, None))
+        }
+        Err(error) => Err(error),
+    };
+    written.map_err(|source| Error::Io { path: path.into(), source })
+}
+
+/// Writes beside the path, under a name that nobody can have prepared, then renames.
+fn replace(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut options = tempfile::Builder::new();
+    options.prefix(".dsconv-").suffix(".tmp");
+    // The system takes off what the user's mask forbids.
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = options.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    if let Some(permissions) = permissions {
+        file.as_file().set_permissions(permissions)?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// The place that links lead to where nothing is yet.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    /// More than any system follows.
+    const MOST: usize = 64;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        match std::fs::read_link(&path) {
+            Ok(target) => {
+                path.pop();
+                path.push(target);
+            }
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("links lead in a circle"))
+}
+
+/// Says whether bytes go to a program or a device here.
+fn is_stream(file: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = file.file_type();
+        kind.is_char_device() || kind.is_block_device() || kind.is_fifo()
+    }
+    #[cfg(not(unix))]
+    {
+        !file.is_file() && !file.is_dir()
+    }
+}
+
+fn not_a_file(found: &Metadata) -> io::Error {
+    let what = match (found.is_dir(), is_stream(found)) {
+        (true, _) => "a folder",
+        (_, true) => "a device or a pipe",
+        _ => "a socket",
+    };
+    io::Error::new(ErrorKind::InvalidInput, format!("expected a file, got {what}"))
 }
 
 /// Reads a whole file.
@@ -31,4 +104,40 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// A failure of the file system.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+}
+
+/// Reads a file that a program keeps for itself, if it has at most that many bytes.
+///
+/// # Errors
+/// A failure of the file system, a longer file, or anything but a file at that path.
+pub fn read_kept(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let read = || {
+        // A pipe would be waited for, so it isn't even opened.
+        let found = std::fs::metadata(path)?;
+        if !found.is_file() {
+            return Err(not_a_file(&found));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 <= most {
+            true => Ok(bytes),
+            false => Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!("expected at most {most} bytes, got {}", found.len()),
+            )),
+        }
+    };
+    read().map_err(|source| Error::Io { path: path.into(), source })
+}
+
+/// Says whether two paths lead to the same file, however they are written. A path that leads nowhere is no file.
+pub fn same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    let identity = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+    };
+    #[cfg(not(unix))]
+    let identity = |path: &Path| std::fs::canonicalize(path).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }

@@ -1,5 +1,6 @@
 //! The device that a command runs on: how it is chosen, opened and described, and what is kept for it between runs.
 
+use crate::message::in_words;
 use anyhow::Context;
 use dsconv::gpu::{self, Gpu, PackedDotProduct, Pipelines, Selection, Tuner};
 use dsconv_net::gpu::Activations;
@@ -86,11 +87,11 @@ impl Device {
         Ok(Self { gpu, pipelines, cache })
     }
 
-    /// Keeps the compiled pipelines for the next run.
-    pub(crate) fn save_cache(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.cache else { return Ok(()) };
-        create_folder_of(path)?;
-        Ok(self.pipelines.save_cache_file(path)?)
+    /// Keeps the compiled pipelines for the next run, where that can be done.
+    pub(crate) fn save_cache(&self) {
+        if let Some(path) = &self.cache {
+            kept(create_folder_of(path).and_then(|()| Ok(self.pipelines.save_cache_file(path)?)));
+        }
     }
 
     /// The pipelines, with the fastest kernels for integer activations.
@@ -135,11 +136,18 @@ pub(crate) fn tuner(gpu: &Gpu) -> Tuner {
     }
 }
 
-/// Keeps the measured kernels for the next run.
-pub(crate) fn save_tuner(gpu: &Gpu, tuner: &Tuner) -> anyhow::Result<()> {
-    let Some(path) = tuner_file(gpu) else { return Ok(()) };
-    create_folder_of(&path)?;
-    Ok(tuner.save(&path)?)
+/// Keeps the measured kernels for the next run, where that can be done.
+pub(crate) fn save_tuner(gpu: &Gpu, tuner: &Tuner) {
+    if let Some(path) = tuner_file(gpu) {
+        kept(create_folder_of(&path).and_then(|()| Ok(tuner.save(&path)?)));
+    }
+}
+
+/// Warns of what could not be kept: it only makes the next run start later.
+fn kept(result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        eprintln!("dsconv: not kept for the next run: {}", in_words(&error));
+    }
 }
 
 /// The file that keeps the measured kernels, beside the compiled pipelines.
@@ -162,7 +170,7 @@ pub(crate) fn packed_dot_product(
     let pipelines = Pipelines::new(&gpu.device)?;
     let measured = pollster::block_on(tuner.packed_dot_product(&pipelines, &gpu.queue))?;
     if tuner != known {
-        save_tuner(gpu, &tuner)?;
+        save_tuner(gpu, &tuner);
     }
     Ok(Some(measured))
 }

@@ -5,12 +5,15 @@ mod commands;
 mod device;
 mod display;
 mod draw;
+mod foreign;
 mod golden;
 mod help;
 mod layer_spec;
 mod layer_table;
 mod machine_code;
+mod message;
 mod network;
+mod overwrite;
 mod picture;
 mod plot;
 mod preset;
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
     match run(command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dsconv: {error:#}");
+            eprintln!("dsconv: {}", message::in_words(&error));
             ExitCode::FAILURE
         }
     }

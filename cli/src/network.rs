@@ -1,7 +1,8 @@
 //! Networks as commands use them: read from files, run on a device.
 
 use crate::device::Device;
-use anyhow::{Context, bail};
+use crate::foreign;
+use anyhow::{Context, anyhow, bail};
 use dsconv::Weights;
 use dsconv::gpu::FloatFormat;
 use dsconv_net::gpu::{
@@ -17,10 +18,29 @@ use std::time::{Duration, Instant};
 /// Reads a model file, or an ONNX file as a model without labels and preprocessing.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Model> {
     let is = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
-    match (is("onnx"), is("safetensors")) {
-        (true, _) => Ok(Model { graph: onnx::read(path)?, ..Model::default() }),
-        (_, true) => Ok(Model::read(path)?),
-        _ => bail!("{}: expected a file named *.safetensors or *.onnx", path.display()),
+    let (onnx, safetensors) = (is("onnx"), is("safetensors"));
+    if onnx || safetensors || path.is_file() {
+        foreign::check_network(path)?;
+    }
+    let name = || path.display().to_string();
+    match (onnx, safetensors) {
+        (true, _) => Ok(onnx::read(path).with_context(name)?.into()),
+        (_, true) => Model::read(path).with_context(name),
+        _ => bail!("{}: expected a file named *.safetensors or *.onnx", name()),
+    }
+}
+
+/// The error, with what the user can do about a tensor that is too large for the device.
+fn remedied(error: dsconv_net::Error) -> anyhow::Error {
+    let mut inner = &error;
+    while let dsconv_net::Error::Node { source, .. } = inner {
+        inner = source.as_ref();
+    }
+    match inner {
+        dsconv_net::Error::Layer(dsconv::Error::Limit { .. }) => anyhow!(
+            "{error}; take smaller inputs or fewer at a time, or another device: dsconv devices lists their limits"
+        ),
+        _ => error.into(),
     }
 }
 
@@ -86,7 +106,8 @@ impl Runner {
             Some(device) => {
                 let pipelines = device.pipelines_for(options.activations)?;
                 let mut network = Network::new(&pipelines, options)?;
-                let plan = Box::new(network.plan(&program)?);
+                let plan = network.plan(&program).map_err(remedied)?;
+                let plan = Box::new(plan);
                 On::Gpu { plan, queue: device.gpu.queue.clone() }
             }
         };

@@ -1,19 +1,68 @@
 //! Picture files: read, listed, and made into the input of a network.
 
-use anyhow::{Context, ensure};
+use crate::foreign;
+use anyhow::{Context, bail, ensure};
 use dsconv_net::model::Preprocessing;
-use image::RgbImage;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// Decodes a file: PNG or JPEG.
+/// The names of files that are pictures.
+const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// The most bytes that a picture may take in memory.
+const LARGEST: u64 = 1 << 29;
+
+/// Decodes a file: PNG, JPEG, WebP, GIF (its first picture), BMP or TIFF.
 pub(crate) fn read(path: &Path) -> anyhow::Result<RgbImage> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    if let Some(what) = foreign::placeholder(&bytes[..bytes.len().min(512)]) {
+        bail!("{}: {what}", path.display());
+    }
     decode(&bytes).with_context(|| format!("{}: not a picture", path.display()))
 }
 
-/// Decodes a picture's bytes.
+/// Decodes a picture's bytes, and turns it as its EXIF data says.
 pub(crate) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
-    Ok(image::load_from_memory(bytes)?.to_rgb8())
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    // The decoder would fill the rest with grey and say nothing.
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        ensure!(jpeg_ends(bytes), "the JPEG is cut off: its end is missing");
+    }
+    let mut decoder = reader.into_decoder()?;
+    let (size, (width, height)) = (decoder.total_bytes(), decoder.dimensions());
+    ensure!(
+        size <= LARGEST,
+        "{width}x{height} pixels take {size} bytes, expected at most {LARGEST}"
+    );
+    // Damaged data about a picture does not damage the picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder)?;
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+/// Says whether the marker of a JPEG's end is there. Segments are skipped, because EXIF data holds a JPEG of its own.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(2).position(is_marker) {
+        match rest.get(at + 1..).unwrap_or_default() {
+            [0xd9, ..] => return true,
+            [0x01 | 0xd8, after @ ..] => rest = after,
+            [_, segment @ ..] => {
+                let length = segment.first_chunk().map_or(0, |&length| u16::from_be_bytes(length));
+                rest = segment.get(usize::from(length)..).unwrap_or_default();
+            }
+            [] => return false,
+        }
+    }
+    false
+}
+
+/// Markers begin with 0xff; what follows it in coded data is 0 or a restart, and padding is more of 0xff.
+fn is_marker(pair: &[u8]) -> bool {
+    matches!(pair, [0xff, code] if !matches!(code, 0 | 0xd0..=0xd7 | 0xff))
 }
 
 /// The pictures of a folder, in the order of their names.
@@ -25,11 +74,11 @@ pub(crate) fn of_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .with_context(|| folder.display().to_string())?;
     let named = |path: &PathBuf| {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
-        matches!(extension.as_str(), "png" | "jpg" | "jpeg")
+        EXTENSIONS.contains(&extension.as_str())
     };
     paths.retain(named);
     paths.sort();
-    ensure!(!paths.is_empty(), "{}: no *.png, *.jpg or *.jpeg in it", folder.display());
+    ensure!(!paths.is_empty(), "{}: no *.{} in it", folder.display(), EXTENSIONS.join(", *."));
     Ok(paths)
 }
 
@@ -45,4 +94,98 @@ pub(crate) fn batch(
         values.extend(dsconv_net::picture::input(&read(path)?, preprocessing)?);
     }
     Ok((dims, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    const COLOURS: [[u8; 3]; 4] = [[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240]];
+
+    /// A picture with a colour in each quarter: top left, top right, bottom left, bottom right.
+    fn quarters() -> RgbImage {
+        RgbImage::from_fn(48, 32, |x, y| {
+            Rgb(COLOURS[usize::from(x >= 24) + 2 * usize::from(y >= 16)])
+        })
+    }
+
+    /// The colours that are in a picture's quarters.
+    fn seen(picture: &RgbImage) -> [usize; 4] {
+        let (width, height) = picture.dimensions();
+        [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| {
+            let Rgb(got) = *picture.get_pixel(x * width / 4, y * height / 4);
+            let off = |colour: &[u8; 3]| -> u32 {
+                colour.iter().zip(got).map(|(&a, b)| u32::from(a.abs_diff(b))).sum()
+            };
+            (0..4).min_by_key(|&colour| off(&COLOURS[colour])).unwrap()
+        })
+    }
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        quarters().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// A JPEG with EXIF data of an orientation.
+    fn turned(orientation: u8) -> Vec<u8> {
+        let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+        let mut bytes = encoded(ImageFormat::Jpeg);
+        let segment = [&[0xff, 0xe1, 0, exif.len() as u8 + 2], &exif[..]].concat();
+        bytes.splice(2..2, segment);
+        bytes
+    }
+
+    #[test]
+    fn pictures_are_turned_as_exif_says() {
+        // By EXIF's table of where the stored first row and first column belong.
+        let expected = [
+            [0, 1, 2, 3],
+            [1, 0, 3, 2],
+            [3, 2, 1, 0],
+            [2, 3, 0, 1],
+            [0, 2, 1, 3],
+            [2, 0, 3, 1],
+            [3, 1, 2, 0],
+            [1, 3, 0, 2],
+        ];
+        for (orientation, expected) in (1..).zip(expected) {
+            let picture = decode(&turned(orientation)).unwrap();
+            let size = if orientation < 5 { (48, 32) } else { (32, 48) };
+            assert_eq!((picture.dimensions(), seen(&picture)), (size, expected), "{orientation}");
+        }
+        assert_eq!(seen(&decode(&turned(77)).unwrap()), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn each_format_is_read() {
+        use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+        for format in [Bmp, Gif, Jpeg, Png, Tiff, WebP] {
+            let picture = decode(&encoded(format)).unwrap();
+            assert_eq!(
+                (picture.dimensions(), seen(&picture)),
+                ((48, 32), [0, 1, 2, 3]),
+                "{format:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_jpeg_that_is_cut_off_is_refused() {
+        // Also where EXIF data holds the end of another JPEG.
+        let mut whole = turned(1);
+        whole.splice(2..2, [0xff, 0xe2, 0, 6, 0xff, 0xd8, 0xff, 0xd9]);
+        for length in [whole.len() / 2, whole.len() - 40, whole.len() - 2] {
+            let message = decode(&whole[..length]).unwrap_err().to_string();
+            assert!(message.contains("cut off"), "{length}: {message}");
+        }
+        whole.extend(b"what a camera adds");
+        assert_eq!(seen(&decode(&whole).unwrap()), [0, 1, 2, 3]);
+        for format in [ImageFormat::Png, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::WebP] {
+            let bytes = encoded(format);
+            assert!(decode(&bytes[..bytes.len() / 2]).is_err(), "{format:?}");
+        }
+    }
 }

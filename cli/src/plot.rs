@@ -1,5 +1,6 @@
 //! Pictures of what commands measured, as SVG or PNG.
 
+use crate::overwrite::{Kind, Overwrite};
 use anyhow::{anyhow, bail, ensure};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use plotters::coord::Shift;
@@ -8,7 +9,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 use plotters_backend::{BackendCoord, DrawingErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A drawing of something measured.
 pub(crate) trait Chart {
@@ -130,6 +131,15 @@ impl std::fmt::Display for PlotFile {
 }
 
 impl PlotFile {
+    /// Refuses to draw over a file that must stay.
+    pub(crate) fn check<'a>(
+        &self,
+        overwrite: &Overwrite,
+        inputs: impl IntoIterator<Item = &'a Path>,
+    ) -> anyhow::Result<()> {
+        overwrite.check(&self.path, if self.png { Kind::Png } else { Kind::Svg }, inputs)
+    }
+
     /// Draws and writes, beside its place and then renamed.
     pub(crate) fn write(&self, chart: &impl Chart) -> anyhow::Result<()> {
         if register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).is_err()

@@ -91,7 +91,8 @@ impl PictureOptions {
         };
         preprocessing.size = self.size.unwrap_or(preprocessing.size);
         if let Some(preset) = self.preset {
-            preprocessing = preset.preprocessing(preprocessing.size);
+            let (channels, last) = (preprocessing.mean.len(), preprocessing.channels_last);
+            preprocessing = preset.preprocessing(preprocessing.size).with_channels(channels, last);
             model.detection = preset.head().map(Detector::new);
         }
         preprocessing.fit = match self.fit {

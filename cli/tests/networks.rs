@@ -144,6 +144,32 @@ fn what_makes_no_sense_is_refused_by_name() {
     std::fs::write(&broken, &std::fs::read(MODEL).unwrap()[..100_000]).unwrap();
     let no_picture = path("text.png");
     std::fs::write(&no_picture, "no picture").unwrap();
+    // What people have instead of the file they mean.
+    let files = [
+        ("net.pt", &b"PK\x03\x04archive"[..], "PyTorch"),
+        ("renamed.onnx", b"PK\x03\x04archive", "torch.onnx.export"),
+        ("net.tflite", b"\x1c\0\0\0TFL3", "--tflite"),
+        ("net.h5", b"\x89HDF\r\n\x1a\n", "Keras"),
+        ("net.pb", b"\n\x10", "--graphdef"),
+        ("lfs.onnx", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("page.onnx", b"\n<!DOCTYPE html><html>", "an HTML page"),
+        ("empty.onnx", b"", "the file is empty"),
+        ("empty.jpg", b"", "the file is empty"),
+        ("lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("garbage.onnx", b"garbage", "garbage.onnx"),
+    ];
+    for (name, bytes, words) in files {
+        let file = path(name);
+        std::fs::write(&file, bytes).unwrap();
+        let message = match name.ends_with(".jpg") {
+            true => refused(&["classify", MODEL, &file, "--device", "cpu"]),
+            false => refused(&["inspect", &file]),
+        };
+        assert!(message.contains(words), "{name}: {message}");
+        assert_eq!(message.matches(name).count(), 1, "named once: {message}");
+    }
+    let message = refused(&["inspect", &path("nothing.onnx")]);
+    assert_eq!(message.matches("No such file").count(), 1, "{message}");
     for (arguments, words) in [
         (vec!["classify", "/nonexistent.onnx", &picture], "/nonexistent.onnx"),
         (vec!["classify", "model.txt", &picture], "*.safetensors or *.onnx"),

@@ -207,24 +207,18 @@ impl Model {
             let got = format!("{} inputs", self.graph.inputs().len());
             return Err(Error::invalid("network", "one input, a picture", got));
         };
-        match input.dims[..] {
-            [_, Some(3) | None, height, width] => {
-                let size = |open: usize| {
-                    [height, width]
-                        .map(|dim| u32::try_from(dim.unwrap_or(open)).unwrap_or(u32::MAX))
-                };
-                let preprocessing = match self.detector(size(640)) {
-                    Some(detector) => detector.head.preprocessing(size(640)),
-                    None => Preprocessing::imagenet(size(224)),
-                };
-                preprocessing.validate().map(|()| preprocessing)
-            }
-            _ => {
-                let field = format!("input {:?}", input.name);
-                let got = format!("{:?}", input.dims);
-                Err(Error::invalid(field, "a picture (N, 3, H, W)", got))
-            }
-        }
+        let Some((channels, sides, last)) = picture_layout(&input.dims) else {
+            let expected = "a picture, (N, C, H, W) or (N, H, W, C) with 1, 3 or 4 channels";
+            let got = in_words(&input.dims);
+            return Err(Error::invalid(format!("input {:?}", input.name), expected, got));
+        };
+        let size = |open| sides.map(|side| u32::try_from(side.unwrap_or(open)).unwrap_or(u32::MAX));
+        let preprocessing = match self.detector(size(640)) {
+            Some(detector) => detector.head.preprocessing(size(640)),
+            None => Preprocessing::imagenet(size(224)),
+        };
+        let preprocessing = preprocessing.with_channels(channels, last);
+        preprocessing.validate().map(|()| preprocessing)
     }
 
     /// The model's own detector, or one of the usual limits where the dims of its output for an input of `size`
@@ -232,7 +226,12 @@ impl Model {
     pub fn detector(&self, size: [u32; 2]) -> Option<Detector> {
         self.detection.or_else(|| {
             let [height, width] = size.map(|side| side as usize);
-            let program = self.graph.specialise(&[&[1, 3, height, width]]).ok()?;
+            let [input] = self.graph.inputs() else { return None };
+            let dims = match picture_layout(&input.dims)? {
+                (channels, _, true) => [1, height, width, channels],
+                (channels, _, false) => [1, channels, height, width],
+            };
+            let program = self.graph.specialise(&[&dims]).ok()?;
             let [output] = program.outputs() else { return None };
             Head::of(&program.value(*output).dims, size).map(Detector::new)
         })
@@ -245,6 +244,25 @@ impl From<Graph> for Model {
     }
 }
 
+/// A picture's channels, its height and width where they are known, and whether channels come last. Where both ends
+/// could be channels, or none is known, they come first, as in most ONNX files.
+fn picture_layout(dims: &[Option<usize>]) -> Option<(usize, [Option<usize>; 2], bool)> {
+    match *dims {
+        [_, Some(channels @ (1 | 3 | 4)), height, width] => {
+            Some((channels, [height, width], false))
+        }
+        [_, height, width, Some(channels @ (1 | 3 | 4))] => Some((channels, [height, width], true)),
+        [_, None, height, width] => Some((3, [height, width], false)),
+        _ => None,
+    }
+}
+
+/// Dims with a question mark for those that are open.
+fn in_words(dims: &[Option<usize>]) -> String {
+    let dim = |dim: &Option<usize>| dim.map_or_else(|| "?".to_owned(), |dim| dim.to_string());
+    format!("({})", dims.iter().map(dim).collect::<Vec<_>>().join(", "))
+}
+
 fn constant_name(id: ValueId) -> String {
     format!("constant.{}", id.0)
 }
@@ -255,4 +273,25 @@ fn json(value: &impl Serialize) -> Result<String> {
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str, name: &str, key: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Error::format(name, format!("metadata {key:?}: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{in_words, picture_layout};
+
+    #[test]
+    fn layouts_of_pictures_are_told_apart() {
+        let (h, w) = (Some(20), Some(30));
+        for channels in [1, 3, 4] {
+            let c = Some(channels);
+            assert_eq!(picture_layout(&[None, c, h, w]), Some((channels, [h, w], false)));
+            assert_eq!(picture_layout(&[Some(1), h, w, c]), Some((channels, [h, w], true)));
+            assert_eq!(picture_layout(&[None, None, None, c]), Some((channels, [None; 2], true)));
+        }
+        assert_eq!(picture_layout(&[None; 4]), Some((3, [None; 2], false)));
+        for other in [&[None, Some(5), h, w][..], &[Some(1), h, w, Some(2)], &[None, Some(3), h]] {
+            assert_eq!(picture_layout(other), None);
+        }
+        assert_eq!(in_words(&[None, Some(5), h]), "(?, 5, 20)");
+    }
 }

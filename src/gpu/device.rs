@@ -97,7 +97,12 @@ pub async fn open(selection: &Selection) -> Result<Gpu> {
         let list: Vec<String> =
             names.iter().enumerate().map(|(index, name)| format!("{index}: {name}")).collect();
         return Err(Error::NoAdapter(format!(
-            "none matches {selection:?}; there are {}",
+            "none {}; there are {}",
+            match selection {
+                Selection::Best => "can be chosen".to_owned(),
+                Selection::Index(index) => format!("has the number {index}"),
+                Selection::Name(part) => format!("has {part:?} in its name"),
+            },
             list.join(", ")
         )));
     };

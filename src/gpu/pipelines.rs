@@ -9,6 +9,10 @@ use crate::Result;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Longer files of compiled pipelines are none.
+#[cfg(not(target_arch = "wasm32"))]
+const LARGEST_CACHE: u64 = 1 << 28;
+
 /// What layers on one device share: bind group layout, shader modules and compiled pipelines. Lives as
 /// long as the device; a clone is the same thing.
 ///
@@ -52,13 +56,14 @@ impl Pipelines {
         Self::make(device, super::cache::unwrap(&device.adapter_info(), data))
     }
 
-    /// [`with_cache`](Self::with_cache) from a file; one that is missing or unreadable is like an empty one.
+    /// [`with_cache`](Self::with_cache) from a file; one that is missing, unreadable or above 256 MiB is like an empty
+    /// one.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn with_cache_file(device: &wgpu::Device, path: &std::path::Path) -> Result<Self> {
-        match crate::file::read(path) {
+        match crate::file::read_kept(path, LARGEST_CACHE) {
             Ok(data) => Self::with_cache(device, &data),
             Err(crate::Error::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>
@@ -79,7 +84,7 @@ impl Pipelines {
     /// A failure of the file system.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save_cache_file(&self, path: &std::path::Path) -> Result<()> {
-        self.cache_data().map_or(Ok(()), |data| crate::file::write(path, &data))
+        self.cache_data().map_or(Ok(()), |data| crate::file::keep(path, &data))
     }
 
     #[cfg_attr(

@@ -48,6 +48,9 @@ const ROUNDS: usize = 5;
 /// How long a submission should take at least, so that its own cost does not hide the kernel's.
 const SUBMISSION: Duration = Duration::from_millis(2);
 
+/// Longer files of measured kernels are none.
+const LARGEST_FILE: u64 = 1 << 24;
+
 impl Tuner {
     /// A tuner that has measured nothing, for the adapter of a device.
     pub fn new(adapter: &wgpu::AdapterInfo) -> Self {
@@ -63,7 +66,7 @@ impl Tuner {
     /// driver is like an empty one; a warning says so.
     pub fn load(adapter: &wgpu::AdapterInfo, path: &std::path::Path) -> Self {
         let empty = Self::new(adapter);
-        let text = match crate::file::read(path) {
+        let text = match crate::file::read_kept(path, LARGEST_FILE) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 return empty;
@@ -91,7 +94,7 @@ impl Tuner {
     /// # Errors
     /// A failure of the file system.
     pub fn save(&self, path: &std::path::Path) -> Result<()> {
-        crate::file::write(path, self.text().as_bytes())
+        crate::file::keep(path, self.text().as_bytes())
     }
 
     /// A header, then a line per class: nanoseconds, kernel, class.

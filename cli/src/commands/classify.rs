@@ -15,7 +15,7 @@ use std::process::ExitCode;
 pub(crate) struct Options {
     /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Classify these pictures, PNG or JPEG.
+    /// Classify these pictures, PNG, JPEG, WebP, GIF, BMP or TIFF.
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
@@ -39,7 +39,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         model.picture_input().with_context(|| options.model.display().to_string())?;
     let device = options.device.open_or_cpu()?;
     let dims = preprocessing.dims();
-    let runner = Runner::new(&model.graph, &[&dims], device.as_ref(), options.precision.options())?;
+    let runner = Runner::new(&model.graph, &[&dims], device.as_ref(), options.precision.options())
+        .with_context(|| options.model.display().to_string())?;
     let mut answers = Vec::new();
     let mut out = table(&["picture", "1", "2", "3", "4", "5", "ms"]);
     let bar = progress(options.pictures.len())?;
@@ -58,7 +59,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     bar.finish_and_clear();
     if let Some(device) = &device {
-        device.save_cache()?;
+        device.save_cache();
     }
     match options.json {
         true => println!("{}", serde_json::to_string(&answers)?),

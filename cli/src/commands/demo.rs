@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let error = match &device {
         None => None,
         Some(device) => {
-            device.save_cache()?;
+            device.save_cache();
             bar.set_message("checking against the CPU reference");
             let input = dsconv_net::picture::input(&pictures[1].1, &preprocessing)?;
             let (expected, _) = runner(&model.graph, None)?.run(&[&input])?;

@@ -3,6 +3,7 @@
 use crate::device::{self, OnDevice};
 use crate::display::table;
 use crate::network::{self, Precision, Runner};
+use crate::overwrite::{Kind, Overwrite};
 use crate::progress::progress;
 use crate::timing::ms;
 use crate::{carried, draw, picture};
@@ -22,7 +23,7 @@ use std::time::Duration;
 pub(crate) struct Options {
     /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Find objects on these pictures, PNG or JPEG.
+    /// Find objects on these pictures, PNG, JPEG, WebP, GIF, BMP or TIFF.
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     /// Read the network's output in this way, where neither the model file nor the output's dims tell which.
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     /// Write the picture with its boxes to this PNG, or several pictures to this folder.
     #[arg(long, value_name = "OUT.png|FOLDER")]
     draw: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
@@ -83,6 +86,10 @@ struct Found {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let drawings = drawings(options.draw.as_deref(), &options.pictures)?;
+    for drawing in &drawings {
+        let inputs = options.pictures.iter().chain([&options.model]).chain(&options.labels);
+        options.overwrite.check(drawing, Kind::Png, inputs.map(PathBuf::as_path))?;
+    }
     let mut model = network::read(&options.model)?;
     let name = || options.model.display().to_string();
     if let Some(head) = options.head {
@@ -98,7 +105,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         &[&preprocessing.dims()],
         device.as_ref(),
         options.precision.options(),
-    )?;
+    )
+    .with_context(name)?;
     let program = runner.program();
     let [output] = program.outputs() else {
         bail!("{}: expected a network with one output, got {}", name(), program.outputs().len());
@@ -143,7 +151,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     bar.finish_and_clear();
     if let Some(device) = &device {
-        device.save_cache()?;
+        device.save_cache();
     }
     if options.json {
         println!("{}", serde_json::to_string(&answers)?);

@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let answers = evaluate(&model, "the network")?;
     let floats = floats.map(|floats| evaluate(&floats, "the float network")).transpose()?;
     if let Some(device) = &device {
-        device.save_cache()?;
+        device.save_cache();
     }
     let agreement = floats.as_ref().map(|floats| {
         answers

@@ -1,6 +1,7 @@
 //! `dsconv export`: a network as ONNX.
 
 use crate::network;
+use crate::overwrite::{Kind, Overwrite};
 use dsconv_net::onnx;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,9 +12,12 @@ pub(crate) struct Options {
     model: PathBuf,
     /// Write this file, *.onnx.
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    options.overwrite.check(&options.output, Kind::Onnx, [options.model.as_path()])?;
     let model = network::read(&options.model)?;
     onnx::write(&model.graph, &options.output)?;
     println!("Wrote {}.", options.output.display());

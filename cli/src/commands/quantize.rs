@@ -3,11 +3,12 @@
 use crate::device::{Device, OnDevice};
 use crate::display::bytes;
 use crate::layer_table::{layer_table, rows};
+use crate::overwrite::{Kind, Overwrite};
 use crate::preset::PictureOptions;
 use crate::progress::with_progress;
 use crate::weight_options::WeightOptions;
 use crate::{network, picture};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Shape, Weights};
 use dsconv_net::{Model, QuantizeOptions, SampleRun, Target};
@@ -20,6 +21,8 @@ pub(crate) struct Options {
     input: PathBuf,
     /// Write this model file, *.safetensors.
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     #[command(flatten)]
     weights: WeightOptions,
     /// Keep the layers of this name in floats, with * and ?; can be repeated.
@@ -79,6 +82,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "{}: expected a name that ends in .safetensors",
         options.output.display()
     );
+    let inputs = [&options.input].into_iter().chain(&options.labels).map(PathBuf::as_path);
+    options.overwrite.check(&options.output, Kind::Safetensors, inputs)?;
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
         model.labels = Some(network::read_labels(path)?);
@@ -90,13 +95,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         keep_float: options.keep_float.clone(),
         overrides: options.layer.clone(),
     };
-    options.pictures.apply(&mut model)?;
+    let name = || options.input.display().to_string();
+    options.pictures.apply(&mut model).with_context(name)?;
+    check_runs(&model).with_context(name)?;
     let quantized = match &options.calibrate {
         None => with_progress("quantising", |report| {
             Ok(dsconv_net::quantize(&model.graph, &how, report)?)
-        })?,
+        })
+        .with_context(name)?,
         Some(folder) => {
-            let input = model.picture_input()?;
+            let input = model.picture_input().with_context(name)?;
             let read = |path: PathBuf| {
                 Ok(vec![dsconv_net::picture::input(&picture::read(&path)?, &input)?])
             };
@@ -132,7 +140,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 Ok(dsconv_net::calibrate(&model.graph, &plain, run)?)
             })?;
             if let Some(device) = &device {
-                device.save_cache()?;
+                device.save_cache();
             }
             calibrated
         }
@@ -149,6 +157,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a network that no run would take, where its inputs say all sizes but the batch's.
+fn check_runs(model: &Model) -> anyhow::Result<()> {
+    let dims = |dims: &Vec<Option<usize>>| match &dims[..] {
+        [batch, sizes @ ..] => {
+            let sizes = sizes.iter().copied().collect::<Option<Vec<_>>>()?;
+            Some([vec![batch.unwrap_or(1)], sizes].concat())
+        }
+        [] => Some(Vec::new()),
+    };
+    let known: Option<Vec<_>> =
+        model.graph.inputs().iter().map(|input| dims(&input.dims)).collect();
+    if let Some(known) = known {
+        let known: Vec<&[usize]> = known.iter().map(Vec::as_slice).collect();
+        model.graph.specialise(&known).context("no run would take this network")?;
+    }
+    Ok(())
 }
 
 /// Runs a convolution on the GPU.

@@ -3,6 +3,7 @@
 use crate::device::{self, OnDevice};
 use crate::display::{bytes, table};
 use crate::network::{self, Precision, Runner};
+use crate::overwrite::{Kind, Overwrite};
 use crate::picture;
 use crate::timing::ms;
 use anyhow::{Context, bail};
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     #[arg(long)]
     output: Option<PathBuf>,
     #[command(flatten)]
+    overwrite: Overwrite,
+    #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
     precision: Precision,
@@ -37,6 +40,10 @@ pub(crate) struct Options {
 type Tensor = (Vec<usize>, Vec<f32>);
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(output) = &options.output {
+        let inputs = options.input.iter().chain([&options.model]).map(PathBuf::as_path);
+        options.overwrite.check(output, Kind::Safetensors, inputs)?;
+    }
     let model = network::read(&options.model)?;
     let of_tensors = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
     let inputs = match &options.input[..] {
@@ -51,13 +58,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                     "--input: expected pictures, or one file of tensors; got {count} files, {path} among them"
                 );
             }
-            vec![picture::batch(paths, &model.picture_input()?)?]
+            vec![picture::batch(
+                paths,
+                &model.picture_input().with_context(|| options.model.display().to_string())?,
+            )?]
         }
     };
     let device = options.device.open_or_cpu()?;
     let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
     let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
-    let runner = Runner::new(&model.graph, &dims, device.as_ref(), options.precision.options())?;
+    let runner = Runner::new(&model.graph, &dims, device.as_ref(), options.precision.options())
+        .with_context(|| options.model.display().to_string())?;
     // The first run compiles; the second is what runs take.
     let (_, first) = runner.run(&values)?;
     let (outputs, time) = runner.run(&values)?;
@@ -66,7 +77,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         false => None,
     };
     if let Some(device) = &device {
-        device.save_cache()?;
+        device.save_cache();
     }
     let program = runner.program();
     let mut out = table(&["output", "dims", "min", "mean", "max"]);

@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     progress.finish_and_clear();
     if let Some(device) = &device {
-        device.save_cache()?;
+        device.save_cache();
     }
     match options.json {
         true => println!("{}", serde_json::to_string(&report)?),

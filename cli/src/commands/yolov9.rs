@@ -2,6 +2,7 @@
 
 use crate::display::{bytes, table};
 use crate::network::read_labels;
+use crate::overwrite::{Kind, Overwrite};
 use crate::progress::with_progress;
 use crate::weight_options::WeightOptions;
 use crate::yolov9_model::{describe, model};
@@ -40,6 +41,8 @@ pub(crate) struct SummaryOptions {
 pub(crate) struct BuildOptions {
     /// Write this model file, *.safetensors.
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Build the network of this description; without one, yolov9-c with two DSConv layers.
     #[arg(long, value_name = "FILE")]
     yaml: Option<PathBuf>,
@@ -159,6 +162,9 @@ fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
         "{}: expected a name that ends in .safetensors",
         options.output.display()
     );
+    let inputs = [&options.yaml, &options.weights, &options.labels];
+    let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
+    options.overwrite.check(&options.output, Kind::Safetensors, inputs)?;
     let (network, _) = describe(options.yaml.as_deref(), options.nc)?;
     check_size(&network, options.size)?;
     let labels = options.labels.as_deref().map(read_labels).transpose()?;
@@ -192,7 +198,8 @@ fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
         block: options.quantization.block,
         method: options.quantization.method(),
         keep_float,
-        overrides: Vec::new(),
+        // Small ones too: these layers were asked for.
+        overrides: vec![("*".into(), options.quantization.bits)],
     };
     let graph = match options.dsconv {
         DsconvLayers::None => floats.clone(),

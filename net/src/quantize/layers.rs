@@ -48,8 +48,10 @@ pub struct LayerReport {
     pub weight_snr: Option<f64>,
 }
 
-/// Quantises every float convolution that gets smaller by it: not depthwise ones, nor what the options
-/// keep. `progress` hears of every layer: its number, how many there are, its name.
+/// Quantises the float convolutions that make the network smaller: not depthwise ones, nor what the options keep, nor
+/// the smallest ones, as many of them as add less than 1% to the quantised network together, such as the fixed
+/// convolution that a detection head of YOLO reads distances with. Those that `overrides` names are quantised however
+/// small they are, with `*` all of them. `progress` hears of every layer: its number, how many there are, its name.
 ///
 /// # Errors
 /// Options out of range, or a pattern that matches no layer.
@@ -124,7 +126,49 @@ pub(crate) fn candidates<'a>(
         }
         _ => None,
     });
-    Ok(layers.collect())
+    Ok(without_small(graph, options, layers.collect()))
+}
+
+/// Leaves out the smallest layers that the options don't name, as many as add less than 1% to the network together.
+/// Packing them gains next to nothing, and a single weight of theirs can matter much: 16 of them turn a head's
+/// distributions into distances.
+fn without_small<'a>(
+    graph: &'a Graph,
+    options: &QuantizeOptions,
+    layers: Vec<(String, WeightsId, &'a FloatWeights)>,
+) -> Vec<(String, WeightsId, &'a FloatWeights)> {
+    let mut network: u64 = report(graph, graph).iter().map(|layer| layer.bytes).sum();
+    let mut gains = Vec::new();
+    for (name, id, floats) in &layers {
+        let gain = gain(options, floats, bits_of(options, name));
+        network = network.saturating_sub(gain);
+        if !named(options, name) {
+            gains.push((gain, *id));
+        }
+    }
+    gains.sort_by_key(|&(gain, id)| (gain, id.0));
+    let mut added = 0;
+    let small = gains.into_iter().take_while(|(gain, _)| {
+        added += gain;
+        100 * added < network
+    });
+    let small: Vec<WeightsId> = small.map(|(_, id)| id).collect();
+    layers.into_iter().filter(|(_, id, _)| !small.contains(id)).collect()
+}
+
+/// The bytes that a layer takes less with so many bits.
+fn gain(options: &QuantizeOptions, floats: &FloatWeights, bits: u8) -> u64 {
+    let descriptor = floats.descriptor();
+    let count = descriptor.weight_count() as u64;
+    let [height, width] = descriptor.kernel.map(u64::from);
+    let blocks = descriptor.channels_per_group().div_ceil(options.block);
+    let scales = u64::from(blocks) * u64::from(descriptor.out_channels) * height * width;
+    (4 * count).saturating_sub((count * u64::from(bits)).div_ceil(8) + 4 * scales)
+}
+
+/// Says whether the options give a layer bits of its own.
+fn named(options: &QuantizeOptions, name: &str) -> bool {
+    options.overrides.iter().any(|(pattern, _)| pattern == name || matches(pattern, name))
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -161,4 +205,70 @@ pub(crate) fn bytes(weights: &DsConvWeights) -> u64 {
 fn weight_snr(floats: &FloatWeights, weights: &DsConvWeights) -> Option<f64> {
     let approximate = weights.dequantize().ok()?;
     Some(dsconv::signal_to_noise_db(floats.values(), approximate.values()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::graph::{AutoPad, Channels, Input, Node, Op, Output, ValueId};
+    use std::sync::Arc;
+
+    /// Convolutions in a row, from so many channels to so many.
+    fn network(layers: &[(&str, u32, u32)]) -> Graph {
+        let mut rng = fastrand::Rng::new();
+        let mut graph = Graph {
+            values: (0..=layers.len()).map(|value| format!("v{value}")).collect(),
+            inputs: vec![Input { name: "v0".into(), value: ValueId(0), dims: vec![None; 4] }],
+            outputs: vec![Output { name: "y".into(), dims: None, value: ValueId(layers.len()) }],
+            ..Graph::default()
+        };
+        for (index, &(name, inputs, outputs)) in layers.iter().enumerate() {
+            let descriptor = ConvDescriptor::new(inputs, outputs, [1, 1]);
+            let values = (0..descriptor.weight_count()).map(|_| rng.f32() - 0.5).collect();
+            let weights = FloatWeights::new(descriptor, values).unwrap();
+            graph.weights.push(Arc::new(weights.into()));
+            graph.nodes.push(Node {
+                name: name.into(),
+                op: Op::Conv {
+                    weights: WeightsId(index),
+                    auto_pad: AutoPad::None,
+                    channels: Channels::First,
+                },
+                inputs: vec![ValueId(index)],
+                output: ValueId(index + 1),
+            });
+        }
+        graph
+    }
+
+    fn bits(graph: &Graph, options: &QuantizeOptions) -> Vec<Option<u8>> {
+        let quantized = quantize(graph, options, |_, _, _| ()).unwrap();
+        report(graph, &quantized).iter().map(|layer| layer.bits).collect()
+    }
+
+    #[test]
+    fn the_smallest_layers_stay_floats_unless_named() {
+        let graph =
+            network(&[("stem", 8, 64), ("body", 64, 256), ("out", 256, 16), ("dfl", 16, 1)]);
+        let mut options = QuantizeOptions::default();
+        assert_eq!(bits(&graph, &options), [Some(4), Some(4), Some(4), None]);
+        for pattern in ["dfl", "*"] {
+            options.overrides = vec![(pattern.into(), 5)];
+            assert_eq!(bits(&graph, &options)[3], Some(5), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn many_small_layers_add_less_than_a_hundredth() {
+        // Each of 200 is far below 1%, all of them are the network.
+        let graph = network(&[("layer", 32, 32); 200]);
+        let options = QuantizeOptions::default();
+        let kept = bits(&graph, &options).iter().filter(|bits| bits.is_none()).count();
+        let size = |options: &QuantizeOptions| -> u64 {
+            let quantized = quantize(&graph, options, |_, _, _| ()).unwrap();
+            report(&graph, &quantized).iter().map(|layer| layer.bytes).sum()
+        };
+        let all = QuantizeOptions { overrides: vec![("*".into(), 4)], ..options.clone() };
+        assert!(kept < 10 && size(&options) < size(&all) * 101 / 100, "{kept}");
+    }
 }

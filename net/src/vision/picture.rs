@@ -23,6 +23,7 @@ pub fn input(picture: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<f3
         ChannelOrder::Rgb => &[0, 1, 2][..],
         ChannelOrder::Bgr => &[2, 1, 0],
         ChannelOrder::Grey => &[0],
+        ChannelOrder::Rgba => &[0, 1, 2, 3],
     };
     let picture = fitted(picture, preprocessing);
     let value = |x: u32, y: u32, index: usize| {
@@ -31,7 +32,7 @@ pub fn input(picture: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<f3
             ChannelOrder::Grey => {
                 0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)
             }
-            _ => f32::from([r, g, b][planes[index]]),
+            _ => f32::from([r, g, b, u8::MAX][planes[index]]),
         };
         (level / 255.0 - preprocessing.mean[index]) / preprocessing.std[index]
     };
@@ -126,6 +127,30 @@ mod tests {
         assert_eq!((x[3], x[32 + 8 * 2], x[64]), (normal(3), normal(20), normal(255)));
         let x = input(&picture, &how(Fit::Stretch, ChannelOrder::Bgr, true)).unwrap();
         assert_eq!((x[0], x[3 * 3 + 2], x[3 * 16 + 1]), (normal(255), normal(3), normal(20)));
+    }
+
+    #[test]
+    fn inputs_have_1_3_or_4_channels_in_both_layouts() {
+        let picture = RgbImage::from_fn(8, 4, |x, y| Rgb([10 * x as u8, 20 * y as u8, 200]));
+        let colours = Preprocessing {
+            mean: vec![0.0; 3],
+            std: vec![1.0 / 255.0; 3],
+            ..how(Fit::Stretch, ChannelOrder::Rgb, false)
+        };
+        let levels = |count, last| {
+            let how = colours.clone().with_channels(count, last);
+            let x = input(&picture, &how).unwrap();
+            assert_eq!(x.len(), how.dims().iter().product::<usize>());
+            // The pixel in column 3 of row 2, as whole levels; alpha is opaque, 1.
+            let at = |c| if last { (2 * 8 + 3) * count + c } else { c * 32 + 2 * 8 + 3 };
+            (0..count).map(|c| x[at(c)].round() as u32).collect::<Vec<_>>()
+        };
+        for last in [false, true] {
+            assert_eq!(levels(3, last), [30, 40, 200]);
+            assert_eq!(levels(4, last), [30, 40, 200, 1]);
+            // 0.299 * 30 + 0.587 * 40 + 0.114 * 200
+            assert_eq!(levels(1, last), [55]);
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub enum ChannelOrder {
     Bgr,
     /// One channel.
     Grey,
+    /// Red, green, blue and alpha, which is opaque everywhere.
+    Rgba,
 }
 
 impl Preprocessing {
@@ -58,6 +60,19 @@ impl Preprocessing {
             channels: ChannelOrder::Rgb,
             channels_last: false,
         }
+    }
+
+    /// The same for an input of 1, 3 or 4 channels, which are its last axis or its second. Grey takes the mean of what
+    /// the colours have.
+    pub fn with_channels(self, count: usize, channels_last: bool) -> Self {
+        let grey = |numbers: &[f32]| vec![numbers.iter().sum::<f32>() / numbers.len() as f32];
+        let with_alpha = |numbers: &[f32], alpha: f32| [numbers, &[alpha]].concat();
+        let (channels, mean, std) = match count {
+            1 => (ChannelOrder::Grey, grey(&self.mean), grey(&self.std)),
+            4 => (ChannelOrder::Rgba, with_alpha(&self.mean, 0.0), with_alpha(&self.std, 1.0)),
+            _ => (self.channels, self.mean, self.std),
+        };
+        Self { channels, mean, std, channels_last, ..self }
     }
 
     /// The dims of the input of one picture.
@@ -78,7 +93,11 @@ impl Preprocessing {
         if let Some(side) = self.size.into_iter().find(|side| !(1..=LONGEST).contains(side)) {
             return Err(Error::invalid("preprocessing size", format!("1..={LONGEST}"), side));
         }
-        let channels = if self.channels == ChannelOrder::Grey { 1 } else { 3 };
+        let channels = match self.channels {
+            ChannelOrder::Grey => 1,
+            ChannelOrder::Rgb | ChannelOrder::Bgr => 3,
+            ChannelOrder::Rgba => 4,
+        };
         for (field, numbers) in [("mean", &self.mean), ("std", &self.std)] {
             let zero = field == "std" && numbers.contains(&0.0);
             if numbers.len() != channels || zero || !numbers.iter().all(|n| n.is_finite()) {

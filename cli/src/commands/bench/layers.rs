@@ -39,9 +39,9 @@ impl LayersBench<'_> {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        device.save_cache()?;
+        device.save_cache();
         if let Some(tuner) = &bench.tuner {
-            device::save_tuner(&device.gpu, tuner)?;
+            device::save_tuner(&device.gpu, tuner);
         }
         let clock = if has_timestamps(device) { Clock::GpuTimestamps } else { Clock::Wall };
         let device = device::describe(Some(device));

@@ -13,6 +13,7 @@ mod roofline;
 use crate::device::OnDevice;
 use crate::display::markdown;
 use crate::layer_spec::{LayerSpec, layers_of};
+use crate::overwrite::Overwrite;
 use crate::plot::PlotFile;
 use anyhow::{Context, ensure};
 use dsconv_net::gpu::Activations;
@@ -67,6 +68,8 @@ pub(crate) struct Options {
     /// Draw the ratios by layer, and the layers below the roofline: *.svg or *.png.
     #[arg(long, value_name = "FILE", conflicts_with_all = WHOLE)]
     plot: Option<PlotFile>,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Keep the measurement in this file, *.json, with date, device, driver, commit and command.
     #[arg(long, value_name = "FILE")]
     record: Option<RecordPath>,
@@ -86,6 +89,9 @@ const MEASURING: [&str; 11] = [
 ];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &options.plot {
+        file.check(&options.overwrite, None)?;
+    }
     let record = match &options.show {
         Some(path) => path.read()?,
         None => {

@@ -5,6 +5,7 @@ mod chart;
 
 use crate::layer_table::{layer_table, rows};
 use crate::network;
+use crate::overwrite::Overwrite;
 use crate::plot::PlotFile;
 use against::compare_outputs;
 use anyhow::ensure;
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     /// Run it and this network of floats on --input, and show the error of each layer's output (on the CPU reference).
     #[arg(long, value_name = "FLOATS", requires = "input", conflicts_with_all = ["floats", "plot"])]
     against: Option<PathBuf>,
-    /// Run --against on these pictures, PNG or JPEG; the errors of several are those of all together.
+    /// Run --against on these pictures; the errors of several are those of all together.
     #[arg(long, num_args = 1.., value_name = "PICTURE", requires = "against")]
     input: Vec<PathBuf>,
     /// Print JSON.
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     /// Draw bits, memory and error by layer: *.svg or *.png.
     #[arg(long, value_name = "FILE")]
     plot: Option<PlotFile>,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 /// `dsconv compare`, an earlier spelling of `dsconv inspect --against`.
@@ -42,7 +45,7 @@ pub(crate) struct CompareOptions {
     model: PathBuf,
     /// Compare it with this network of floats.
     floats: PathBuf,
-    /// Run both on these pictures, PNG or JPEG; the errors of several are those of all together.
+    /// Run both on these pictures; the errors of several are those of all together.
     #[arg(long, required = true, num_args = 1.., value_name = "PICTURE")]
     input: Vec<PathBuf>,
     /// Print JSON.
@@ -52,7 +55,15 @@ pub(crate) struct CompareOptions {
 
 impl From<CompareOptions> for Options {
     fn from(CompareOptions { model, floats, input, json }: CompareOptions) -> Self {
-        Self { model, floats: None, against: Some(floats), input, json, plot: None }
+        Self {
+            model,
+            floats: None,
+            against: Some(floats),
+            input,
+            json,
+            plot: None,
+            overwrite: Overwrite::default(),
+        }
     }
 }
 
@@ -68,6 +79,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Lists the layers.
 fn inspect(options: &Options) -> anyhow::Result<()> {
+    if let Some(file) = &options.plot {
+        let inputs = [&options.model].into_iter().chain(&options.floats).map(PathBuf::as_path);
+        file.check(&options.overwrite, inputs)?;
+    }
     let model = network::read(&options.model)?;
     let floats = options.floats.as_deref().map(network::read).transpose()?;
     if let (Some(floats), Some(path)) = (&floats, &options.floats) {
