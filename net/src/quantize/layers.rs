@@ -210,7 +210,7 @@ fn weight_snr(floats: &FloatWeights, weights: &DsConvWeights) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::graph::{AutoPad, Channels, Input, Node, Op, Output, ValueId};
+    use crate::ir::graph::{AutoPad, Channels, Input, Kind, Node, Op, Output, ValueId};
     use std::sync::Arc;
 
     /// Convolutions in a row, from so many channels to so many.
@@ -218,7 +218,12 @@ mod tests {
         let mut rng = fastrand::Rng::new();
         let mut graph = Graph {
             values: (0..=layers.len()).map(|value| format!("v{value}")).collect(),
-            inputs: vec![Input { name: "v0".into(), value: ValueId(0), dims: vec![None; 4] }],
+            inputs: vec![Input {
+                name: "v0".into(),
+                dims: vec![None; 4],
+                kind: Kind::Float,
+                value: ValueId(0),
+            }],
             outputs: vec![Output { name: "y".into(), dims: None, value: ValueId(layers.len()) }],
             ..Graph::default()
         };
