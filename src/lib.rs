@@ -56,6 +56,7 @@ pub mod file;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod int8_activations;
+mod int8_channels;
 mod quantize;
 pub mod reference;
 mod shape;
@@ -67,11 +68,11 @@ pub use blocks::{BlockFormat, Blocks, Partition};
 pub use epilogue::{Activation, Residual};
 pub use error::{Error, Result};
 pub use int8_activations::{ActivationScale, Int8Activations};
-pub use quantize::{Method, Quantizer, signal_to_noise_db};
+pub use quantize::{Method, QuantizedBlock, Quantizer, signal_to_noise_db};
 pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};
 #[cfg(feature = "storage")]
-pub use storage::{FloatTensor, LayerFile};
+pub use storage::{FloatTensor, LayerFile, stored_bytes};
 pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
 /// The examples of the texts beside the code, as documentation tests.

@@ -70,7 +70,7 @@ impl Quantizer {
     pub fn weights(&self, descriptor: &ConvDescriptor, oihw: &[f32]) -> Result<DsConvWeights> {
         descriptor.validate()?;
         check_tensor("weight", descriptor.weight_count(), oihw)?;
-        let blocks: Vec<Block> = (0..scale_count(descriptor, &self.format))
+        let blocks: Vec<QuantizedBlock> = (0..scale_count(descriptor, &self.format))
             .into_par_iter()
             .map(|scale| {
                 let members = block_members(descriptor, &self.format, scale);
@@ -99,17 +99,23 @@ impl Quantizer {
         Ok(weights)
     }
 
-    fn block(&self, values: &[f64]) -> Block {
+    /// Quantises one block alone, for callers that choose the order of the blocks themselves. `values` are its
+    /// weights.
+    pub fn block(&self, values: &[f64]) -> QuantizedBlock {
         let extreme = values.iter().fold(0.0f64, |m, &v| if v.abs() > m.abs() { v } else { m });
         if extreme == 0.0 {
-            return Block { q: vec![0; values.len()], alpha: 0.0, kds_bias: 0.0 };
+            return QuantizedBlock { q: vec![0; values.len()], alpha: 0.0, kds_bias: 0.0 };
         }
         let (min, max) = (f64::from(self.format.min()), f64::from(self.format.max()));
         let block = match self.method {
             Method::SignedExtreme => self.fit(values, min / extreme),
             Method::AbsMax => {
                 let step = extreme.abs() / max;
-                Block { q: self.round(values, 1.0 / step, 0.0), alpha: step, kds_bias: 0.0 }
+                QuantizedBlock {
+                    q: self.round(values, 1.0 / step, 0.0),
+                    alpha: step,
+                    kds_bias: 0.0,
+                }
             }
             Method::MinMse => self.search(values, min / extreme, max / extreme),
         };
@@ -123,15 +129,15 @@ impl Quantizer {
     }
 
     /// Integers for a scale (one over the step), and the alpha that fits them best.
-    fn fit(&self, values: &[f64], scale: f64) -> Block {
+    fn fit(&self, values: &[f64], scale: f64) -> QuantizedBlock {
         let q = self.round(values, scale, 0.0);
         let (wq, qq) = products(values, &q);
         let alpha = if qq == 0.0 { 0.0 } else { wq / qq };
-        Block { q, alpha, kds_bias: 0.0 }
+        QuantizedBlock { q, alpha, kds_bias: 0.0 }
     }
 
     /// The best of the fits around both scales, refined until it gains nothing.
-    fn search(&self, values: &[f64], low: f64, high: f64) -> Block {
+    fn search(&self, values: &[f64], low: f64, high: f64) -> QuantizedBlock {
         // Factors above 1 clip the extremes, which pays for few bits and large blocks.
         let factors = std::iter::once(1.0).chain((0..40).map(|i| 0.8 * 1.025f64.powi(i)));
         let scales = factors.flat_map(|factor| [low * factor, high * factor]);
@@ -143,7 +149,7 @@ impl Quantizer {
 
     /// Joint fit of alpha and KDS bias: regression from the given integers and from those of the
     /// block's range, each refined until it gains nothing. Never worse than the block given.
-    fn fit_kds_bias(&self, values: &[f64], block: Block) -> Block {
+    fn fit_kds_bias(&self, values: &[f64], block: QuantizedBlock) -> QuantizedBlock {
         let (low, high) = values
             .iter()
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
@@ -151,20 +157,27 @@ impl Quantizer {
         let step = ((high - low) / (max - min)).max(f64::MIN_POSITIVE);
         let ranged = regress(values, self.round(values, 1.0 / step, low - min * step));
         let given = regress(values, block.q.clone());
-        let again =
-            |block: &Block| regress(values, self.round(values, 1.0 / block.alpha, block.kds_bias));
+        let again = |block: &QuantizedBlock| {
+            regress(values, self.round(values, 1.0 / block.alpha, block.kds_bias))
+        };
         let fits = [ranged, given].map(|start| refine(values, start, again));
         least_error(values, std::iter::once(block).chain(fits))
     }
 }
 
-struct Block {
-    q: Vec<i32>,
-    alpha: f64,
-    kds_bias: f64,
+/// A block's integers with their scale and KDS bias: its weights are about `alpha * q + kds_bias`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct QuantizedBlock {
+    /// The integers, one for each weight.
+    pub q: Vec<i32>,
+    /// The scale; 0 where all weights are 0.
+    pub alpha: f64,
+    /// The KDS bias; 0 where the quantiser fits none.
+    pub kds_bias: f64,
 }
 
-impl Block {
+impl QuantizedBlock {
     fn error(&self, values: &[f64]) -> f64 {
         let error = |(w, &q): (&f64, &i32)| w - self.alpha * f64::from(q) - self.kds_bias;
         values.iter().zip(&self.q).map(error).map(|e| e * e).sum()
@@ -172,7 +185,7 @@ impl Block {
 }
 
 /// The fit of least squared error, the first of equals.
-fn least_error(values: &[f64], fits: impl Iterator<Item = Block>) -> Block {
+fn least_error(values: &[f64], fits: impl Iterator<Item = QuantizedBlock>) -> QuantizedBlock {
     fits.map(|fit| (fit.error(values), fit))
         .reduce(|best, next| if next.0 < best.0 { next } else { best })
         .map(|(_, fit)| fit)
@@ -180,7 +193,11 @@ fn least_error(values: &[f64], fits: impl Iterator<Item = Block>) -> Block {
 }
 
 /// Repeats `step` while the error falls.
-fn refine(values: &[f64], start: Block, step: impl Fn(&Block) -> Block) -> Block {
+fn refine(
+    values: &[f64],
+    start: QuantizedBlock,
+    step: impl Fn(&QuantizedBlock) -> QuantizedBlock,
+) -> QuantizedBlock {
     let mut best = start;
     let mut error = best.error(values);
     for _ in 0..20 {
@@ -206,7 +223,7 @@ fn products(values: &[f64], q: &[i32]) -> (f64, f64) {
 }
 
 /// Alpha and KDS bias of least squared error for given integers.
-fn regress(values: &[f64], q: Vec<i32>) -> Block {
+fn regress(values: &[f64], q: Vec<i32>) -> QuantizedBlock {
     let count = values.len() as f64;
     let mean_w = values.iter().sum::<f64>() / count;
     let mean_q = q.iter().map(|&q| f64::from(q)).sum::<f64>() / count;
@@ -217,7 +234,7 @@ fn regress(values: &[f64], q: Vec<i32>) -> Block {
         variance += dq * dq;
     }
     let alpha = if variance == 0.0 { 0.0 } else { covariance / variance };
-    Block { q, alpha, kds_bias: mean_w - alpha * mean_q }
+    QuantizedBlock { q, alpha, kds_bias: mean_w - alpha * mean_q }
 }
 
 /// Signal to noise of an approximation, in dB; infinite for an exact one.

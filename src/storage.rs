@@ -7,22 +7,27 @@
 //! | `NAME.q` | U8, (bytes) | the integers, OIHW, as a dense little-endian bit stream: integer `i` in bits `i * bits ..` |
 //! | `NAME.alpha`, `NAME.kds_bias` | F32, (O, blocks, kh, kw) | scale and KDS bias of each block |
 //! | `NAME.cds_scale`, `NAME.cds_shift` | F32, (O) | channel distribution shift |
-//! | `NAME.weight` | F32, (O, I/groups, kh, kw) | the weights of a float layer |
+//! | `NAME.weight` | F32 or I8, (O, I/groups, kh, kw) | the weights of a float layer |
+//! | `NAME.weight_scale` | F32, (O) | where the weights are I8: the scale of each output channel |
 //! | `NAME.bias` | F32, (O) | bias |
 //!
-//! The metadata holds `format` = `dsconv`, `version` = `1` and `layers`: a JSON list, in the layers'
-//! order, of their names, geometry and bit format; and where the writer has further tensors, F32 under names of
+//! Tensors that are F32 here are F16 in the file where that loses nothing.
+//!
+//! The metadata holds `format` = `dsconv`, `version` = `1` (`2` where F16 or I8 are in the file) and `layers`: a JSON list, in the layers'
+//! order, of their names, geometry and bit format; and where the writer has further tensors, floats under names of
 //! its own, `tensors`: a JSON list of those names. Other keys are the writer's own.
 
 use crate::{
     BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights,
-    bitstream,
+    bitstream, int8_channels,
 };
+use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
 
-const VERSION: &str = "1";
+/// What is written, and what has F16 or I8 tensors.
+const VERSIONS: [&str; 2] = ["1", "2"];
 
 /// Layers in their order, with the writer's own metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,15 +107,17 @@ impl LayerFile {
             if tensors.iter().any(|(other, _)| other == name) {
                 return Err(Error::invalid("tensor name", "a name that no layer uses", name));
             }
-            tensors.push((name.clone(), f32_tensor(shape.clone(), values)));
+            tensors.push((name.clone(), float_tensor(shape.clone(), values)));
         }
         let broken = |e: &dyn std::fmt::Display| format_error("layer file", e);
         let mut metadata = self.metadata.clone();
         let layers = serde_json::to_string(&entries).map_err(|e| broken(&e))?;
         let names: Vec<_> = self.tensors.keys().collect();
         let names = serde_json::to_string(&names).map_err(|e| broken(&e))?;
+        let plain = |(_, tensor): &(String, Tensor)| matches!(tensor.dtype, Dtype::F32 | Dtype::U8);
+        let version = VERSIONS[usize::from(!tensors.iter().all(plain))];
         let keys =
-            [("format", "dsconv"), ("version", VERSION), ("layers", &layers), ("tensors", &names)];
+            [("format", "dsconv"), ("version", version), ("layers", &layers), ("tensors", &names)];
         for (key, value) in keys {
             if metadata.contains_key(key) {
                 let expected = "keys other than format, version, layers, tensors";
@@ -148,10 +155,10 @@ impl LayerFile {
         };
         let (format, version, layers) = (take("format")?, take("version")?, take("layers")?);
         let names = take("tensors").unwrap_or_else(|_| "[]".into());
-        if format != "dsconv" || version != VERSION {
-            let message = format!(
-                "expected format dsconv, version {VERSION}, got {format}, version {version}"
-            );
+        if format != "dsconv" || !VERSIONS.contains(&version.as_str()) {
+            let known = VERSIONS.join(" or ");
+            let message =
+                format!("expected format dsconv, version {known}, got {format}, version {version}");
             return Err(format_error(file, message));
         }
         let entries: Vec<Entry> = serde_json::from_str(&layers)
@@ -169,15 +176,33 @@ impl LayerFile {
         let further = |name: String| {
             let tensor = tensors.tensor(&name);
             let tensor = tensor.map_err(|e| format_error(file, format!("tensor {name:?}: {e}")))?;
-            if tensor.dtype() != Dtype::F32 {
-                return Err(Error::invalid(name, "F32", format!("{:?}", tensor.dtype())));
-            }
-            let values = f32_values(tensor.data());
+            let values = float_values(&tensor).ok_or_else(|| {
+                Error::invalid(&name, "F32 or F16", format!("{:?}", tensor.dtype()))
+            })?;
             Ok((name, FloatTensor { shape: tensor.shape().to_vec(), values }))
         };
         let tensors = names.into_iter().map(further).collect::<Result<_>>()?;
         Ok(Self { layers, metadata, tensors })
     }
+}
+
+/// Bytes that a layer's weights take in a file, without bias and channel distribution shift.
+pub fn stored_bytes(weights: &Weights) -> u64 {
+    let floats = |values: &[f32]| values.len() * if all_halves(values) { 2 } else { 4 };
+    let bytes = match weights {
+        Weights::Float(weights) => {
+            let channels = weights.descriptor().out_channels as usize;
+            match int8_channels::integers(weights.values(), channels) {
+                Some((q, scales)) => q.len() + floats(&scales),
+                None => floats(weights.values()),
+            }
+        }
+        Weights::DsConv(weights) => {
+            let integers = bitstream::dense_len(weights.q().len(), weights.format().bits());
+            integers + floats(weights.alpha()) + weights.kds_bias().map_or(0, floats)
+        }
+    };
+    bytes as u64
 }
 
 fn format_error(file: &str, message: impl std::fmt::Display) -> Error {
@@ -190,13 +215,29 @@ struct Tensor {
     bytes: Vec<u8>,
 }
 
-fn f32_tensor(shape: Vec<usize>, values: &[f32]) -> Tensor {
-    let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    Tensor { dtype: Dtype::F32, shape, bytes }
+/// Floats, as halves where that loses nothing.
+fn float_tensor(shape: Vec<usize>, values: &[f32]) -> Tensor {
+    let (dtype, bytes) = match all_halves(values) {
+        true => (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
+        false => (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+    };
+    Tensor { dtype, shape, bytes }
 }
 
-fn f32_values(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+/// Says whether halves hold all of the values.
+fn all_halves(values: &[f32]) -> bool {
+    values.iter().all(|v| f16::from_f32(*v).to_f32().to_bits() == v.to_bits())
+}
+
+/// The floats of a tensor of either width; `None` for other types.
+fn float_values(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
+    let bytes = tensor.data();
+    let half = |&bytes: &[u8; 2]| f16::from_le_bytes(bytes).to_f32();
+    match tensor.dtype() {
+        Dtype::F32 => Some(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+        Dtype::F16 => Some(bytes.as_chunks().0.iter().map(half).collect()),
+        _ => None,
+    }
 }
 
 fn entry(name: &str, weights: &Weights) -> Entry {
@@ -229,27 +270,34 @@ fn layer_tensors(weights: &Weights) -> Vec<(&'static str, Tensor)> {
     let mut tensors = Vec::new();
     let bias = match weights {
         Weights::Float(weights) => {
-            let [oihw, ..] = shapes(weights.descriptor(), None);
-            tensors.push(("weight", f32_tensor(oihw, weights.values())));
+            let [oihw, _, channels] = shapes(weights.descriptor(), None);
+            match int8_channels::integers(weights.values(), channels[0]) {
+                Some((q, scales)) => {
+                    let bytes = q.iter().map(|&q| q as u8).collect();
+                    tensors.push(("weight", Tensor { dtype: Dtype::I8, shape: oihw, bytes }));
+                    tensors.push(("weight_scale", float_tensor(channels, &scales)));
+                }
+                None => tensors.push(("weight", float_tensor(oihw, weights.values()))),
+            }
             weights.bias()
         }
         Weights::DsConv(weights) => {
             let [_, scales, channels] = shapes(weights.descriptor(), Some(weights.format()));
             let bytes = bitstream::pack_dense(weights.q(), weights.format().bits());
             tensors.push(("q", Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }));
-            tensors.push(("alpha", f32_tensor(scales.clone(), weights.alpha())));
+            tensors.push(("alpha", float_tensor(scales.clone(), weights.alpha())));
             if let Some(kds_bias) = weights.kds_bias() {
-                tensors.push(("kds_bias", f32_tensor(scales, kds_bias)));
+                tensors.push(("kds_bias", float_tensor(scales, kds_bias)));
             }
             if let Some(cds) = weights.cds() {
-                tensors.push(("cds_scale", f32_tensor(channels.clone(), cds.scale())));
-                tensors.push(("cds_shift", f32_tensor(channels, cds.shift())));
+                tensors.push(("cds_scale", float_tensor(channels.clone(), cds.scale())));
+                tensors.push(("cds_shift", float_tensor(channels, cds.shift())));
             }
             weights.bias()
         }
     };
     if let Some(bias) = bias {
-        tensors.push(("bias", f32_tensor(vec![bias.len()], bias)));
+        tensors.push(("bias", float_tensor(vec![bias.len()], bias)));
     }
     tensors
 }
@@ -264,7 +312,14 @@ impl Reader<'_> {
         entry.conv.validate()?;
         let Some(format) = entry.format else {
             let [oihw, _, channels] = shapes(&entry.conv, None);
-            let weights = FloatWeights::new(entry.conv, self.f32("weight", &oihw)?)?;
+            let values = match self.tensor("weight")?.dtype() {
+                Dtype::I8 => {
+                    let q = self.checked("weight", &[Dtype::I8], Some(&oihw))?.data();
+                    int8_channels::weights(q, &self.floats("weight_scale", &channels)?)
+                }
+                _ => self.floats("weight", &oihw)?,
+            };
+            let weights = FloatWeights::new(entry.conv, values)?;
             return Ok(match self.optional("bias", &channels)? {
                 Some(bias) => weights.with_bias(bias)?.into(),
                 None => weights.into(),
@@ -274,18 +329,18 @@ impl Reader<'_> {
         let [_, scales, channels] = shapes(&entry.conv, Some(&format));
         // The packed length is checked against the file before anything of that size is made.
         let q = bitstream::unpack_dense(
-            self.bytes("q", Dtype::U8, None)?,
+            self.checked("q", &[Dtype::U8], None)?.data(),
             format.bits(),
             entry.conv.weight_count(),
         )?;
-        let alpha = self.f32("alpha", &scales)?;
+        let alpha = self.floats("alpha", &scales)?;
         let mut weights = DsConvWeights::from_integers(entry.conv, format, &q, alpha)?;
         if let Some(kds_bias) = self.optional("kds_bias", &scales)? {
             weights = weights.with_kds_bias(kds_bias)?;
         }
         if let Some(reading) = entry.cds {
             let (scale, shift) =
-                (self.f32("cds_scale", &channels)?, self.f32("cds_shift", &channels)?);
+                (self.floats("cds_scale", &channels)?, self.floats("cds_shift", &channels)?);
             weights = weights.with_cds(match reading {
                 CdsReading::Output => Cds::Output { scale, shift },
                 CdsReading::Kernel => Cds::Kernel { scale, shift },
@@ -297,34 +352,42 @@ impl Reader<'_> {
         Ok(weights.into())
     }
 
-    fn bytes(&self, part: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<&[u8]> {
+    fn tensor(&self, part: &str) -> Result<TensorView<'_>> {
         let name = format!("{}.{part}", self.layer);
-        let tensor = self.tensors.tensor(&name).map_err(|e| format_error(&name, e))?;
-        if tensor.dtype() != dtype {
-            return Err(Error::invalid(
-                name,
-                format!("{dtype:?}"),
-                format!("{:?}", tensor.dtype()),
-            ));
+        self.tensors.tensor(&name).map_err(|e| format_error(&name, e))
+    }
+
+    /// Checks a tensor's shape, and that its type is one of those.
+    fn checked(
+        &self,
+        part: &str,
+        types: &[Dtype],
+        shape: Option<&[usize]>,
+    ) -> Result<TensorView<'_>> {
+        let tensor = self.tensor(part)?;
+        let wrong = |expected: String, got: String| {
+            Err(Error::invalid(format!("{}.{part}", self.layer), expected, got))
+        };
+        if !types.contains(&tensor.dtype()) {
+            let names: Vec<String> = types.iter().map(|dtype| format!("{dtype:?}")).collect();
+            return wrong(names.join(" or "), format!("{:?}", tensor.dtype()));
         }
         match shape {
-            Some(shape) if shape != tensor.shape() => Err(Error::invalid(
-                name,
-                format!("shape {shape:?}"),
-                format!("{:?}", tensor.shape()),
-            )),
-            _ => Ok(tensor.data()),
+            Some(shape) if shape != tensor.shape() => {
+                wrong(format!("shape {shape:?}"), format!("{:?}", tensor.shape()))
+            }
+            _ => Ok(tensor),
         }
     }
 
-    fn f32(&self, part: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let bytes = self.bytes(part, Dtype::F32, Some(shape))?;
-        Ok(f32_values(bytes))
+    fn floats(&self, part: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = self.checked(part, &[Dtype::F32, Dtype::F16], Some(shape))?;
+        Ok(float_values(&tensor).unwrap_or_default())
     }
 
     fn optional(&self, part: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
         match self.tensors.tensor(&format!("{}.{part}", self.layer)) {
-            Ok(_) => self.f32(part, shape).map(Some),
+            Ok(_) => self.floats(part, shape).map(Some),
             Err(_) => Ok(None),
         }
     }

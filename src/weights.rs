@@ -66,6 +66,13 @@ impl FloatWeights {
         Ok(self)
     }
 
+    /// The same with the weights of each output channel rounded to integers of -127 to 127 times a scale. Files keep
+    /// such weights in a byte each. Meant for depthwise layers, which blocks of channels don't make smaller.
+    pub fn to_int8_channels(mut self) -> Self {
+        crate::int8_channels::round(&mut self.values, self.descriptor.out_channels as usize);
+        self
+    }
+
     /// The geometry.
     pub fn descriptor(&self) -> &ConvDescriptor {
         &self.descriptor

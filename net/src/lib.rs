@@ -66,8 +66,8 @@ pub use ir::program::Program;
 pub use ir::{graph, op, program, tensor};
 pub use model::Model;
 pub use quantize::{
-    Convolve, LayerReport, QuantizeOptions, SampleRun, Target, allocate, calibrate, on_cpu,
-    quantize, report,
+    Calibrated, Convolve, Fit, FittedLayer, LayerReport, QuantizeOptions, SampleRun, Target,
+    allocate, calibrate, compact, on_cpu, quantize, report,
 };
 pub use vision::placement::Placement;
 pub use vision::{detect, picture};

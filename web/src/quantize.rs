@@ -5,7 +5,7 @@ use crate::error::to_js;
 use crate::pixels::rgb;
 use crate::spec::{QuantizeSpec, parse};
 use dsconv_net::picture;
-use dsconv_net::{Model, Result, SampleRun};
+use dsconv_net::{Fit, Model, Result, SampleRun};
 use js_sys::{Function, Uint8Array};
 use wasm_bindgen::prelude::*;
 
@@ -90,9 +90,10 @@ fn quantized(
         };
         let samples = pictures.iter().map(input).collect::<Result<Vec<_>>>()?;
         let dims = how.dims();
-        graph = dsconv_net::calibrate(
+        let fitted = dsconv_net::calibrate(
             &model.graph,
             &graph,
+            Fit::Gptq(spec.options().method),
             SampleRun {
                 samples: &samples,
                 dims: &[&dims],
@@ -100,6 +101,7 @@ fn quantized(
                 progress: &mut progress,
             },
         )?;
+        graph = fitted.graph;
     }
     let layers = json(&rows(&dsconv_net::report(&model.graph, &graph)));
     let model = Model { graph, ..model }.to_bytes()?;

@@ -1,4 +1,4 @@
-//! `dsconv evaluate`: how many labelled pictures a classifier gets right.
+//! `dsconv evaluate`: how many pictures a classifier gets right, and how close it is to the network it was made from.
 
 use crate::device::{self, Device, OnDevice};
 use crate::display::table;
@@ -8,6 +8,7 @@ use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
 use dsconv_net::Model;
+use dsconv_net::picture::{input as picture_input, probabilities, top};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,9 +22,9 @@ pub(crate) struct Options {
     /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
     /// Classify the pictures of this folder. Their classes are numbers, from 0: in a file labels.csv there, with lines
-    /// `PICTURE,CLASS`, or else the last number of each name, as in cat_12_281.jpg.
+    /// `PICTURE,CLASS`, or else the last number of each name, as in cat_12_281.jpg. Without classes --floats is needed.
     folder: PathBuf,
-    /// Classify with the network it was quantised from too, and count on how many pictures the two agree.
+    /// Classify with the network it was quantised from too, and tell how far the two agree.
     #[arg(long, value_name = "FILE")]
     floats: Option<PathBuf>,
     #[command(flatten)]
@@ -43,19 +44,45 @@ struct Report {
     counts: Counts,
     #[serde(skip_serializing_if = "Option::is_none")]
     floats: Option<Counts>,
-    /// Pictures whose first class both networks agree on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agreement: Option<usize>,
+    #[serde(flatten)]
+    closeness: Option<Closeness>,
     answers: Vec<Answer>,
+}
+
+/// How close two networks are.
+#[derive(serde::Serialize)]
+struct Closeness {
+    /// Pictures whose first class both networks agree on.
+    agreement: usize,
+    /// The mean Kullback-Leibler divergence of the network's probabilities from the float network's, in nats.
+    divergence: f64,
+}
+
+impl Closeness {
+    fn of(answers: &[Answer], floats: &[Answer]) -> Self {
+        let pairs = || answers.iter().zip(floats);
+        let agreement = pairs().filter(|(a, f)| a.top.first() == f.top.first()).count();
+        let sum: f64 = pairs().map(|(a, f)| divergence(&f.probabilities, &a.probabilities)).sum();
+        Self { agreement, divergence: sum / answers.len() as f64 }
+    }
+}
+
+/// The Kullback-Leibler divergence of `q` from `p`, in nats.
+fn divergence(p: &[f64], q: &[f64]) -> f64 {
+    // A probability that f32 rounds to 0 counts as the smallest one it holds.
+    let least = f64::from(f32::MIN_POSITIVE);
+    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q.max(least)).ln()).sum()
 }
 
 /// The right answers of one network.
 #[derive(serde::Serialize)]
 struct Counts {
-    /// Pictures whose class comes first.
-    top1: usize,
+    /// Pictures whose class comes first; `None` where no classes are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top1: Option<usize>,
     /// Pictures whose class is one of the first five.
-    top5: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top5: Option<usize>,
     /// The median time of a picture, with upload and download.
     ms: f64,
 }
@@ -63,9 +90,12 @@ struct Counts {
 #[derive(serde::Serialize)]
 struct Answer {
     picture: String,
-    class: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<usize>,
     /// The five classes of the highest scores.
     top: Vec<usize>,
+    #[serde(skip)]
+    probabilities: Vec<f64>,
     #[serde(skip)]
     time: Duration,
 }
@@ -81,6 +111,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(path) => Some(Model { preprocessing: Some(preprocessing), ..network::read(path)? }),
     };
     let pictures = labelled(&options.folder)?;
+    ensure!(
+        floats.is_some() || pictures.iter().all(|(_, class)| class.is_some()),
+        "{}: the classes of its pictures are not known: expected --floats FILE to compare with, or classes as the last \
+         number of each name, as cat_281.jpg, or in a file labels.csv",
+        options.folder.display()
+    );
     let device = options.device.open_or_cpu()?;
     let evaluate = |model: &Model, what: &str| {
         evaluate(model, what, &pictures, device.as_ref(), options.precision.options())
@@ -90,19 +126,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(device) = &device {
         device.save_cache();
     }
-    let agreement = floats.as_ref().map(|floats| {
-        answers
-            .iter()
-            .zip(floats)
-            .filter(|(ours, theirs)| ours.top.first() == theirs.top.first())
-            .count()
-    });
+    let closeness = floats.as_ref().map(|floats| Closeness::of(&answers, floats));
     let report = Report {
         device: device::describe(device.as_ref()),
         pictures: answers.len(),
         counts: Counts::of(&answers),
         floats: floats.as_deref().map(Counts::of),
-        agreement,
+        closeness,
         answers,
     };
     match options.json {
@@ -112,11 +142,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A picture and its class, where that is known.
+type Labelled = (PathBuf, Option<usize>);
+
 /// Classifies the pictures.
 fn evaluate(
     model: &Model,
     what: &str,
-    pictures: &[(PathBuf, usize)],
+    pictures: &[Labelled],
     device: Option<&Device>,
     options: dsconv_net::gpu::NetworkOptions,
 ) -> anyhow::Result<Vec<Answer>> {
@@ -129,24 +162,29 @@ fn evaluate(
     for (path, class) in pictures {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         bar.set_message(format!("{what}: {name}"));
-        ensure!(
-            *class < classes,
-            "{}: expected a class below {classes}, as many as {what} has, got {class}",
-            path.display()
-        );
-        let picture = picture::read(path)?;
-        let (top, time) = network::classify(&runner, model, &preprocessing, &picture)
-            .with_context(|| path.display().to_string())?;
+        if let Some(class) = class {
+            ensure!(
+                *class < classes,
+                "{}: expected a class below {classes}, as many as {what} has, got {class}",
+                path.display()
+            );
+        }
+        let input = picture_input(&picture::read(path)?, &preprocessing)?;
+        let (outputs, time) = runner.run(&[&input])?;
+        let in_file = || path.display().to_string();
+        let scores = outputs.concat();
+        let top = top(&scores, None, 5).with_context(in_file)?;
         let top = top.iter().map(|class| class.index).collect();
-        answers.push(Answer { picture: name, class: *class, top, time });
+        let probabilities = probabilities(&scores).with_context(in_file)?;
+        answers.push(Answer { picture: name, class: *class, top, probabilities, time });
         bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(answers)
 }
 
-/// The pictures of a folder with their classes.
-fn labelled(folder: &Path) -> anyhow::Result<Vec<(PathBuf, usize)>> {
+/// The pictures of a folder with their classes. Where there is no list, and no name ends in a number, none is known.
+fn labelled(folder: &Path) -> anyhow::Result<Vec<Labelled>> {
     let pictures = picture::of_folder(folder)?;
     let list = folder.join("labels.csv");
     let known = match std::fs::read_to_string(&list) {
@@ -154,13 +192,18 @@ fn labelled(folder: &Path) -> anyhow::Result<Vec<(PathBuf, usize)>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).context(list.display().to_string()),
     };
+    let numbered =
+        |path: &PathBuf| last_number(&path.file_name().unwrap_or_default().to_string_lossy());
+    if known.is_none() && pictures.iter().all(|path| numbered(path).is_none()) {
+        return Ok(pictures.into_iter().map(|path| (path, None)).collect());
+    }
     let class = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let class = match &known {
             Some(known) => known.get(&*name).copied().with_context(|| {
                 format!("{}: no line for the picture {name}", list.display())
             })?,
-            None => last_number(&name).with_context(|| {
+            None => numbered(&path).with_context(|| {
                 format!(
                     "{}: expected a name with its class as the last number, as cat_281.jpg, or a file {}",
                     path.display(),
@@ -168,7 +211,7 @@ fn labelled(folder: &Path) -> anyhow::Result<Vec<(PathBuf, usize)>> {
                 )
             })?,
         };
-        Ok((path, class))
+        Ok((path, Some(class)))
     };
     pictures.into_iter().map(class).collect()
 }
@@ -195,8 +238,10 @@ fn last_number(name: &str) -> Option<usize> {
 
 impl Counts {
     fn of(answers: &[Answer]) -> Self {
+        let known = answers.iter().all(|answer| answer.class.is_some());
         let right = |first: usize| {
-            answers.iter().filter(|a| a.top.iter().take(first).any(|&c| c == a.class)).count()
+            let right = |a: &&Answer| a.top.iter().take(first).any(|&c| Some(c) == a.class);
+            known.then(|| answers.iter().filter(right).count())
         };
         let mut times: Vec<Duration> = answers.iter().map(|answer| answer.time).collect();
         times.sort();
@@ -210,8 +255,9 @@ impl Report {
         println!("{} pictures, on {}", self.pictures, self.device);
         let mut out = table(&["", "first right", "in the first five", "ms a picture"]);
         let mut row = |name: &str, counts: &Counts| {
-            let of = |count: usize| {
-                format!("{count} ({:.0}%)", 100.0 * count as f64 / self.pictures as f64)
+            let of = |count: Option<usize>| {
+                let share = |count| 100.0 * count as f64 / self.pictures as f64;
+                count.map_or_else(|| "-".into(), |count| format!("{count} ({:.0}%)", share(count)))
             };
             out.add_row([
                 name.to_owned(),
@@ -225,19 +271,24 @@ impl Report {
             row("float network", floats);
         }
         println!("{out}");
-        if let Some(agreement) = self.agreement {
+        if let Some(Closeness { agreement, divergence }) = &self.closeness {
             println!("Both put the same class first on {agreement} of {}.", self.pictures);
+            println!("Mean divergence (KL) from the float network: {divergence:.4}");
         }
         let name = |class: usize| {
             labels.and_then(|labels| labels.get(class)).map_or(class.to_string(), Clone::clone)
         };
-        let wrong: Vec<&Answer> =
-            self.answers.iter().filter(|a| a.top.first() != Some(&a.class)).collect();
+        let wrong: Vec<&Answer> = self
+            .answers
+            .iter()
+            .filter(|a| a.class.is_some() && a.top.first() != a.class.as_ref())
+            .collect();
         if !wrong.is_empty() {
             let mut out = table(&["wrong", "is", "taken for"]);
             for answer in wrong.iter().take(LISTED) {
                 let taken = answer.top.first().map_or(String::new(), |&class| name(class));
-                out.add_row([answer.picture.clone(), name(answer.class), taken]);
+                let is = answer.class.map_or(String::new(), name);
+                out.add_row([answer.picture.clone(), is, taken]);
             }
             println!("{out}");
             if wrong.len() > LISTED {

@@ -1,26 +1,48 @@
-//! Automatic widths: how many bits each layer gets, for a size or for a signal-to-noise ratio.
+//! Automatic widths: how many bits each layer gets, for a size, a mean width or a signal-to-noise ratio.
 
-use super::layers::{QuantizeOptions, bytes, candidates, report, with_bits};
+use super::calibrate::{DAMPING, Fit};
+use super::gptq::{self, Rounding, Solver};
+use super::layers::{QuantizeOptions, candidates, report, with_bits};
+use super::patches::Patches;
 use super::walk::{SampleRun, Walk};
 use crate::ir::graph::Graph;
 use crate::{Error, Result};
-use dsconv::Weights;
+use dsconv::{BlockFormat, DsConvWeights, FloatWeights, Weights, stored_bytes};
 
 /// The aim of automatic widths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// Bytes of all convolutions' weights together, at most.
+    /// Bytes of all convolutions' weights together, at most, as [`LayerReport::bytes`](crate::LayerReport) counts them
+    /// after [`compact`](crate::compact).
     Bytes(u64),
+    /// Bits of a weight, at most in the mean over all that are quantised, without their scales.
+    MeanBits(f64),
     /// Signal to noise of every layer's output, in dB, at least (as far as 8 bits go).
     Snr(f64),
 }
 
+const WIDTHS: std::ops::RangeInclusive<u8> = 2..=8;
+
+/// What a width costs a layer.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// The error of the layer's output, relative to its variance.
+    error: f64,
+    /// Bytes of weights and scales.
+    bytes: u64,
+    /// Bits of all weights.
+    bits: u64,
+}
+
+/// A layer that gets a width: its name, and what each width costs it.
+type Candidate = (String, Vec<Cost>);
+
 /// Chooses a width of 2 to 8 bits for every layer that [`quantize`](crate::quantize()) would quantise, from the error
-/// that each width makes at the layer's output when the float network runs on samples. The result is meant for
-/// [`QuantizeOptions::overrides`].
+/// that each width makes at the layer's output when the float network runs on samples and the layer is fitted by `fit`.
+/// The result is meant for [`QuantizeOptions::overrides`].
 ///
-/// For [`Target::Bytes`] every layer starts at 2 bits, and what is left of the budget goes, bit by bit,
-/// where it takes away the most error per byte.
+/// For a size or a mean width every layer starts at 2 bits, and what is left of the budget goes, bit by bit, where it
+/// takes away the most error for its size.
 ///
 /// # Errors
 /// No samples, samples that don't fit the network, a target below 2 bits everywhere, or what the run's
@@ -28,86 +50,117 @@ pub enum Target {
 pub fn allocate(
     graph: &Graph,
     options: &QuantizeOptions,
-    target: Target,
+    (target, fit): (Target, Fit),
     run: SampleRun<'_>,
 ) -> Result<Vec<(String, u8)>> {
-    let SampleRun { samples, dims, convolve, progress } = run;
-    const WIDTHS: std::ops::RangeInclusive<u8> = 2..=8;
-    let layers = candidates(graph, options)?;
-    // For each layer and width: the output's error relative to its signal, and bytes.
-    let mut costs: Vec<Vec<(f64, u64)>> = vec![Vec::new(); layers.len()];
-    let mut walk = Walk::new(graph, samples, dims)?;
-    let mut done = 0;
-    while let Some(step) = walk.next_convolution(convolve)? {
-        let Some(index) = layers.iter().position(|(name, ..)| *name == step.name) else {
-            walk.finish_convolution(None)?;
-            continue;
-        };
-        progress(done, layers.len(), &step.name);
-        done += 1;
-        let Weights::Float(floats) = step.weights else {
-            walk.finish_convolution(None)?;
-            continue;
-        };
-        for bits in WIDTHS {
-            let weights = with_bits(options, floats, bits)?;
-            let bytes = bytes(&weights);
-            let weights = Weights::DsConv(weights);
-            let (mut noise, mut signal) = (0.0, f64::MIN_POSITIVE);
-            for (x, y) in &step.runs {
-                let approximate = convolve(&weights, step.input, x)?;
-                for (&y, &a) in y.iter().zip(&approximate) {
-                    noise += f64::from(y - a).powi(2);
-                    signal += f64::from(y).powi(2);
-                }
+    let layers = costs(graph, options, fit, run)?;
+    let total =
+        |size: fn(&Cost) -> u64| layers.iter().map(|(_, costs)| size(&costs[0])).sum::<u64>();
+    let widths = match target {
+        Target::Snr(snr) => {
+            let most = 10f64.powf(-snr / 10.0);
+            let enough = |(_, costs): &Candidate| {
+                costs.iter().position(|cost| cost.error <= most).unwrap_or(costs.len() - 1)
+            };
+            layers.iter().map(enough).collect()
+        }
+        Target::Bytes(budget) => {
+            let is_chosen = |name: &str| layers.iter().any(|(layer, _)| layer == name);
+            let others = report(graph, graph).into_iter().filter(|layer| !is_chosen(&layer.name));
+            let kept: u64 = others.map(|layer| layer.bytes).sum();
+            let least = kept + total(|cost| cost.bytes);
+            if least > budget {
+                let expected = format!("at least {least} bytes, what 2 bits take");
+                return Err(Error::invalid("target size", expected, budget));
             }
-            costs[index].push((noise / signal, bytes));
+            spend(&layers, budget - least, |cost| cost.bytes)
+        }
+        Target::MeanBits(mean) => {
+            if !(2.0..=8.0).contains(&mean) {
+                return Err(Error::invalid("mean bits", "2 to 8", mean));
+            }
+            let least = total(|cost| cost.bits);
+            let budget = (least as f64 * mean / f64::from(*WIDTHS.start())).floor() as u64;
+            spend(&layers, budget - least, |cost| cost.bits)
+        }
+    };
+    let chosen = layers.iter().zip(widths);
+    Ok(chosen.map(|((name, _), width)| (name.clone(), WIDTHS.start() + width as u8)).collect())
+}
+
+/// What each width costs each layer that the samples reach.
+fn costs(
+    graph: &Graph,
+    options: &QuantizeOptions,
+    fit: Fit,
+    run: SampleRun<'_>,
+) -> Result<Vec<Candidate>> {
+    let SampleRun { samples, dims, convolve, progress } = run;
+    let names: Vec<String> =
+        candidates(graph, options)?.into_iter().map(|(name, ..)| name).collect();
+    let mut walk = Walk::new(graph, samples, dims)?;
+    let mut costs = Vec::new();
+    while let Some(step) = walk.next_convolution()? {
+        walk.convolve(&step, &step.weights, convolve)?;
+        if let Weights::Float(floats) = step.weights.as_ref()
+            && names.contains(&step.name)
+        {
+            progress(costs.len(), names.len(), &step.name);
+            let shapes = [step.input, step.output];
+            let layer = gptq::Layer {
+                floats,
+                patches: Patches::new(floats.descriptor(), shapes, samples.len()),
+                inputs: &step.inputs,
+                wanted: walk.outputs(),
+            };
+            let solver = Solver::new(&layer, DAMPING);
+            let cost = |bits: u8| -> Result<Cost> {
+                let plain = with_bits(options, floats, bits)?;
+                let (error, weights) = match (&solver, fit) {
+                    (Some(solver), Fit::Gptq(method)) => {
+                        let format = BlockFormat::new(bits, options.block)?;
+                        let how = Rounding { format, kds_bias: false, method, sweeps: 0 };
+                        let (weights, error) = solver.fit(&how)?;
+                        (error, weights)
+                    }
+                    (Some(solver), Fit::Moments) => (solver.error(&plain.dequantize()?), plain),
+                    // Too few pixels to say more.
+                    (None, _) => (weight_error(floats, &plain)?, plain),
+                };
+                let bytes = stored_bytes(&super::compact::compact_layer(&weights)?.into());
+                let bits = u64::from(bits) * weights.q().len() as u64;
+                Ok(Cost { error, bytes, bits })
+            };
+            costs.push((step.name.clone(), WIDTHS.map(cost).collect::<Result<_>>()?));
         }
         walk.finish_convolution(None)?;
     }
-    // Layers that the samples never reach cost nothing, and keep the default.
-    let reached: Vec<usize> = (0..layers.len()).filter(|&i| !costs[i].is_empty()).collect();
-    let mut width = vec![0usize; layers.len()];
-    match target {
-        Target::Snr(snr) => {
-            let most = 10f64.powf(-snr / 10.0);
-            for &i in &reached {
-                let enough = costs[i].iter().position(|&(error, _)| error <= most);
-                width[i] = enough.unwrap_or(costs[i].len() - 1);
-            }
-        }
-        Target::Bytes(budget) => {
-            let kept: u64 = report(graph, graph)
-                .iter()
-                .filter(|layer| !reached.iter().any(|&i| layers[i].0 == layer.name))
-                .map(|layer| layer.bytes)
-                .sum();
-            let mut total = kept + reached.iter().map(|&i| costs[i][0].1).sum::<u64>();
-            if total > budget {
-                return Err(Error::invalid(
-                    "target size",
-                    format!("at least {total} bytes, what 2 bits take"),
-                    budget,
-                ));
-            }
-            loop {
-                // The next width may be no better than this one: then look further.
-                let steps = reached.iter().flat_map(|&i| {
-                    let (error, bytes) = costs[i][width[i]];
-                    let costs = &costs[i];
-                    (width[i] + 1..costs.len()).map(move |to| {
-                        (i, to, (error - costs[to].0) / (costs[to].1 - bytes).max(1) as f64)
-                    })
-                });
-                let fits = |&(i, to, _): &(usize, usize, f64)| {
-                    total - costs[i][width[i]].1 + costs[i][to].1 <= budget
-                };
-                let best = steps.filter(fits).max_by(|a, b| a.2.total_cmp(&b.2));
-                let Some((i, to, _)) = best.filter(|best| best.2 > 0.0) else { break };
-                total = total - costs[i][width[i]].1 + costs[i][to].1;
-                width[i] = to;
-            }
-        }
+    Ok(costs)
+}
+
+/// The squared error of weights, relative to their squares.
+fn weight_error(floats: &FloatWeights, weights: &DsConvWeights) -> Result<f64> {
+    let approximate = weights.dequantize()?;
+    let snr = dsconv::signal_to_noise_db(floats.values(), approximate.values());
+    Ok(10f64.powf(-snr / 10.0))
+}
+
+/// Spends a budget of what `size` counts on wider layers: for each the number of its width.
+fn spend(layers: &[Candidate], mut budget: u64, size: fn(&Cost) -> u64) -> Vec<usize> {
+    let mut widths = vec![0; layers.len()];
+    loop {
+        // The next width may be no better than this one: then look further.
+        let steps =
+            layers.iter().zip(&widths).enumerate().flat_map(|(layer, ((_, costs), &at))| {
+                let now = costs[at];
+                costs.iter().enumerate().skip(at + 1).map(move |(to, cost)| {
+                    let more = size(cost).saturating_sub(size(&now));
+                    (layer, to, more, (now.error - cost.error) / more.max(1) as f64)
+                })
+            });
+        let best = steps.filter(|step| step.2 <= budget).max_by(|a, b| a.3.total_cmp(&b.3));
+        let Some((layer, to, more, _)) = best.filter(|best| best.3 > 0.0) else { return widths };
+        budget -= more;
+        widths[layer] = to;
     }
-    Ok(reached.iter().map(|&i| (layers[i].0.clone(), WIDTHS.start() + width[i] as u8)).collect())
 }

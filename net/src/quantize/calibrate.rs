@@ -1,66 +1,143 @@
-//! Calibration by the channel distribution shift: per output channel a scale and a shift, fitted layer by
-//! layer in the network's order, so that mean and standard deviation of the quantised layer's output are
-//! those of the float network on unlabelled samples.
+//! Calibration on unlabelled samples, layer by layer in the network's order, while the float network runs beside the
+//! quantised one: integers by [GPTQ](super::gptq), and the channel distribution shift, per output channel a scale and a
+//! shift, so that mean and standard deviation of every layer's output are those of the float network.
 
-use super::walk::{ConvolutionRuns, SampleRun, Walk};
-use crate::ir::graph::Graph;
+use super::gptq;
+use super::patches::Patches;
+use super::walk::{SampleRun, Walk};
+use crate::ir::graph::{Graph, WeightsId, descriptor};
 use crate::{Error, Result};
-use dsconv::{Cds, DsConvWeights, FloatWeights, Weights};
+use dsconv::{Cds, DsConvWeights, FloatWeights, Method, Shape, Weights};
 
 /// A channel of fewer values than this has moments that say little; it stays as it is.
 const FEWEST: usize = 100;
 
-/// Fits the channel distribution shift of every quantised convolution, and scale and bias of the float ones
-/// behind them, on samples. `floats` is the network that `quantized` was made from.
+/// How strongly GPTQ pulls towards the float weights, relative to the mean variance of what they read.
+pub(super) const DAMPING: f64 = 0.5;
+
+/// What is fitted on samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// The channel distribution shift: mean and deviation of each output channel.
+    Moments,
+    /// The integers too, by GPTQ, towards what the float network gives, with scales of blocks by this method.
+    Gptq(Method),
+}
+
+/// A network fitted on samples.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Calibrated {
+    /// The network.
+    pub graph: Graph,
+    /// What became of its quantised layers, in their order.
+    pub layers: Vec<FittedLayer>,
+}
+
+/// What [`calibrate`] made of a quantised layer.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct FittedLayer {
+    /// The node's name.
+    pub name: String,
+    /// The mean squared error of its output before and after GPTQ, relative to the output's variance; `None` where
+    /// only the moments were fitted.
+    pub error: Option<[f64; 2]>,
+}
+
+/// Fits every quantised convolution, and scale and bias of the float ones behind them, on samples. `floats` is the
+/// network that `quantized` was made from, by `method`. Layers that saw too few samples for [`Fit::Gptq`] keep their
+/// integers.
 ///
 /// # Errors
 /// No samples, samples that don't fit, networks that don't belong together, or what the run's `convolve` says.
-pub fn calibrate(floats: &Graph, quantized: &Graph, run: SampleRun<'_>) -> Result<Graph> {
+pub fn calibrate(
+    floats: &Graph,
+    quantized: &Graph,
+    fit: Fit,
+    run: SampleRun<'_>,
+) -> Result<Calibrated> {
     let SampleRun { samples, dims, convolve, progress } = run;
     let mut target = Walk::new(floats, samples, dims)?;
     let mut walk = Walk::new(quantized, samples, dims)?;
-    let mut calibrated = quantized.clone();
-    let layers = floats.convolutions().count();
+    let mut calibrated = Calibrated { graph: quantized.clone(), layers: Vec::new() };
+    let count = floats.convolutions().count();
     let mut done = 0;
-    while let Some(wanted) = target.next_convolution(convolve)? {
-        let Some(step) = walk.next_convolution(convolve)? else {
-            return Err(Error::invalid(
-                "networks",
-                "the same convolutions",
-                "fewer quantised ones",
-            ));
+    while let Some(wanted) = target.next_convolution()? {
+        let Some(step) = walk.next_convolution()? else {
+            let expected = "the same convolutions";
+            return Err(Error::invalid("networks", expected, "fewer quantised ones"));
         };
         if step.name != wanted.name || step.output != wanted.output {
             return Err(Error::invalid("networks", &wanted.name, &step.name));
         }
-        progress(done, layers, &step.name);
+        progress(done, count, &step.name);
         done += 1;
-        let name = step.name.clone();
-        let values = step.output.pixels() * step.runs.len();
-        let (wanted, got) = (moments(&wanted), moments(&step));
+        target.convolve(&wanted, &wanted.weights, convolve)?;
+        let id = weights_of(quantized, &step.name)?;
+        let mut weights = step.weights.as_ref().clone();
+        if let Weights::DsConv(plain) = &weights {
+            let solver = match (fit, wanted.weights.as_ref()) {
+                (Fit::Gptq(_), Weights::Float(floats)) => {
+                    let shapes = [step.input, step.output];
+                    let layer = gptq::Layer {
+                        floats,
+                        patches: Patches::new(plain.descriptor(), shapes, samples.len()),
+                        inputs: &step.inputs,
+                        wanted: target.outputs(),
+                    };
+                    gptq::Solver::new(&layer, damping())
+                }
+                _ => None,
+            };
+            let mut error = None;
+            if let (Some(solver), Fit::Gptq(method)) = (solver, fit) {
+                let before = solver.error(&plain.dequantize()?);
+                let (format, kds_bias) = (*plain.format(), plain.kds_bias().is_some());
+                let how = gptq::Rounding { format, kds_bias, method, sweeps: 0 };
+                let (fitted, after) = solver.fit(&how)?;
+                error = Some([before, after]);
+                weights = fitted.into();
+                let padding = descriptor(quantized.weights(id)).padding;
+                calibrated.graph.set_weights(id, weights.clone().with_padding(padding)?)?;
+            }
+            calibrated.layers.push(FittedLayer { name: step.name.clone(), error });
+        }
+        walk.convolve(&step, &weights, convolve)?;
+        let wanted = moments(target.outputs(), wanted.output);
+        let got = moments(walk.outputs(), step.output);
         target.finish_convolution(None)?;
         let fit: Vec<(f32, f32)> =
             wanted.iter().zip(&got).map(|(&w, &g)| scale_and_shift(w, g)).collect();
         // Where nothing was quantised on the way, nothing needs mending.
-        let exact = wanted == got || values < FEWEST;
+        let exact = wanted == got || step.output.pixels() * samples.len() < FEWEST;
         if !exact {
-            let node = quantized.convolutions().find(|(node, _)| node.name == name);
-            let (_, id) = node
-                .ok_or_else(|| Error::invalid("networks", "a convolution of that name", &name))?;
-            calibrated.set_weights(id, shifted(calibrated.weights(id), &fit)?)?;
+            calibrated.graph.set_weights(id, shifted(calibrated.graph.weights(id), &fit)?)?;
         }
         walk.finish_convolution((!exact).then_some(&fit))?;
     }
     Ok(calibrated)
 }
 
-/// Mean and standard deviation of each output channel over all runs.
-fn moments(step: &ConvolutionRuns<'_>) -> Vec<(f64, f64)> {
-    let channels = step.output.channels as usize;
-    let plane = (step.output.height * step.output.width) as usize;
+fn damping() -> f64 {
+    std::env::var("DAMPING").map_or(DAMPING, |v| v.parse().unwrap())
+}
+
+/// The weights of the convolution of that name.
+fn weights_of(graph: &Graph, name: &str) -> Result<WeightsId> {
+    let node = graph.convolutions().find(|(node, _)| node.name == name);
+    let (_, id) =
+        node.ok_or_else(|| Error::invalid("networks", "a convolution of that name", name))?;
+    Ok(id)
+}
+
+/// Mean and standard deviation of each output channel over all samples.
+fn moments(outputs: &[Vec<f32>], shape: Shape) -> Vec<(f64, f64)> {
+    let channels = shape.channels as usize;
+    let plane = (shape.height * shape.width) as usize;
     let mut sums = vec![(0.0f64, 0.0f64); channels];
-    let count = (step.runs.len() * step.output.batch as usize * plane) as f64;
-    for (_, y) in &step.runs {
+    let count = (outputs.len() * shape.batch as usize * plane) as f64;
+    for y in outputs {
         for (index, plane) in y.chunks(plane).enumerate() {
             let sum = &mut sums[index % channels];
             for &y in plane {
@@ -196,13 +273,14 @@ mod tests {
             convolve: &mut on_cpu,
             progress: &mut progress,
         };
-        let calibrated = calibrate(&floats, &quantized, run).unwrap();
+        let calibrated = calibrate(&floats, &quantized, Fit::Moments, run).unwrap().graph;
         assert_eq!(names, ["conv0", "conv1", "conv2"].map(|name| (3, name.to_string())));
         let of = |graph: &Graph| {
             let mut walk = Walk::new(graph, &samples, &DIMS).unwrap();
             let mut all = Vec::new();
-            while let Some(step) = walk.next_convolution(&mut on_cpu).unwrap() {
-                all.extend(moments(&step));
+            while let Some(step) = walk.next_convolution().unwrap() {
+                let outputs = walk.convolve(&step, &step.weights, &mut on_cpu).unwrap();
+                all.extend(moments(outputs, step.output));
                 walk.finish_convolution(None).unwrap();
             }
             all
@@ -224,7 +302,7 @@ mod tests {
         let error = |samples: &[Vec<Vec<f32>>]| {
             let (convolve, progress) = (&mut on_cpu, &mut |_, _, _: &str| ());
             let run = SampleRun { samples, dims: &DIMS, convolve, progress };
-            calibrate(&floats, &floats, run).unwrap_err().to_string()
+            calibrate(&floats, &floats, Fit::Moments, run).unwrap_err().to_string()
         };
         assert!(error(&[]).contains("samples"), "{}", error(&[]));
         assert!(error(&[vec![vec![0.0; 3]]]).contains("504 elements"));
@@ -238,7 +316,7 @@ mod tests {
         let widths = |target| {
             let (convolve, progress) = (&mut on_cpu, &mut |_, _, _: &str| ());
             let run = SampleRun { samples: &samples, dims: &DIMS, convolve, progress };
-            allocate(&floats, &options, target, run)
+            allocate(&floats, &options, (target, Fit::Moments), run)
         };
         let bytes = |overrides| {
             let options = QuantizeOptions { overrides, ..options.clone() };

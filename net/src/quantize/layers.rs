@@ -42,7 +42,7 @@ pub struct LayerReport {
     pub bits: Option<u8>,
     /// Bytes as floats, without bias.
     pub float_bytes: u64,
-    /// Bytes now: integers and scales, or floats.
+    /// Bytes in a file, without bias: integers and scales, or floats.
     pub bytes: u64,
     /// Signal to noise of the weights, in dB; `None` for floats.
     pub weight_snr: Option<f64>,
@@ -76,23 +76,19 @@ pub fn report(floats: &Graph, graph: &Graph) -> Vec<LayerReport> {
         .map(|((node, before), (_, after))| {
             let (before, after) = (floats.weights(before), graph.weights(after));
             let descriptor = descriptor(after);
-            let float_bytes = 4 * descriptor.weight_count() as u64;
-            let (bits, bytes, weight_snr) = match (before.as_ref(), after.as_ref()) {
-                (_, Weights::Float(_)) => (None, float_bytes, None),
-                (before, Weights::DsConv(weights)) => {
-                    let snr = match before {
-                        Weights::Float(floats) => weight_snr(floats, weights),
-                        Weights::DsConv(_) => None,
-                    };
-                    (Some(weights.format().bits()), bytes(weights), snr)
+            let (bits, weight_snr) = match (before.as_ref(), after.as_ref()) {
+                (_, Weights::Float(_)) => (None, None),
+                (Weights::Float(floats), Weights::DsConv(weights)) => {
+                    (Some(weights.format().bits()), weight_snr(floats, weights))
                 }
+                (_, Weights::DsConv(weights)) => (Some(weights.format().bits()), None),
             };
             LayerReport {
                 name: node.name.clone(),
                 descriptor,
                 bits,
-                float_bytes,
-                bytes,
+                float_bytes: 4 * descriptor.weight_count() as u64,
+                bytes: dsconv::stored_bytes(after),
                 weight_snr,
             }
         })
@@ -119,8 +115,7 @@ pub(crate) fn candidates<'a>(
     }
     let layers = graph.convolutions().filter_map(|(node, id)| match graph.weights(id).as_ref() {
         Weights::Float(floats)
-            if floats.descriptor().channels_per_group() > 1
-                && !options.keep_float.iter().any(|pattern| matches(pattern, &node.name)) =>
+            if floats.descriptor().channels_per_group() > 1 && !is_kept(options, &node.name) =>
         {
             Some((node.name.clone(), id, floats))
         }
@@ -171,6 +166,11 @@ fn named(options: &QuantizeOptions, name: &str) -> bool {
     options.overrides.iter().any(|(pattern, _)| pattern == name || matches(pattern, name))
 }
 
+/// Says whether the options keep a layer in floats.
+pub(crate) fn is_kept(options: &QuantizeOptions, name: &str) -> bool {
+    options.keep_float.iter().any(|pattern| matches(pattern, name))
+}
+
 fn matches(pattern: &str, name: &str) -> bool {
     wildmatch::WildMatch::new(pattern).matches(name)
 }
@@ -194,12 +194,6 @@ pub(crate) fn with_bits(
         Some(bias) => weights.with_bias(bias.to_vec())?,
         None => weights,
     })
-}
-
-/// Bytes of a layer's integers and scales.
-pub(crate) fn bytes(weights: &DsConvWeights) -> u64 {
-    let count = weights.descriptor().weight_count() as f64;
-    (weights.bits_per_weight() * count / 8.0).ceil() as u64
 }
 
 fn weight_snr(floats: &FloatWeights, weights: &DsConvWeights) -> Option<f64> {

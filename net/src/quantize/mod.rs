@@ -6,12 +6,17 @@
 
 mod allocate;
 mod calibrate;
+mod compact;
+mod gptq;
 mod layers;
+mod linear;
+mod patches;
 mod walk;
 
 pub use allocate::{Target, allocate};
-pub use calibrate::calibrate;
 pub(crate) use calibrate::shifted;
+pub use calibrate::{Calibrated, Fit, FittedLayer, calibrate};
+pub use compact::compact;
 pub use layers::{LayerReport, QuantizeOptions, quantize, report};
 pub(crate) use walk::Walk;
 pub use walk::{Convolve, SampleRun, on_cpu};

@@ -45,21 +45,22 @@ pub(crate) struct Walk {
     readers: Vec<usize>,
     /// The next step.
     at: usize,
-    /// The outputs of the convolution at `at`, before its epilogue.
+    /// The outputs of the convolution at `at`, per sample, before its epilogue.
     pending: Vec<Vec<f32>>,
 }
 
 /// Dims and elements of what a step reads.
 type SharedOperand<'a> = (&'a [usize], Arc<Vec<f32>>);
 
-/// A convolution that a [`Walk`] stands at, with what it reads and gives for each sample.
-pub(crate) struct ConvolutionRuns<'a> {
+/// A convolution that a [`Walk`] stands at, with what it reads.
+pub(crate) struct Convolution {
     pub(crate) name: String,
-    pub(crate) weights: &'a Weights,
+    /// As the program has them: with the padding for this input.
+    pub(crate) weights: Arc<Weights>,
     pub(crate) input: Shape,
     pub(crate) output: Shape,
-    /// The input, and the output without activation and residual, per sample.
-    pub(crate) runs: Vec<(Arc<Vec<f32>>, &'a [f32])>,
+    /// Per sample.
+    pub(crate) inputs: Vec<Arc<Vec<f32>>>,
 }
 
 impl Walk {
@@ -89,11 +90,8 @@ impl Walk {
         Ok(Self { program, tensors, readers, at: 0, pending: Vec::new() })
     }
 
-    /// Runs up to and with the next convolution, without what is fused behind it.
-    pub(crate) fn next_convolution(
-        &mut self,
-        convolve: &mut Convolve<'_>,
-    ) -> Result<Option<ConvolutionRuns<'_>>> {
+    /// Runs up to the next convolution.
+    pub(crate) fn next_convolution(&mut self) -> Result<Option<Convolution>> {
         while let Some(step) = self.program.steps().get(self.at) {
             if matches!(step.op, StepOp::Conv { .. }) {
                 break;
@@ -111,17 +109,37 @@ impl Walk {
         }
         let Some(step) = self.program.steps().get(self.at) else { return Ok(None) };
         let StepOp::Conv { weights, .. } = &step.op else { return Ok(None) };
-        let input = cpu::shape(&self.program.value(step.inputs[0]).dims)?;
-        let output = cpu::shape(&self.program.value(step.output).dims)?;
         let inputs = (0..self.tensors.len())
             .map(|sample| Ok(self.operands(step, sample)?[0].1.clone()))
             .collect::<Result<Vec<_>>>()?;
-        self.pending = inputs.iter().map(|x| convolve(weights, input, x)).collect::<Result<_>>()?;
-        let runs = inputs.into_iter().zip(self.pending.iter().map(Vec::as_slice)).collect();
-        Ok(Some(ConvolutionRuns { name: step.name.clone(), weights, input, output, runs }))
+        Ok(Some(Convolution {
+            name: step.name.clone(),
+            weights: weights.clone(),
+            input: cpu::shape(&self.program.value(step.inputs[0]).dims)?,
+            output: cpu::shape(&self.program.value(step.output).dims)?,
+            inputs,
+        }))
     }
 
-    /// Goes past the convolution, with a scale and a shift for each of its output channels.
+    /// The outputs of the convolution that the walk stands at, per sample, without activation and residual, with its own
+    /// weights or others of their geometry.
+    pub(crate) fn convolve(
+        &mut self,
+        at: &Convolution,
+        weights: &Weights,
+        convolve: &mut Convolve<'_>,
+    ) -> Result<&[Vec<f32>]> {
+        let outputs = at.inputs.iter().map(|x| convolve(weights, at.input, x));
+        self.pending = outputs.collect::<Result<_>>()?;
+        Ok(&self.pending)
+    }
+
+    /// The outputs that [`convolve`](Self::convolve) left.
+    pub(crate) fn outputs(&self) -> &[Vec<f32>] {
+        &self.pending
+    }
+
+    /// Goes past the convolution, whose outputs are there, with a scale and a shift for each of its output channels.
     pub(crate) fn finish_convolution(&mut self, fit: Option<&[(f32, f32)]>) -> Result<()> {
         let step = &self.program.steps()[self.at];
         let StepOp::Conv { activation, residual, .. } = &step.op else { return Ok(()) };

@@ -49,6 +49,46 @@ pub fn input(picture: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<f3
     .collect())
 }
 
+/// Several views of a picture as inputs, so that a few pictures show a network more: first the input that
+/// [`input`] makes, then the whole picture, whatever its shape, then parts of it at random places, from half of the
+/// largest part that has the input's shape up to all of it, every other one mirrored. The same `seed` gives the same
+/// views.
+///
+/// # Errors
+/// As [`input`].
+pub fn views(
+    picture: &RgbImage,
+    preprocessing: &Preprocessing,
+    count: usize,
+    seed: u64,
+) -> Result<Vec<Vec<f32>>> {
+    let stretched = Preprocessing { fit: Fit::Stretch, ..preprocessing.clone() };
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let view = |index: usize| match index {
+        0 => input(picture, preprocessing),
+        1 => input(picture, &stretched),
+        _ => {
+            let [x, y, width, height] = part(picture, preprocessing.size, &mut rng);
+            let part = imageops::crop_imm(picture, x, y, width, height).to_image();
+            match index % 2 {
+                0 => input(&part, &stretched),
+                _ => input(&imageops::flip_horizontal(&part), &stretched),
+            }
+        }
+    };
+    (0..count).map(view).collect()
+}
+
+/// A part of a picture in the shape of `[height, width]`, at a random place: x, y, width, height.
+fn part(picture: &RgbImage, [height, width]: [u32; 2], rng: &mut fastrand::Rng) -> [u32; 4] {
+    let [height, width] = [height, width].map(f64::from);
+    let (across, down) = picture.dimensions();
+    let scale = (f64::from(across) / width).min(f64::from(down) / height) * (0.5 + 0.5 * rng.f64());
+    let side = |side: f64, all: u32| ((side * scale) as u32).clamp(1, all);
+    let (width, height) = (side(width, across), side(height, down));
+    [rng.u32(..=across - width), rng.u32(..=down - height), width, height]
+}
+
 /// The picture as the input shows it.
 fn fitted(picture: &RgbImage, preprocessing: &Preprocessing) -> RgbImage {
     let Placement { cut, place, .. } = Placement::new(picture.dimensions().into(), preprocessing);
@@ -82,21 +122,30 @@ pub struct Class {
     pub score: f64,
 }
 
-/// The `count` classes of the highest scores, the highest first. Where the scores are no probabilities, their softmax
-/// is taken.
+/// The probability of each class: the scores where they are probabilities, else their softmax.
 ///
 /// # Errors
 /// Scores that are not finite.
-pub fn top(scores: &[f32], labels: Option<&[String]>, count: usize) -> Result<Vec<Class>> {
+pub fn probabilities(scores: &[f32]) -> Result<Vec<f64>> {
     if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
         return Err(Error::invalid("the network's scores", "finite numbers", scores[at]));
     }
     let sum: f64 = scores.iter().map(|&s| f64::from(s)).sum();
-    let probabilities =
-        scores.iter().all(|&s| (0.0..=1.0).contains(&s)) && (sum - 1.0).abs() < 1e-3;
+    if scores.iter().all(|&s| (0.0..=1.0).contains(&s)) && (sum - 1.0).abs() < 1e-3 {
+        return Ok(scores.iter().map(|&s| f64::from(s)).collect());
+    }
     let largest = scores.iter().fold(f32::MIN, |m, &s| m.max(s));
-    let exp = |s: f32| f64::from(s - largest).exp();
-    let total: f64 = scores.iter().map(|&s| exp(s)).sum();
+    let exp: Vec<f64> = scores.iter().map(|&s| f64::from(s - largest).exp()).collect();
+    let total: f64 = exp.iter().sum();
+    Ok(exp.into_iter().map(|e| e / total).collect())
+}
+
+/// The `count` classes of the highest scores, the highest first.
+///
+/// # Errors
+/// Scores that are not finite.
+pub fn top(scores: &[f32], labels: Option<&[String]>, count: usize) -> Result<Vec<Class>> {
+    let probabilities = probabilities(scores)?;
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let class = |index: usize| Class {
@@ -104,7 +153,7 @@ pub fn top(scores: &[f32], labels: Option<&[String]>, count: usize) -> Result<Ve
         label: labels
             .and_then(|labels| labels.get(index))
             .map_or_else(|| format!("class {index}"), Clone::clone),
-        score: if probabilities { scores[index].into() } else { exp(scores[index]) / total },
+        score: probabilities[index],
     };
     Ok(order.into_iter().take(count).map(class).collect())
 }
@@ -117,6 +166,23 @@ mod tests {
         let count = if channels == ChannelOrder::Grey { 1 } else { 3 };
         let (mean, std) = (vec![0.5; count], vec![0.25; count]);
         Preprocessing { size: [4, 8], fit, mean, std, channels, channels_last }
+    }
+
+    #[test]
+    fn views_begin_with_the_input_and_repeat_by_their_seed() {
+        let picture = RgbImage::from_fn(30, 20, |x, y| Rgb([8 * x as u8, 12 * y as u8, 99]));
+        let how = how(Fit::Crop(0.5), ChannelOrder::Rgb, false);
+        let made = views(&picture, &how, 6, 7).unwrap();
+        assert_eq!(made[0], input(&picture, &how).unwrap());
+        let whole = Preprocessing { fit: Fit::Stretch, ..how.clone() };
+        assert_eq!(made[1], input(&picture, &whole).unwrap());
+        assert_eq!(made, views(&picture, &how, 6, 7).unwrap());
+        for other in 2..6 {
+            assert!(made[..other].iter().all(|view| *view != made[other]), "{other}");
+        }
+        assert_ne!(made[2..], views(&picture, &how, 6, 8).unwrap()[2..]);
+        // A single pixel has parts, too.
+        assert_eq!(views(&RgbImage::new(1, 1), &how, 4, 0).unwrap().len(), 4);
     }
 
     #[test]

@@ -41,15 +41,16 @@ impl Architecture {
         let mut walk = Walk::new(&graph, &[vec![noise]], &[&[1, 3, side, side]])?;
         let count = graph.convolutions().count();
         let mut done = 0;
-        while let Some(step) = walk.next_convolution(convolve)? {
-            progress(done, count, &step.name);
+        while let Some(step) = walk.next_convolution()? {
+            let name = &step.name;
+            progress(done, count, name);
             done += 1;
-            let name = step.name.clone();
-            let (descriptor, input) = (crate::ir::graph::descriptor(step.weights), step.input);
-            let values = || step.runs.iter().flat_map(|(_, y)| y.iter().map(|&y| f64::from(y)));
+            let descriptor = crate::ir::graph::descriptor(&step.weights);
+            let outputs = walk.convolve(&step, &step.weights, convolve)?;
+            let values = || outputs.iter().flatten().map(|&y| f64::from(y));
             let squares = values().map(|y| y * y).sum::<f64>() / values().count() as f64;
             // In larger pictures fewer windows reach into the padding.
-            let magnitude = (squares / inside(&descriptor, input, step.output)).sqrt();
+            let magnitude = (squares / inside(&descriptor, step.input, step.output)).sqrt();
             if !(magnitude > 0.0 && magnitude.is_finite()) {
                 let expected = "a finite number above 0";
                 return Err(Error::invalid(format!("output of {name}"), expected, magnitude));
@@ -57,9 +58,9 @@ impl Architecture {
             let fit: Vec<_> = (0..step.output.channels)
                 .map(|_| ((HALF / magnitude) as f32, (HALF * normal(&mut rng)) as f32))
                 .collect();
-            let found = graph.convolutions().find(|(node, _)| node.name == name);
+            let found = graph.convolutions().find(|(node, _)| node.name == *name);
             let (_, id) =
-                found.ok_or_else(|| Error::invalid("graph", "the convolution of a step", &name))?;
+                found.ok_or_else(|| Error::invalid("graph", "the convolution of a step", name))?;
             graph.set_weights(id, shifted(graph.weights(id), &fit)?)?;
             walk.finish_convolution(Some(&fit))?;
         }
