@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Model> {
 }
 
 /// The error, with what the user can do about a tensor that is too large for the device.
-fn remedied(error: dsconv_net::Error) -> anyhow::Error {
+pub(crate) fn remedied(error: dsconv_net::Error) -> anyhow::Error {
     let mut inner = &error;
     while let dsconv_net::Error::Node { source, .. } = inner {
         inner = source.as_ref();

@@ -2,7 +2,8 @@
 
 use super::arena::{Packing, Place, Request, pack};
 use super::schedule::{Schedule, Slot, SlotId};
-use crate::Result;
+use crate::ir::program::Program;
+use crate::{Error, Result};
 use dsconv::gpu::check_buffer;
 
 /// The arenas of a schedule, and the place of every tensor in them.
@@ -14,11 +15,15 @@ pub(crate) struct MemoryLayout {
 }
 
 impl MemoryLayout {
-    /// Places every tensor that a task, the host or an output needs.
+    /// Places every tensor that a task, the host or an output needs, of a program's schedule.
     ///
     /// # Errors
-    /// A tensor over the device's limits.
-    pub(crate) fn new(schedule: &Schedule, limits: &wgpu::Limits) -> Result<Self> {
+    /// A tensor over the device's limits, with the step that makes it.
+    pub(crate) fn new(
+        program: &Program,
+        schedule: &Schedule,
+        limits: &wgpu::Limits,
+    ) -> Result<Self> {
         let end = schedule.tasks.len();
         let mut lives: Vec<Option<(usize, usize)>> = vec![None; schedule.slots.len()];
         let mut touch = |slot: SlotId, time: usize| {
@@ -37,7 +42,8 @@ impl MemoryLayout {
         for (slot, life) in lives.into_iter().enumerate() {
             let Slot { bytes, constant } = &schedule.slots[slot];
             if let (Some((first, last)), None) = (life, constant) {
-                check_buffer(limits, "a tensor", *bytes)?;
+                check_buffer(limits, "a tensor", *bytes)
+                    .map_err(|error| with_maker(error.into(), program, schedule, slot))?;
                 indices[slot] = Some(requests.len());
                 requests.push(Request { bytes: *bytes, first, last });
             }
@@ -57,5 +63,16 @@ impl MemoryLayout {
     /// Bytes of all arenas.
     pub(crate) fn bytes(&self) -> u64 {
         self.packing.total()
+    }
+}
+
+/// The error about a tensor, with what makes it: a step or an input of the program.
+fn with_maker(error: Error, program: &Program, schedule: &Schedule, slot: SlotId) -> Error {
+    if let Some(task) = schedule.tasks.iter().find(|task| task.write == slot) {
+        return error.in_node(&program.steps()[task.step].name, "step");
+    }
+    match schedule.inputs.iter().position(|&input| input == slot) {
+        Some(input) => error.in_node(&program.value(program.inputs()[input]).name, "input"),
+        None => error,
     }
 }

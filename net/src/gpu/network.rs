@@ -52,10 +52,10 @@ impl Network {
     /// The memory that a plan of this program will take, and that of the weights and constants it needs.
     ///
     /// # Errors
-    /// A tensor over the device's limits.
+    /// A tensor over the device's limits, as [`Error::Node`](crate::Error::Node) with the step that makes it.
     pub fn memory_use(&self, program: &Program) -> Result<NetworkMemory> {
         let schedule = self.schedule(program)?;
-        let layout = MemoryLayout::new(&schedule, self.pipelines.limits())?;
+        let layout = MemoryLayout::new(program, &schedule, self.pipelines.limits())?;
         Ok(NetworkMemory::of(&schedule, &layout))
     }
 
@@ -67,7 +67,7 @@ impl Network {
     pub fn plan(&mut self, program: &Program) -> Result<NetworkPlan> {
         self.uploads.forget_unused();
         let schedule = self.schedule(program)?;
-        let layout = MemoryLayout::new(&schedule, self.pipelines.limits())?;
+        let layout = MemoryLayout::new(program, &schedule, self.pipelines.limits())?;
         NetworkPlan::new(&mut self.uploads, &mut self.kernels, program, &schedule, &layout)
     }
 

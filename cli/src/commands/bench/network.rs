@@ -175,7 +175,7 @@ impl Job<'_> {
         }
         let program = self.graph.specialise(&[self.dims])?;
         let mut network = Network::new(&pipelines, self.options)?;
-        let plan = network.plan(&program)?;
+        let plan = network.plan(&program).map_err(network::remedied)?;
         pollster::block_on(plan.run(&gpu.queue, &[&input]))?;
         let first = from.elapsed();
         Ok(Started { gpu, pipelines, network, plan, program, input, first })

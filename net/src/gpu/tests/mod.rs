@@ -125,7 +125,7 @@ fn run_in_random_layouts(
     let options = NetworkOptions::default();
     let layouts = Layouts::chosen(program, || [Layout::Nchw, Layout::Nhwc][rng.usize(0..2)]);
     let schedule = Schedule::new(layouts, options, pipelines.capabilities()).unwrap();
-    let memory = MemoryLayout::new(&schedule, pipelines.limits()).unwrap();
+    let memory = MemoryLayout::new(program, &schedule, pipelines.limits()).unwrap();
     let (mut uploads, mut kernels) = (Uploads::new(pipelines), OpKernels::new(pipelines).unwrap());
     let plan = NetworkPlan::new(&mut uploads, &mut kernels, program, &schedule, &memory).unwrap();
     run_poisoned(gpu, &plan, inputs)

@@ -4,6 +4,9 @@ use super::{
     ProgramBuilder, gpu, open, random, random_inputs, run_on_cpu, run_on_gpu, run_poisoned, worst,
 };
 use crate::cpu;
+use crate::gpu::channels_last::Layouts;
+use crate::gpu::layout::MemoryLayout;
+use crate::gpu::schedule::Schedule;
 use crate::gpu::{Activations, Clock, Network, NetworkOptions};
 use crate::ir::op::{Binary, PoolKind, Reduction, Unary};
 use crate::ir::program::{Pool, Program, StepOp, TensorId};
@@ -36,6 +39,32 @@ pub(super) fn packed_weights(
     let weights = Quantizer::new(4, block).unwrap().weights(&descriptor, &values).unwrap();
     let bias = random(rng, descriptor.out_channels as usize);
     Arc::new(Weights::DsConv(weights.with_bias(bias).unwrap()))
+}
+
+#[test]
+fn a_tensor_over_a_limit_is_refused_with_the_layer_that_makes_it() {
+    let Some((_, pipelines)) = gpu() else { return };
+    let mut rng = Rng::new();
+    let mut builder = ProgramBuilder::default();
+    let x = builder.input(&[1, 4, 8, 8]);
+    let weights = float_weights(&mut rng, ConvDescriptor::new(4, 16, [1, 1]));
+    let y = builder.unary(Unary::Exp, x);
+    let y = builder.conv(&weights, y, Activation::Identity, None);
+    let program = builder.output(&[y]);
+    let refused = |bytes: u64| {
+        let options = NetworkOptions::default();
+        let schedule = Schedule::new(Layouts::new(&program), options, pipelines.capabilities());
+        let schedule = schedule.unwrap();
+        let limits =
+            wgpu::Limits { max_storage_buffer_binding_size: bytes, ..pipelines.limits().clone() };
+        MemoryLayout::new(&program, &schedule, &limits).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let limit = "the device's limit max_storage_buffer_binding_size is";
+    assert_eq!(refused(4 * 16 * 64), Ok(()));
+    let words = format!("node \"s1\" (step): a tensor: needs 4096, {limit} 4095");
+    assert_eq!(refused(4095), Err(words));
+    let words = format!("node \"t0\" (input): a tensor: needs 1024, {limit} 1000");
+    assert_eq!(refused(1000), Err(words));
 }
 
 impl ProgramBuilder {
