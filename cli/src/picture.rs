@@ -9,7 +9,8 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 /// The names of files that are pictures.
-const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
+pub(crate) const EXTENSIONS: [&str; 8] =
+    ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 
 /// The most bytes that a picture may take in memory.
 const LARGEST: u64 = 1 << 29;
@@ -67,19 +68,26 @@ fn is_marker(pair: &[u8]) -> bool {
 
 /// The pictures of a folder, in the order of their names.
 pub(crate) fn of_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .with_context(|| folder.display().to_string())?;
-    let named = |path: &PathBuf| {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_lowercase();
-        EXTENSIONS.contains(&extension.as_str())
-    };
-    paths.retain(named);
-    paths.sort();
+    let paths = files_in(folder, &EXTENSIONS)?;
     ensure!(!paths.is_empty(), "{}: no *.{} in it", folder.display(), EXTENSIONS.join(", *."));
     Ok(paths)
+}
+
+/// The files of a folder whose names end so, in the order of their names.
+pub(crate) fn files_in(folder: &Path, extensions: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let name = || folder.display().to_string();
+    let entries = std::fs::read_dir(folder).with_context(name)?;
+    let paths: std::io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.with_context(name)?;
+    paths.retain(|path| has_extension(path, extensions));
+    paths.sort();
+    Ok(paths)
+}
+
+/// Says whether a name ends in one of these, in capitals or not.
+pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+    extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// Pictures as one input of a network, a batch of them: dims and elements.

@@ -3,11 +3,12 @@
 use crate::device::{Device, OnDevice};
 use crate::display::bytes;
 use crate::layer_table::{layer_table, rows};
+use crate::network;
 use crate::overwrite::{Kind, Overwrite};
 use crate::preset::PictureOptions;
 use crate::progress::with_progress;
+use crate::samples::{Folder, Taker};
 use crate::weight_options::WeightOptions;
-use crate::{network, picture};
 use anyhow::{Context, ensure};
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Shape, Weights};
@@ -31,7 +32,8 @@ pub(crate) struct Options {
     /// Give the layers of this name so many bits, with * and ?; can be repeated.
     #[arg(long, value_name = "PATTERN=BITS", value_parser = layer_bits)]
     layer: Vec<(String, u8)>,
-    /// Fit the channel distribution shift on the pictures of this folder: 10 do, without labels.
+    /// Fit the channel distribution shift on the pictures of this folder, or on its tensors (*.npy, *.safetensors):
+    /// 10 do, without labels.
     #[arg(long, value_name = "FOLDER")]
     calibrate: Option<PathBuf>,
     /// Choose each layer's bits so that all weights take at most this, as 2MB or 900KiB; with --calibrate.
@@ -82,7 +84,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "{}: expected a name that ends in .safetensors",
         options.output.display()
     );
-    let inputs = [&options.input].into_iter().chain(&options.labels).map(PathBuf::as_path);
+    let folder = options.calibrate.as_deref().map(Folder::list).transpose()?;
+    let samples = folder.iter().flat_map(|folder| &folder.paths);
+    let inputs = [&options.input].into_iter().chain(&options.labels).chain(samples);
+    let inputs = inputs.map(PathBuf::as_path);
     options.overwrite.check(&options.output, Kind::Safetensors, inputs)?;
     let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
@@ -98,20 +103,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let name = || options.input.display().to_string();
     options.pictures.apply(&mut model).with_context(name)?;
     check_runs(&model).with_context(name)?;
-    let quantized = match &options.calibrate {
+    let quantized = match &folder {
         None => with_progress("quantising", |report| {
             Ok(dsconv_net::quantize(&model.graph, &how, report)?)
         })
         .with_context(name)?,
         Some(folder) => {
-            let input = model.picture_input().with_context(name)?;
-            let read = |path: PathBuf| {
-                Ok(vec![dsconv_net::picture::input(&picture::read(&path)?, &input)?])
-            };
-            let paths = picture::of_folder(folder)?;
-            let samples: Vec<_> = paths.into_iter().map(read).collect::<anyhow::Result<_>>()?;
-            let dims = input.dims();
-            let dims = [dims.as_slice()];
+            let samples = folder.read(Taker { model: &model, file: &options.input })?;
+            let (dims, samples) = (samples.dims(), &samples.inputs);
             let device = options.device.open_or_cpu()?;
             let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match &device {
                 None => dsconv_net::on_cpu(weights, shape, x),
@@ -136,7 +135,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
             let calibrated = with_progress("calibrating", |report| {
                 let (convolve, progress) = (&mut convolve, report);
-                let run = SampleRun { samples: &samples, dims: &dims, convolve, progress };
+                let run = SampleRun { samples, dims: &dims, convolve, progress };
                 Ok(dsconv_net::calibrate(&model.graph, &plain, run)?)
             })?;
             if let Some(device) = &device {

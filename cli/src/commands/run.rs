@@ -4,22 +4,21 @@ use crate::device::{self, OnDevice};
 use crate::display::{bytes, table};
 use crate::network::{self, Precision, Runner};
 use crate::overwrite::{Kind, Overwrite};
-use crate::picture;
+use crate::samples::{self, Taker};
 use crate::timing::ms;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use comfy_table::Table;
 use dsconv::{FloatTensor, LayerFile};
 use dsconv_net::gpu::{Clock, PlanStep, Profile};
-use safetensors::SafeTensors;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Take this network: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Run it on these pictures, as one batch; or on one safetensors file with a tensor for each of the network's inputs,
-    /// by name.
+    /// Run it on these pictures, as one batch; or on one file of tensors: safetensors with a tensor for each of the
+    /// network's inputs, by name, or *.npy for a network of one input.
     #[arg(long, required = true, num_args = 1.., value_name = "PICTURE|TENSORS")]
     input: Vec<PathBuf>,
     /// Write the outputs to this file, as safetensors.
@@ -36,34 +35,14 @@ pub(crate) struct Options {
     profile: bool,
 }
 
-/// Dims and elements.
-type Tensor = (Vec<usize>, Vec<f32>);
-
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(output) = &options.output {
         let inputs = options.input.iter().chain([&options.model]).map(PathBuf::as_path);
         options.overwrite.check(output, Kind::Safetensors, inputs)?;
     }
     let model = network::read(&options.model)?;
-    let of_tensors = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
-    let inputs = match &options.input[..] {
-        [path] if of_tensors(path) => {
-            let names = model.graph.inputs().iter().map(|input| input.name.as_str());
-            tensors(path, names)?
-        }
-        paths => {
-            if let Some(path) = paths.iter().find(|path| of_tensors(path)) {
-                let (path, count) = (path.display(), paths.len());
-                bail!(
-                    "--input: expected pictures, or one file of tensors; got {count} files, {path} among them"
-                );
-            }
-            vec![picture::batch(
-                paths,
-                &model.picture_input().with_context(|| options.model.display().to_string())?,
-            )?]
-        }
-    };
+    let taker = Taker { model: &model, file: &options.model };
+    let inputs = samples::of_files(taker, &options.input)?;
     let device = options.device.open_or_cpu()?;
     let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
     let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
@@ -129,20 +108,4 @@ fn profile_table(steps: &[PlanStep], profile: &Profile) -> Table {
     }
     out.add_row(row("total", "", ms(profile.times.iter().sum())));
     out
-}
-
-/// The named tensors of a file, as floats.
-fn tensors<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> anyhow::Result<Vec<Tensor>> {
-    let data = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let file = SafeTensors::deserialize(&data).with_context(|| path.display().to_string())?;
-    let tensor = |name: &str| -> anyhow::Result<Tensor> {
-        let Ok(tensor) = file.tensor(name) else {
-            let mut there = file.names();
-            there.sort_unstable();
-            bail!("no tensor {name:?}, which the network's input is called; there are {there:?}");
-        };
-        let values = dsconv_net::tensor::floats_of(&tensor, &format!("tensor {name:?}"))?;
-        Ok((tensor.shape().to_vec(), values))
-    };
-    names.map(|name| tensor(name).with_context(|| path.display().to_string())).collect()
 }

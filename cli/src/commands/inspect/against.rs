@@ -1,7 +1,8 @@
 //! What `dsconv inspect --against` shows: a quantised network beside the floats that it came from, layer by layer.
 
 use crate::display::table;
-use crate::{network, picture};
+use crate::network;
+use crate::samples::{self, Taker};
 use anyhow::{Context, ensure};
 use dsconv_net::program::StepOp;
 use dsconv_net::{Graph, cpu};
@@ -24,15 +25,17 @@ struct Row {
 pub(super) fn compare_outputs(
     model_file: &Path,
     floats_file: &Path,
-    pictures: &[PathBuf],
+    inputs: &[PathBuf],
 ) -> anyhow::Result<Comparison> {
     let (model, floats) = (network::read(model_file)?, network::read(floats_file)?);
-    let preprocessing = model.picture_input().with_context(|| model_file.display().to_string())?;
-    let (dims, input) = picture::batch(pictures, &preprocessing)?;
-    let outputs = |graph: &Graph| -> anyhow::Result<Vec<(String, Vec<f32>)>> {
-        let program = graph.specialise(&[&dims])?;
+    let taker = Taker { model: &model, file: model_file };
+    let inputs = samples::of_files(taker, inputs)?;
+    let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
+    let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
+    let outputs = |graph: &Graph, file: &Path| -> anyhow::Result<Vec<(String, Vec<f32>)>> {
+        let program = graph.specialise(&dims).with_context(|| file.display().to_string())?;
         let mut outputs = Vec::new();
-        cpu::run_with(&program, &[&input], |index, y| {
+        cpu::run_with(&program, &values, |index, y| {
             let step = &program.steps()[index];
             if matches!(step.op, StepOp::Conv { .. }) {
                 outputs.push((step.name.clone(), y.to_vec()));
@@ -40,7 +43,7 @@ pub(super) fn compare_outputs(
         })?;
         Ok(outputs)
     };
-    let (got, wanted) = (outputs(&model.graph)?, outputs(&floats.graph)?);
+    let (got, wanted) = (outputs(&model.graph, model_file)?, outputs(&floats.graph, floats_file)?);
     let names = |layers: &[(String, Vec<f32>)]| {
         layers.iter().map(|(name, y)| (name.clone(), y.len())).collect::<Vec<_>>()
     };

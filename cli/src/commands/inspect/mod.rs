@@ -25,8 +25,8 @@ pub(crate) struct Options {
     /// Run it and this network of floats on --input, and show the error of each layer's output (on the CPU reference).
     #[arg(long, value_name = "FLOATS", requires = "input", conflicts_with_all = ["floats", "plot"])]
     against: Option<PathBuf>,
-    /// Run --against on these pictures; the errors of several are those of all together.
-    #[arg(long, num_args = 1.., value_name = "PICTURE", requires = "against")]
+    /// Run --against on these pictures, whose errors are those of all together, or on one file of tensors, as of `run`.
+    #[arg(long, num_args = 1.., value_name = "PICTURE|TENSORS", requires = "against")]
     input: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
@@ -45,8 +45,8 @@ pub(crate) struct CompareOptions {
     model: PathBuf,
     /// Compare it with this network of floats.
     floats: PathBuf,
-    /// Run both on these pictures; the errors of several are those of all together.
-    #[arg(long, required = true, num_args = 1.., value_name = "PICTURE")]
+    /// Run both on these pictures, whose errors are those of all together, or on one file of tensors, as of `run`.
+    #[arg(long, required = true, num_args = 1.., value_name = "PICTURE|TENSORS")]
     input: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
