@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Give the layers of this name so many bits, with * and ?; can be repeated.
     #[arg(long, value_name = "PATTERN=BITS", value_parser = layer_bits)]
     layer: Vec<(String, u8)>,
+    /// Quantise the layers that are quantised already too, again from what their weights are now.
+    #[arg(long)]
+    requantize: bool,
     /// Fit the channel distribution shift on the pictures of this folder, or on its tensors (*.npy, *.safetensors):
     /// 10 do, without labels.
     #[arg(long, value_name = "FOLDER")]
@@ -102,7 +105,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let name = || options.input.display().to_string();
     options.pictures.apply(&mut model).with_context(name)?;
-    check_runs(&model).with_context(name)?;
+    check_runs(&model, folder.is_some()).with_context(name)?;
+    settle_quantized(&mut model, options.requantize).with_context(name)?;
     let quantized = match &folder {
         None => with_progress("quantising", |report| {
             Ok(dsconv_net::quantize(&model.graph, &how, report)?)
@@ -158,22 +162,70 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a network that no run would take, where its inputs say all sizes but the batch's.
-fn check_runs(model: &Model) -> anyhow::Result<()> {
-    let dims = |dims: &Vec<Option<usize>>| match &dims[..] {
-        [batch, sizes @ ..] => {
-            let sizes = sizes.iter().copied().collect::<Option<Vec<_>>>()?;
-            Some([vec![batch.unwrap_or(1)], sizes].concat())
-        }
-        [] => Some(Vec::new()),
-    };
-    let known: Option<Vec<_>> =
-        model.graph.inputs().iter().map(|input| dims(&input.dims)).collect();
-    if let Some(known) = known {
-        let known: Vec<&[usize]> = known.iter().map(Vec::as_slice).collect();
-        model.graph.specialise(&known).context("no run would take this network")?;
+/// Opens the layers that are quantised already to be quantised again, or says that they stay.
+fn settle_quantized(model: &mut Model, requantize: bool) -> anyhow::Result<()> {
+    let graph = &model.graph;
+    let packed = |id| matches!(graph.weights(id).as_ref(), Weights::DsConv(_));
+    let count = graph.convolutions().filter(|(_, id)| packed(*id)).count();
+    if requantize {
+        model.graph = network::floats_of(graph)?;
+    } else if count > 0 {
+        eprintln!(
+            "dsconv: {count} of {} layers are quantised already and stay as they are; --requantize quantises them again",
+            graph.convolutions().count()
+        );
     }
     Ok(())
+}
+
+/// Sizes that a network's open dims are tried with: the first is usual for pictures.
+const GUESSES: [usize; 8] = [224, 640, 128, 64, 32, 16, 4, 1];
+
+/// Refuses a network that no run would take. Sizes that its inputs leave open, other than the batch's, are guessed,
+/// which is said, unless calibration will know them.
+fn check_runs(model: &Model, calibrated: bool) -> anyhow::Result<()> {
+    let inputs = model.graph.inputs();
+    let with = |size: usize| -> Vec<Vec<usize>> {
+        let of = |(place, dim): (usize, &Option<usize>)| {
+            dim.unwrap_or(if place == 0 { 1 } else { size })
+        };
+        inputs.iter().map(|input| input.dims.iter().enumerate().map(of).collect()).collect()
+    };
+    let open = inputs.iter().any(|input| input.dims.iter().skip(1).any(Option::is_none));
+    if open && calibrated {
+        return Ok(());
+    }
+    let (tried, remedy) = match (&model.preprocessing, open) {
+        (_, false) => (vec![with(1)], ""),
+        (Some(pictures), true) => {
+            (vec![vec![pictures.dims()]], "; --size HEIGHTxWIDTH sets another")
+        }
+        (None, true) => (
+            GUESSES.map(with).to_vec(),
+            "; --calibrate FOLDER with tensors of its sizes tells them",
+        ),
+    };
+    let mut refused = None;
+    for dims in tried {
+        let sizes: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
+        match model.graph.specialise(&sizes) {
+            Ok(_) if open => {
+                eprintln!(
+                    "dsconv: the network leaves sizes of its inputs open; it would run with {dims:?}"
+                );
+                return Ok(());
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => refused = refused.or(Some((error, dims))),
+        }
+    }
+    let Some((error, dims)) = refused else { return Ok(()) };
+    Err(error).with_context(|| match open {
+        false => "no run would take this network".into(),
+        true => format!(
+            "no run would take this network with inputs {dims:?}, a guess of its open sizes{remedy}"
+        ),
+    })
 }
 
 /// Runs a convolution on the GPU.
