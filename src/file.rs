@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Writes the file that a path leads to. A new file, or one that takes another's place, is written beside it and then
 /// renamed: a reader sees the old file or the new one, never half of it. The old file's permissions stay. A link
@@ -40,15 +41,42 @@ fn write_as(path: &Path, bytes: &[u8], streams: bool) -> Result<()> {
     written.map_err(|source| Error::Io { path: path.into(), source })
 }
 
+/// The names of files that are being written.
+const PREFIX: &str = ".dsconv-";
+const SUFFIX: &str = ".tmp";
+
+/// No writer takes so long.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Removes what killed writers left in a folder. Whatever can't be looked at or removed stays.
+fn clean(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let named = name.to_str().is_some_and(|n| n.starts_with(PREFIX) && n.ends_with(SUFFIX));
+        // Of the entry itself, not of what a link leads to.
+        let stale = || {
+            let found = entry.metadata().ok()?;
+            let age = found.modified().ok()?.elapsed().ok()?;
+            Some(found.is_file() && age > STALE)
+        };
+        if named && stale() == Some(true) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes beside the path, under a name that nobody can have prepared, then renames.
 fn replace(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    clean(folder);
     let mut options = tempfile::Builder::new();
-    options.prefix(".dsconv-").suffix(".tmp");
+    options.prefix(PREFIX).suffix(SUFFIX);
     // The system takes off what the user's mask forbids.
     #[cfg(unix)]
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = options.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = options.tempfile_in(folder)?;
     file.write_all(bytes)?;
     if let Some(permissions) = permissions {
         file.as_file().set_permissions(permissions)?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// A folder of a test's own, empty.
 fn folder(name: &str) -> PathBuf {
@@ -106,6 +107,42 @@ fn a_programs_own_files_never_wait_and_never_grow_large() {
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 33).unwrap();
     let message = read_kept(&path, 9).unwrap_err().to_string();
     assert!(message.contains("at most 9 bytes, got 8589934592"), "{message}");
+}
+
+#[test]
+fn what_killed_writers_left_is_cleaned_and_live_files_stay() {
+    let folder = folder("stale");
+    let old = SystemTime::now() - Duration::from_secs(2 * 3600);
+    let aged = |name: &str, time: SystemTime| {
+        let file = fs::File::create(folder.join(name)).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let live = SystemTime::now() - Duration::from_secs(1800);
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    for (name, time) in [
+        (".dsconv-Ab12Cd.tmp", old),
+        (".dsconv-zzzzzz.tmp", old),
+        (".dsconv-live.tmp", live),
+        (".dsconv-tomorrow.tmp", tomorrow),
+        (".dsconv-other", old),
+        ("mine.tmp", old),
+    ] {
+        aged(name, time);
+    }
+    fs::create_dir(folder.join(".dsconv-folder.tmp")).unwrap();
+    fs::File::open(folder.join(".dsconv-folder.tmp")).unwrap().set_modified(old).unwrap();
+    symlink("mine.tmp", folder.join(".dsconv-link.tmp")).unwrap();
+    write(&folder.join("file"), b"new").unwrap();
+    let kept = [
+        ".dsconv-folder.tmp",
+        ".dsconv-link.tmp",
+        ".dsconv-live.tmp",
+        ".dsconv-other",
+        ".dsconv-tomorrow.tmp",
+        "file",
+        "mine.tmp",
+    ];
+    assert_eq!(names(&folder), kept);
 }
 
 #[test]
