@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The option `--force`, for the commands that write files.
 #[derive(clap::Args, Default)]
@@ -33,14 +33,14 @@ impl Overwrite {
         inputs: impl IntoIterator<Item = &'a Path>,
     ) -> anyhow::Result<()> {
         let named = output.display();
-        for input in inputs {
+        let Ok(found) = std::fs::metadata(output) else { return Ok(()) };
+        for input in inputs.into_iter().flat_map(with_parts) {
             ensure!(
-                !dsconv::file::same(output, input),
+                !dsconv::file::same(output, &input),
                 "{named}: this would write over {}, which the command reads; expected another name",
                 input.display()
             );
         }
-        let Ok(found) = std::fs::metadata(output) else { return Ok(()) };
         ensure!(!found.is_dir(), "{named}: expected the name of a file, got a folder");
         // Devices and pipes hold nothing that could be lost.
         if self.force || !found.is_file() {
@@ -57,6 +57,16 @@ impl Overwrite {
         );
         Ok(())
     }
+}
+
+/// An input, and the files that its tensors lie in if it is an ONNX file. One that is no such file is refused where it
+/// is read.
+fn with_parts(input: &Path) -> Vec<PathBuf> {
+    let parts = match input.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        true => dsconv_net::onnx::external_files(input).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    [vec![input.to_owned()], parts].concat()
 }
 
 /// So many bytes tell a kind.

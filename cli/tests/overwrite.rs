@@ -2,7 +2,7 @@
 
 mod running;
 
-use running::{command, device, dsconv, folder, text};
+use running::{command, device, dsconv, folder, onnx, text};
 use std::fs;
 use std::path::Path;
 
@@ -45,6 +45,29 @@ fn no_command_writes_over_what_it_reads() {
             refused(&[&arguments[..], forced].concat(), words, file);
         }
     }
+}
+
+#[test]
+fn the_files_of_a_networks_weights_are_inputs_too() {
+    let folder = folder("overwrite-external");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [network, weights, model] = ["net.onnx", "weights.safetensors", "m.safetensors"].map(path);
+    let file = onnx::file(&[
+        onnx::node("conv", "Conv", &["x", "w"], "y"),
+        onnx::external("w", &[8, 4, 3, 3], "weights.safetensors"),
+        onnx::input("x", &[None, Some(4), Some(9), Some(9)]),
+        onnx::output("y"),
+    ]);
+    fs::write(&network, file).unwrap();
+    fs::write(&weights, vec![1; 4 * 8 * 4 * 9]).unwrap();
+    for forced in [&[][..], &["--force"]] {
+        for command in ["quantize", "export"] {
+            let arguments = [&[command, &network, &weights], forced].concat();
+            refused(&arguments, "which the command reads", &weights);
+        }
+    }
+    let output = dsconv(&["quantize", &network, &model]);
+    assert!(output.status.success(), "{}", text(&output));
 }
 
 #[test]

@@ -11,4 +11,6 @@ mod proto;
 pub use export::to_bytes;
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::write;
+#[cfg(not(target_arch = "wasm32"))]
+pub use import::external_files;
 pub use import::{from_bytes, operators, read};

@@ -19,6 +19,8 @@ mod control_flow;
 mod conv;
 mod convert;
 mod data;
+#[cfg(not(target_arch = "wasm32"))]
+mod external;
 mod importer;
 mod indexed;
 mod integers;
@@ -36,6 +38,8 @@ mod resize;
 mod sample;
 mod volume;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use external::external_files;
 pub use operators::operators;
 
 use super::proto::{GraphProto, ModelProto, NodeProto};
