@@ -5,6 +5,7 @@ mod commands;
 mod device;
 mod display;
 mod draw;
+mod fitting;
 mod foreign;
 mod golden;
 mod help;

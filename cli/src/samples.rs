@@ -39,7 +39,7 @@ pub(crate) fn of_files(taker: Taker<'_>, paths: &[PathBuf]) -> anyhow::Result<Ve
 /// The files of a folder that are samples: pictures, or tensors, in the order of their names.
 pub(crate) struct Folder {
     pub(crate) paths: Vec<PathBuf>,
-    tensors: bool,
+    pub(crate) tensors: bool,
 }
 
 /// Samples with the dims of the network's inputs, which they share.
@@ -71,24 +71,26 @@ impl Folder {
         Ok(Self { paths, tensors: of_tensors })
     }
 
-    /// Reads the files as samples of a network.
+    /// Reads the files as samples of a network, and makes so many views of each picture.
     ///
     /// # Errors
     /// Pictures for a network that takes none, a file that can't be read, or tensors of other dims than those before.
-    pub(crate) fn read(&self, taker: Taker<'_>) -> anyhow::Result<Samples> {
+    pub(crate) fn read(&self, taker: Taker<'_>, views: usize) -> anyhow::Result<Samples> {
         let mut samples = Samples { dims: Vec::new(), inputs: Vec::new() };
         let preprocessing = match self.tensors {
             true => None,
             false => Some(taker.picture_input()?),
         };
-        for path in &self.paths {
-            let tensors = match &preprocessing {
-                None => taker.tensors(path)?,
-                Some(preprocessing) => {
-                    vec![picture::batch(std::slice::from_ref(path), preprocessing)?]
-                }
-            };
-            let (dims, inputs): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
+        for (seed, path) in self.paths.iter().enumerate() {
+            if let Some(preprocessing) = &preprocessing {
+                let picture = picture::read(path)?;
+                let views =
+                    dsconv_net::picture::views(&picture, preprocessing, views, seed as u64)?;
+                samples.dims = vec![preprocessing.dims()];
+                samples.inputs.extend(views.into_iter().map(|view| vec![view]));
+                continue;
+            }
+            let (dims, inputs): (Vec<_>, Vec<_>) = taker.tensors(path)?.into_iter().unzip();
             if samples.inputs.is_empty() {
                 samples.dims = dims;
             } else {

@@ -101,7 +101,7 @@ fn quantized(
                 progress: &mut progress,
             },
         )?;
-        graph = fitted.graph;
+        graph = dsconv_net::compact(&fitted.graph, &spec.options())?;
     }
     let layers = json(&rows(&dsconv_net::report(&model.graph, &graph)));
     let model = Model { graph, ..model }.to_bytes()?;

@@ -1,7 +1,8 @@
 //! `dsconv quantize`: an ONNX file becomes a model file with DSConv weights.
 
-use crate::device::{Device, OnDevice};
+use crate::device::OnDevice;
 use crate::display::bytes;
+use crate::fitting::Fitting;
 use crate::layer_table::{layer_table, rows};
 use crate::network;
 use crate::overwrite::{Kind, Overwrite};
@@ -10,9 +11,8 @@ use crate::progress::with_progress;
 use crate::samples::{Folder, Taker};
 use crate::weight_options::WeightOptions;
 use anyhow::{Context, ensure};
-use dsconv::gpu::{Layer, LayerOptions};
-use dsconv::{Shape, Weights};
-use dsconv_net::{Model, QuantizeOptions, SampleRun, Target};
+use dsconv::Weights;
+use dsconv_net::{Model, QuantizeOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,16 +35,11 @@ pub(crate) struct Options {
     /// Quantise the layers that are quantised already too, again from what their weights are now.
     #[arg(long)]
     requantize: bool,
-    /// Fit the channel distribution shift on the pictures of this folder, or on its tensors (*.npy, *.safetensors):
-    /// 10 do, without labels.
-    #[arg(long, value_name = "FOLDER")]
-    calibrate: Option<PathBuf>,
-    /// Choose each layer's bits so that all weights take at most this, as 2MB or 900KiB; with --calibrate.
-    #[arg(long, value_name = "SIZE", requires = "calibrate", value_parser = size)]
-    target_size: Option<u64>,
-    /// Choose each layer's bits so that its output has this signal to noise, in dB; with --calibrate.
-    #[arg(long, value_name = "DB", requires = "calibrate", conflicts_with = "target_size")]
-    target_snr: Option<f64>,
+    #[command(flatten)]
+    fitting: Fitting,
+    /// Keep scales and biases as 32-bit floats and depthwise weights as floats, for a larger file.
+    #[arg(long)]
+    full_shifts: bool,
     /// Keep the names of the classes of this file, one a line, in the model file.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -64,30 +59,13 @@ fn layer_bits(text: &str) -> Result<(String, u8), String> {
     Ok((pattern.into(), bits.parse().map_err(|_| wrong())?))
 }
 
-/// Parses a number of bytes with a unit.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("expected a size, as 2MB, 900KiB or 1500000, got {text:?}");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    Ok((number * unit) as u64)
-}
-
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     ensure!(
         options.output.extension().is_some_and(|e| e == "safetensors"),
         "{}: expected a name that ends in .safetensors",
         options.output.display()
     );
-    let folder = options.calibrate.as_deref().map(Folder::list).transpose()?;
+    let folder = options.fitting.calibrate.as_deref().map(Folder::list).transpose()?;
     let samples = folder.iter().flat_map(|folder| &folder.paths);
     let inputs = [&options.input].into_iter().chain(&options.labels).chain(samples);
     let inputs = inputs.map(PathBuf::as_path);
@@ -96,7 +74,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(path) = &options.labels {
         model.labels = Some(network::read_labels(path)?);
     }
-    let mut how = QuantizeOptions {
+    let how = QuantizeOptions {
+        full_shifts: options.full_shifts,
         bits: options.weights.bits,
         block: options.weights.block,
         method: options.weights.method(),
@@ -113,39 +92,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         })
         .with_context(name)?,
         Some(folder) => {
-            let samples = folder.read(Taker { model: &model, file: &options.input })?;
-            let (dims, samples) = (samples.dims(), &samples.inputs);
+            let samples = folder
+                .read(Taker { model: &model, file: &options.input }, options.fitting.views)?;
+            options.fitting.warn(folder);
             let device = options.device.open_or_cpu()?;
-            let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match &device {
-                None => dsconv_net::on_cpu(weights, shape, x),
-                Some(device) => on_gpu(device, weights, shape, x),
-            };
-            let target = match (options.target_size, options.target_snr) {
-                (Some(size), _) => Some(Target::Bytes(size)),
-                (_, Some(snr)) => Some(Target::Snr(snr)),
-                _ => None,
-            };
-            if let Some(target) = target {
-                // A few pictures tell the widths' errors apart.
-                let few = &samples[..samples.len().min(2)];
-                let widths = with_progress("choosing bits", |report| {
-                    let (convolve, progress) = (&mut convolve, report);
-                    let run = SampleRun { samples: few, dims: &dims, convolve, progress };
-                    Ok(dsconv_net::allocate(&model.graph, &how, target, run)?)
-                })?;
-                // What the user named goes first.
-                how.overrides.extend(widths);
-            }
-            let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
-            let calibrated = with_progress("calibrating", |report| {
-                let (convolve, progress) = (&mut convolve, report);
-                let run = SampleRun { samples, dims: &dims, convolve, progress };
-                Ok(dsconv_net::calibrate(&model.graph, &plain, run)?)
-            })?;
+            let graph = options.fitting.run(&model, how.clone(), &samples, device.as_ref())?;
             if let Some(device) = &device {
                 device.save_cache();
             }
-            calibrated
+            graph
         }
     };
     let layers = dsconv_net::report(&model.graph, &quantized);
@@ -228,29 +183,12 @@ fn check_runs(model: &Model, calibrated: bool) -> anyhow::Result<()> {
     })
 }
 
-/// Runs a convolution on the GPU.
-fn on_gpu(
-    device: &Device,
-    weights: &Weights,
-    shape: Shape,
-    x: &[f32],
-) -> dsconv_net::Result<Vec<f32>> {
-    let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
-    Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_units() {
-        assert_eq!(size("2MB"), Ok(2_000_000));
-        assert_eq!(size("1.5 KiB"), Ok(1536));
-        assert_eq!(size("77"), Ok(77));
-        for wrong in ["", "MB", "2GBit", "-1"] {
-            assert!(size(wrong).is_err(), "{wrong:?}");
-        }
+    fn layers_have_bits() {
         assert_eq!(layer_bits("a=b=8"), Ok(("a=b".into(), 8)));
         assert!(layer_bits("head").is_err());
     }

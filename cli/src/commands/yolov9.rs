@@ -194,6 +194,7 @@ fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
         })?,
     };
     let how = QuantizeOptions {
+        full_shifts: false,
         bits: options.quantization.bits,
         block: options.quantization.block,
         method: options.quantization.method(),

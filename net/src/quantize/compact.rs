@@ -1,36 +1,11 @@
-//! What is beside the integers, made small: scales, shifts and biases as halves, depthwise weights as bytes.
+//! What is beside a layer's integers, made small: scales, shifts and biases as halves, depthwise weights as bytes.
 
-use super::layers::{QuantizeOptions, is_kept};
 use crate::Result;
-use crate::ir::graph::Graph;
-use dsconv::{DsConvWeights, FloatWeights, Weights};
+use dsconv::{DsConvWeights, FloatWeights};
 use half::f16;
 
-/// Rounds what a network has beside its integers, for a smaller file: scales, KDS biases and biases to 16-bit floats
-/// where those have their range, and the weights of depthwise layers to 8 bits with a scale for each channel. The
-/// channel distribution shift becomes part of scales and biases. Layers that the options keep in floats stay as they
-/// are.
-///
-/// # Errors
-/// Weights that leave the range of f32 when their channel distribution shift is folded in.
-pub fn compact(graph: &Graph, options: &QuantizeOptions) -> Result<Graph> {
-    let mut compacted = graph.clone();
-    for (node, id) in graph.convolutions() {
-        let weights: Weights = match graph.weights(id).as_ref() {
-            Weights::DsConv(weights) => compact_layer(weights)?.into(),
-            Weights::Float(floats)
-                if floats.descriptor().channels_per_group() == 1
-                    && !is_kept(options, &node.name) =>
-            {
-                compact_depthwise(floats)?.into()
-            }
-            Weights::Float(_) => continue,
-        };
-        compacted.set_weights(id, weights)?;
-    }
-    Ok(compacted)
-}
-
+/// Scales, KDS biases and biases as halves where those have their range; the channel distribution shift becomes part of
+/// them.
 pub(super) fn compact_layer(weights: &DsConvWeights) -> Result<DsConvWeights> {
     let folded = weights.fold_cds()?;
     let q: Vec<i32> = folded.q().iter().map(|&q| q.into()).collect();
@@ -46,7 +21,8 @@ pub(super) fn compact_layer(weights: &DsConvWeights) -> Result<DsConvWeights> {
     })
 }
 
-fn compact_depthwise(floats: &FloatWeights) -> Result<FloatWeights> {
+/// Weights of 8 bits with a scale for each channel, and the bias as halves.
+pub(super) fn compact_depthwise(floats: &FloatWeights) -> Result<FloatWeights> {
     let rounded = floats.clone().to_int8_channels();
     Ok(match floats.bias() {
         Some(bias) => rounded.with_bias(halves(bias, f16::ZERO))?,

@@ -1,5 +1,6 @@
 //! A network's layers from floats to DSConv: which of them, how many bits each, and what it costs.
 
+use super::compact::{compact_depthwise, compact_layer};
 use crate::ir::graph::{Graph, WeightsId, descriptor};
 use crate::{Error, Result};
 use dsconv::{ConvDescriptor, DsConvWeights, FloatWeights, Method, Quantizer, Weights};
@@ -17,6 +18,9 @@ pub struct QuantizeOptions {
     pub keep_float: Vec<String>,
     /// Bits of the layers whose name matches, the first pattern that does.
     pub overrides: Vec<(String, u8)>,
+    /// Whether scales and biases stay 32-bit floats, and depthwise weights floats. Else [`compact`](crate::compact)
+    /// rounds them.
+    pub full_shifts: bool,
 }
 
 impl Default for QuantizeOptions {
@@ -27,6 +31,7 @@ impl Default for QuantizeOptions {
             method: Method::MinMse,
             keep_float: Vec::new(),
             overrides: Vec::new(),
+            full_shifts: false,
         }
     }
 }
@@ -51,7 +56,7 @@ pub struct LayerReport {
 /// Quantises the float convolutions that make the network smaller: not depthwise ones, nor what the options keep, nor
 /// the smallest ones, as many of them as add less than 1% to the quantised network together, such as the fixed
 /// convolution that a detection head of YOLO reads distances with. Those that `overrides` names are quantised however
-/// small they are, with `*` all of them. `progress` hears of every layer: its number, how many there are, its name.
+/// small they are, with `*` all of them. What is beside the integers is [compacted](crate::compact). `progress` hears of every layer: its number, how many there are, its name.
 ///
 /// # Errors
 /// Options out of range, or a pattern that matches no layer.
@@ -66,7 +71,35 @@ pub fn quantize(
         progress(number, layers.len(), name);
         quantized.set_weights(*id, with_bits(options, floats, bits_of(options, name))?)?;
     }
-    Ok(quantized)
+    compact(&quantized, options)
+}
+
+/// Rounds what a network has beside its integers, for a smaller file: scales, KDS biases and biases to 16-bit floats
+/// where those have their range, and the weights of depthwise layers to 8 bits with a scale for each channel. The
+/// channel distribution shift becomes part of scales and biases. Layers that the options keep in floats stay as they
+/// are, and all do with [`QuantizeOptions::full_shifts`].
+///
+/// # Errors
+/// Weights that leave the range of f32 when their channel distribution shift is folded in.
+pub fn compact(graph: &Graph, options: &QuantizeOptions) -> Result<Graph> {
+    let mut compacted = graph.clone();
+    if options.full_shifts {
+        return Ok(compacted);
+    }
+    for (node, id) in graph.convolutions() {
+        let weights: Weights = match graph.weights(id).as_ref() {
+            Weights::DsConv(weights) => compact_layer(weights)?.into(),
+            Weights::Float(floats)
+                if floats.descriptor().channels_per_group() == 1
+                    && !is_kept(options, &node.name) =>
+            {
+                compact_depthwise(floats)?.into()
+            }
+            Weights::Float(_) => continue,
+        };
+        compacted.set_weights(id, weights)?;
+    }
+    Ok(compacted)
 }
 
 /// The network's convolutions as they are now, beside the floats that they came from.

@@ -16,7 +16,6 @@ mod walk;
 pub use allocate::{Target, allocate};
 pub(crate) use calibrate::shifted;
 pub use calibrate::{Calibrated, Fit, FittedLayer, calibrate};
-pub use compact::compact;
-pub use layers::{LayerReport, QuantizeOptions, quantize, report};
+pub use layers::{LayerReport, QuantizeOptions, compact, quantize, report};
 pub(crate) use walk::Walk;
 pub use walk::{Convolve, SampleRun, on_cpu};

@@ -1,0 +1,163 @@
+//! The options for fitting a quantised network on samples, and the fit.
+
+use crate::device::Device;
+use crate::progress::with_progress;
+use crate::samples::{Folder, Samples};
+use anyhow::ensure;
+use dsconv::gpu::{Layer, LayerOptions};
+use dsconv::{Shape, Weights};
+use dsconv_net::{Fit, Graph, Model, QuantizeOptions, SampleRun, Target};
+use std::path::PathBuf;
+
+/// Fewer pictures than this make a worse network.
+const ENOUGH: usize = 8;
+
+/// What to fit on which samples, and the aim of automatic widths.
+#[derive(clap::Args)]
+pub(crate) struct Fitting {
+    /// Fit on the pictures of this folder, or on its tensors (*.npy, *.safetensors): 16 do, without labels.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Fit the integers to the layers' outputs by GPTQ, or the mean and deviation of each channel alone.
+    #[arg(long, value_name = "WHAT", requires = "calibrate", default_value = "gptq")]
+    fit: FitName,
+    /// Make so many views of each picture: as it is run, whole, and parts of it at random.
+    #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = 3,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    pub(crate) views: usize,
+    /// Choose each layer's bits so that the file takes at most this, as 2MB or 900KiB; with --calibrate.
+    #[arg(long, value_name = "SIZE", requires = "calibrate", value_parser = size)]
+    target_size: Option<u64>,
+    /// Choose each layer's bits so that a weight has at most so many in the mean, as 2.5; with --calibrate.
+    #[arg(long, value_name = "BITS", requires = "calibrate", conflicts_with = "target_size")]
+    mean_bits: Option<f64>,
+    /// Choose each layer's bits so that its output has this signal to noise, in dB; with --calibrate.
+    #[arg(long, value_name = "DB", requires = "calibrate", conflicts_with_all = ["target_size", "mean_bits"])]
+    target_snr: Option<f64>,
+}
+
+/// What is fitted.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum FitName {
+    Moments,
+    Gptq,
+}
+
+/// Parses a number of bytes with a unit.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a size, as 2MB, 900KiB or 1500000, got {text:?}");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Ok((number * unit) as u64)
+}
+
+impl Fitting {
+    /// Says what few pictures do.
+    pub(crate) fn warn(&self, folder: &Folder) {
+        let count = folder.paths.len();
+        if count < ENOUGH && !folder.tensors {
+            eprintln!(
+                "dsconv: {count} pictures to fit on: 16 make a clearly better network, and 4 about double its error"
+            );
+        }
+    }
+
+    /// Quantises a network and fits it on samples.
+    pub(crate) fn run(
+        &self,
+        model: &Model,
+        mut how: QuantizeOptions,
+        samples: &Samples,
+        device: Option<&Device>,
+    ) -> anyhow::Result<Graph> {
+        let graph = &model.graph;
+        let (dims, samples) = (samples.dims(), &samples.inputs[..]);
+        let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match device {
+            None => dsconv_net::on_cpu(weights, shape, x),
+            Some(device) => on_gpu(device, weights, shape, x),
+        };
+        let fit = match self.fit {
+            FitName::Moments => Fit::Moments,
+            FitName::Gptq => Fit::Gptq(how.method),
+        };
+        if let Some(target) = self.target(model, &how)? {
+            let widths = with_progress("choosing bits", |report| {
+                let (convolve, progress) = (&mut convolve, report);
+                let run = SampleRun { samples, dims: &dims, convolve, progress };
+                Ok(dsconv_net::allocate(graph, &how, (target, fit), run)?)
+            })?;
+            // What the user named goes first.
+            how.overrides.extend(widths);
+        }
+        let plain = dsconv_net::quantize(graph, &how, |_, _, _| ())?;
+        let fitted = with_progress("fitting", |report| {
+            let (convolve, progress) = (&mut convolve, report);
+            let run = SampleRun { samples, dims: &dims, convolve, progress };
+            Ok(dsconv_net::calibrate(graph, &plain, fit, run)?)
+        })?;
+        let fitted = dsconv_net::compact(&fitted.graph, &how)?;
+        if let Some(size) = self.target_size {
+            let got = Model { graph: fitted.clone(), ..model.clone() }.to_bytes()?.len() as u64;
+            ensure!(got <= size, "target size: expected at most {size} bytes, got {got}");
+        }
+        Ok(fitted)
+    }
+
+    /// The aim of automatic widths, where there is one. A file's size is what the weights may take and the rest.
+    fn target(&self, model: &Model, how: &QuantizeOptions) -> anyhow::Result<Option<Target>> {
+        Ok(match (self.target_size, self.mean_bits, self.target_snr) {
+            (Some(size), ..) => {
+                let graph = dsconv_net::quantize(&model.graph, how, |_, _, _| ())?;
+                let weights: u64 =
+                    dsconv_net::report(&graph, &graph).iter().map(|layer| layer.bytes).sum();
+                let layers = graph.convolutions().count() as u64;
+                let file = Model { graph, ..model.clone() }.to_bytes()?.len() as u64;
+                // Numbers in the header may become longer, and layers get a bias.
+                let rest = file - weights + 64 * layers;
+                ensure!(
+                    size > rest,
+                    "target size: expected more than the {rest} bytes of names, biases and labels, got {size}"
+                );
+                Some(Target::Bytes(size - rest))
+            }
+            (_, Some(mean), _) => Some(Target::MeanBits(mean)),
+            (.., Some(snr)) => Some(Target::Snr(snr)),
+            _ => None,
+        })
+    }
+}
+
+/// Runs a convolution on the GPU.
+fn on_gpu(
+    device: &Device,
+    weights: &Weights,
+    shape: Shape,
+    x: &[f32],
+) -> dsconv_net::Result<Vec<f32>> {
+    let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
+    Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("2MB"), Ok(2_000_000));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("77"), Ok(77));
+        for wrong in ["", "MB", "2GBit", "-1"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
