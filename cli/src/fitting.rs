@@ -25,6 +25,10 @@ pub(crate) struct Fitting {
     #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = 3,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     pub(crate) views: usize,
+    /// Sweep so many times over the integers that GPTQ found, for a slightly better network.
+    #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(..=100))]
+    sweeps: u32,
     /// Choose each layer's bits so that the file takes at most this, as 2MB or 900KiB; with --calibrate.
     #[arg(long, value_name = "SIZE", requires = "calibrate", value_parser = size)]
     target_size: Option<u64>,
@@ -87,7 +91,7 @@ impl Fitting {
         };
         let fit = match self.fit {
             FitName::Moments => Fit::Moments,
-            FitName::Gptq => Fit::Gptq(how.method),
+            FitName::Gptq => Fit::Gptq { method: how.method, sweeps: self.sweeps },
         };
         if let Some(target) = self.target(model, &how)? {
             let widths = with_progress("choosing bits", |report| {

@@ -93,7 +93,7 @@ fn quantized(
         let fitted = dsconv_net::calibrate(
             &model.graph,
             &graph,
-            Fit::Gptq(spec.options().method),
+            Fit::Gptq { method: spec.options().method, sweeps: 0 },
             SampleRun {
                 samples: &samples,
                 dims: &[&dims],

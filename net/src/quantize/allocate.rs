@@ -1,8 +1,9 @@
 //! Automatic widths: how many bits each layer gets, for a size, a mean width or a signal-to-noise ratio.
 
 use super::calibrate::{DAMPING, Fit};
+use super::compact::compact_layer;
 use super::gptq::{self, Rounding, Solver};
-use super::layers::{QuantizeOptions, candidates, report, with_bits};
+use super::layers::{QuantizeOptions, candidates, compact, report, with_bits};
 use super::patches::Patches;
 use super::walk::{SampleRun, Walk};
 use crate::ir::graph::Graph;
@@ -66,7 +67,8 @@ pub fn allocate(
         }
         Target::Bytes(budget) => {
             let is_chosen = |name: &str| layers.iter().any(|(layer, _)| layer == name);
-            let others = report(graph, graph).into_iter().filter(|layer| !is_chosen(&layer.name));
+            let others = report(graph, &compact(graph, options)?);
+            let others = others.into_iter().filter(|layer| !is_chosen(&layer.name));
             let kept: u64 = others.map(|layer| layer.bytes).sum();
             let least = kept + total(|cost| cost.bytes);
             if least > budget {
@@ -115,21 +117,27 @@ fn costs(
             };
             let solver = Solver::new(&layer, DAMPING);
             let cost = |bits: u8| -> Result<Cost> {
-                let plain = with_bits(options, floats, bits)?;
+                let plain = || with_bits(options, floats, bits);
                 let (error, weights) = match (&solver, fit) {
-                    (Some(solver), Fit::Gptq(method)) => {
+                    (Some(solver), Fit::Gptq { method, .. }) => {
                         let format = BlockFormat::new(bits, options.block)?;
                         let how = Rounding { format, kds_bias: false, method, sweeps: 0 };
                         let (weights, error) = solver.fit(&how)?;
                         (error, weights)
                     }
-                    (Some(solver), Fit::Moments) => (solver.error(&plain.dequantize()?), plain),
+                    (Some(solver), Fit::Moments) => {
+                        let weights = plain()?;
+                        (solver.error(&weights.dequantize()?), weights)
+                    }
                     // Too few pixels to say more.
-                    (None, _) => (weight_error(floats, &plain)?, plain),
+                    (None, _) => {
+                        let weights = plain()?;
+                        (weight_error(floats, &weights)?, weights)
+                    }
                 };
-                let bytes = stored_bytes(&super::compact::compact_layer(&weights)?.into());
                 let bits = u64::from(bits) * weights.q().len() as u64;
-                Ok(Cost { error, bytes, bits })
+                let weights = if options.full_shifts { weights } else { compact_layer(&weights)? };
+                Ok(Cost { error, bytes: stored_bytes(&weights.into()), bits })
             };
             costs.push((step.name.clone(), WIDTHS.map(cost).collect::<Result<_>>()?));
         }

@@ -13,15 +13,20 @@ use dsconv::{Cds, DsConvWeights, FloatWeights, Method, Shape, Weights};
 const FEWEST: usize = 100;
 
 /// How strongly GPTQ pulls towards the float weights, relative to the mean variance of what they read.
-pub(super) const DAMPING: f64 = 0.5;
+pub(super) const DAMPING: f64 = 1.0;
 
 /// What is fitted on samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// The channel distribution shift: mean and deviation of each output channel.
     Moments,
-    /// The integers too, by GPTQ, towards what the float network gives, with scales of blocks by this method.
-    Gptq(Method),
+    /// The integers too, by GPTQ, towards what the float network gives.
+    Gptq {
+        /// The method that finds the scale of a block.
+        method: Method,
+        /// Sweeps of coordinate descent over the integers that GPTQ found, 0 for none. Each takes about as long as GPTQ.
+        sweeps: u32,
+    },
 }
 
 /// A network fitted on samples.
@@ -40,8 +45,8 @@ pub struct Calibrated {
 pub struct FittedLayer {
     /// The node's name.
     pub name: String,
-    /// The mean squared error of its output before and after GPTQ, relative to the output's variance; `None` where
-    /// only the moments were fitted.
+    /// The mean squared error of its output before and after GPTQ, relative to the output's variance; the same where
+    /// GPTQ found nothing better, and `None` where only the moments were fitted.
     pub error: Option<[f64; 2]>,
 }
 
@@ -78,7 +83,7 @@ pub fn calibrate(
         let mut weights = step.weights.as_ref().clone();
         if let Weights::DsConv(plain) = &weights {
             let solver = match (fit, wanted.weights.as_ref()) {
-                (Fit::Gptq(_), Weights::Float(floats)) => {
+                (Fit::Gptq { .. }, Weights::Float(floats)) => {
                     let shapes = [step.input, step.output];
                     let layer = gptq::Layer {
                         floats,
@@ -86,20 +91,23 @@ pub fn calibrate(
                         inputs: &step.inputs,
                         wanted: target.outputs(),
                     };
-                    gptq::Solver::new(&layer, damping())
+                    gptq::Solver::new(&layer, DAMPING)
                 }
                 _ => None,
             };
             let mut error = None;
-            if let (Some(solver), Fit::Gptq(method)) = (solver, fit) {
+            if let (Some(solver), Fit::Gptq { method, sweeps }) = (solver, fit) {
                 let before = solver.error(&plain.dequantize()?);
                 let (format, kds_bias) = (*plain.format(), plain.kds_bias().is_some());
-                let how = gptq::Rounding { format, kds_bias, method, sweeps: 0 };
+                let how = gptq::Rounding { format, kds_bias, method, sweeps };
                 let (fitted, after) = solver.fit(&how)?;
-                error = Some([before, after]);
-                weights = fitted.into();
-                let padding = descriptor(quantized.weights(id)).padding;
-                calibrated.graph.set_weights(id, weights.clone().with_padding(padding)?)?;
+                // It has no warrant to be better.
+                if after < before {
+                    weights = fitted.into();
+                    let padding = descriptor(quantized.weights(id)).padding;
+                    calibrated.graph.set_weights(id, weights.clone().with_padding(padding)?)?;
+                }
+                error = Some([before, after.min(before)]);
             }
             calibrated.layers.push(FittedLayer { name: step.name.clone(), error });
         }
@@ -117,10 +125,6 @@ pub fn calibrate(
         walk.finish_convolution((!exact).then_some(&fit))?;
     }
     Ok(calibrated)
-}
-
-fn damping() -> f64 {
-    std::env::var("DAMPING").map_or(DAMPING, |v| v.parse().unwrap())
 }
 
 /// The weights of the convolution of that name.
@@ -264,17 +268,16 @@ mod tests {
         let (floats, samples) = (network(&mut rng), samples(&mut rng));
         let options = QuantizeOptions { bits: 2, block: 8, ..QuantizeOptions::default() };
         let quantized = quantize(&floats, &options, |_, _, _| ()).unwrap();
-        let mut names = Vec::new();
-        let mut progress =
-            |_: usize, count: usize, name: &str| names.push((count, name.to_string()));
-        let run = SampleRun {
-            samples: &samples,
-            dims: &DIMS,
-            convolve: &mut on_cpu,
-            progress: &mut progress,
+        let fitted = |fit| {
+            let mut names = Vec::new();
+            let mut progress =
+                |_: usize, count: usize, name: &str| names.push((count, name.to_string()));
+            let (convolve, progress) = (&mut on_cpu, &mut progress);
+            let run = SampleRun { samples: &samples, dims: &DIMS, convolve, progress };
+            let fitted = calibrate(&floats, &quantized, fit, run).unwrap();
+            assert_eq!(names, ["conv0", "conv1", "conv2"].map(|name| (3, name.to_string())));
+            fitted
         };
-        let calibrated = calibrate(&floats, &quantized, Fit::Moments, run).unwrap().graph;
-        assert_eq!(names, ["conv0", "conv1", "conv2"].map(|name| (3, name.to_string())));
         let of = |graph: &Graph| {
             let mut walk = Walk::new(graph, &samples, &DIMS).unwrap();
             let mut all = Vec::new();
@@ -292,7 +295,20 @@ mod tests {
         let wanted = of(&floats);
         assert_eq!(wanted.len(), 48);
         assert!(error(&wanted, &of(&quantized)) > 0.05, "2 bits leave something to mend, {seed}");
-        assert!(error(&wanted, &of(&calibrated)) < 1e-4, "seed {seed}");
+        for sweeps in [None, Some(0), Some(1)] {
+            let fit =
+                sweeps.map_or(Fit::Moments, |sweeps| Fit::Gptq { method: Method::MinMse, sweeps });
+            let Calibrated { graph, layers } = fitted(fit);
+            assert!(error(&wanted, &of(&graph)) < 1e-4, "{fit:?}, seed {seed}");
+            assert_eq!(
+                layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
+                ["conv0", "conv2"]
+            );
+            for FittedLayer { name, error } in layers {
+                let better = error.map(|[before, after]| after <= before);
+                assert_eq!(better, sweeps.map(|_| true), "{name}, {error:?}, {fit:?}, seed {seed}");
+            }
+        }
     }
 
     #[test]
@@ -313,11 +329,13 @@ mod tests {
         let mut rng = fastrand::Rng::new();
         let (floats, samples) = (network(&mut rng), samples(&mut rng));
         let options = QuantizeOptions { block: 8, ..QuantizeOptions::default() };
-        let widths = |target| {
+        let gptq = Fit::Gptq { method: Method::MinMse, sweeps: 0 };
+        let fitted = |target, fit| {
             let (convolve, progress) = (&mut on_cpu, &mut |_, _, _: &str| ());
             let run = SampleRun { samples: &samples, dims: &DIMS, convolve, progress };
-            allocate(&floats, &options, (target, Fit::Moments), run)
+            allocate(&floats, &options, (target, fit), run)
         };
+        let widths = |target| fitted(target, Fit::Moments);
         let bytes = |overrides| {
             let options = QuantizeOptions { overrides, ..options.clone() };
             let quantized = quantize(&floats, &options, |_, _, _| ()).unwrap();
@@ -326,11 +344,25 @@ mod tests {
         let (least, most) =
             (bytes(widths(Target::Snr(0.0)).unwrap()), bytes(widths(Target::Snr(200.0)).unwrap()));
         assert!(least < most);
-        for budget in [least, (least + most) / 2, most] {
-            let widths = widths(Target::Bytes(budget)).unwrap();
+        for (budget, fit) in [least, (least + most) / 2, most]
+            .into_iter()
+            .flat_map(|b| [(b, gptq), (b, Fit::Moments)])
+        {
+            let widths = fitted(Target::Bytes(budget), fit).unwrap();
             assert_eq!(widths.len(), 2, "depthwise layers stay floats");
             let bytes = bytes(widths);
-            assert!(bytes <= budget && bytes + 600 > budget, "{bytes} of {budget}");
+            assert!(bytes <= budget && bytes + 600 > budget, "{bytes} of {budget}, {fit:?}");
+        }
+        for mean in [2.0, 2.3, 4.5, 8.0] {
+            let widths = fitted(Target::MeanBits(mean), gptq).unwrap();
+            // 1152 and 2304 weights.
+            let [(_, first), (_, second)] = &widths[..] else { panic!("{widths:?}") };
+            let got = (f64::from(*first) + 2.0 * f64::from(*second)) / 3.0;
+            assert!(got <= mean && got + 1.0 > mean, "{got} of {mean}");
+        }
+        for mean in [1.9, 8.1, f64::NAN] {
+            let refused = widths(Target::MeanBits(mean)).unwrap_err().to_string();
+            assert!(refused.contains("mean bits"), "{refused}");
         }
         let refused = widths(Target::Bytes(100)).unwrap_err().to_string();
         assert!(refused.contains("target size") && refused.contains("got 100"), "{refused}");

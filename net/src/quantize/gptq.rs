@@ -11,6 +11,7 @@
 //! constant. `L'` is an upper triangle, so the last weight can be found first, and each weight before it from those that
 //! are already integers. Sweeps of coordinate descent then move single integers, and all scales of a channel together.
 
+use super::descent::Channel;
 use super::linear;
 use super::patches::Patches;
 use crate::Result;
@@ -292,7 +293,40 @@ impl Group {
                     .copy_from(&block.weights);
             }
         }
+        self.descend(columns, how, &mut rounded);
         Ok(rounded)
+    }
+
+    /// Sweeps over the integers of every output channel.
+    fn descend(&self, columns: &Columns, how: &Rounding, rounded: &mut Rounded) {
+        if how.sweeps == 0 {
+            return;
+        }
+        let size = self.upper.nrows();
+        let norm = |row: usize| self.upper.view((0, row), (row + 1, 1)).norm_squared();
+        let norms: Vec<f64> = (0..size).map(norm).collect();
+        let blocks: Vec<Range<usize>> =
+            columns.blocks.iter().map(|(rows, _)| rows.clone()).collect();
+        let range = [how.format.min(), how.format.max()].map(f64::from);
+        let channel = |output: usize| {
+            let floats = |matrix: &DMatrix<f64>| matrix.column(output).as_slice().to_vec();
+            let q = rounded.q.column(output).iter().map(|&q| q.into()).collect();
+            let start = [q, floats(&rounded.alpha), floats(&rounded.kds_bias)];
+            let target = &floats(&self.target);
+            let mut channel = Channel::new((&self.upper, &norms), (&blocks, range), target, start);
+            for _ in 0..how.sweeps {
+                channel.sweep();
+                channel.rescale();
+            }
+            channel
+        };
+        let channels: Vec<_> = (0..rounded.q.ncols()).into_par_iter().map(channel).collect();
+        for (output, channel) in channels.into_iter().enumerate() {
+            rounded.weights.column_mut(output).copy_from_slice(&channel.weights());
+            rounded.alpha.column_mut(output).copy_from_slice(&channel.alpha);
+            let q: Vec<i32> = channel.q.iter().map(|&q| q as i32).collect();
+            rounded.q.column_mut(output).copy_from_slice(&q);
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! Whole networks from floats to DSConv.
 //!
 //! [`quantize()`] replaces the weights of a graph's convolutions ([`layers`]), [`allocate()`] chooses how many bits
-//! each layer gets, and [`calibrate()`] mends mean and deviation of every layer's output. The last two run the network
-//! on samples and stop at each convolution: that is the [`walk`].
+//! each layer gets, and [`calibrate()`] fits integers ([`gptq`], [`descent`]) and mean and deviation of every layer's
+//! output. The last two run the network on samples and stop at each convolution: that is the [`walk`].
+//! [`patches`] makes a product of matrices of a convolution, and [`linear`] has the algebra.
 
 mod allocate;
 mod calibrate;
 mod compact;
+mod descent;
 mod gptq;
 mod layers;
 mod linear;
 mod patches;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use allocate::{Target, allocate};
