@@ -5,6 +5,8 @@ use dsconv::{
     Partition, Quantizer, Weights,
 };
 use proptest::prelude::*;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
 
 /// Every optional part, every width, both partitions, and a float layer.
 fn sample(seed: u64) -> LayerFile {
@@ -56,18 +58,60 @@ fn files_come_back_exactly() {
     assert!(file.save("/nonexistent/folder/file").is_err());
 }
 
+/// The types of a file's tensors by their names.
+fn types(bytes: &[u8]) -> BTreeMap<String, Dtype> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    file.tensors().into_iter().map(|(name, tensor)| (name, tensor.dtype())).collect()
+}
+
 #[test]
 fn integers_take_their_bits_and_no_more() {
     let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
-    let floats = vec![0.25f32; descriptor.weight_count()];
-    for bits in 2..=8u8 {
-        let weights = Quantizer::new(bits, 32).unwrap().weights(&descriptor, &floats).unwrap();
-        let expected =
-            descriptor.weight_count() * usize::from(bits) / 8 + 4 * weights.alpha().len();
-        let layers = vec![("a".to_string(), Weights::from(weights))];
-        let bytes = LayerFile { layers, ..LayerFile::default() }.to_bytes().unwrap();
-        assert!((expected..expected + 1024).contains(&bytes.len()), "{bits}: {}", bytes.len());
+    // Scales of powers of two are halves, those of thirds are not.
+    for (value, scale) in [(0.25f32, 2), (1.0 / 3.0, 4)] {
+        let floats = vec![value; descriptor.weight_count()];
+        for bits in 2..=8u8 {
+            let weights = Quantizer::new(bits, 32).unwrap().weights(&descriptor, &floats).unwrap();
+            let expected =
+                descriptor.weight_count() * usize::from(bits) / 8 + scale * weights.alpha().len();
+            let weights = Weights::from(weights);
+            assert_eq!(dsconv::stored_bytes(&weights), expected as u64);
+            let layers = vec![("a".to_string(), weights)];
+            let bytes = LayerFile { layers, ..LayerFile::default() }.to_bytes().unwrap();
+            assert!((expected..expected + 1024).contains(&bytes.len()), "{bits}: {}", bytes.len());
+        }
     }
+}
+
+#[test]
+fn what_a_smaller_type_holds_is_kept_in_it_and_comes_back_exactly() {
+    let mut rng = fastrand::Rng::new();
+    let descriptor = ConvDescriptor::new(40, 40, [3, 3]).with_groups(40);
+    let mut floats = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.f32() - 0.5).collect() };
+    let depthwise = FloatWeights::new(descriptor, floats(360)).unwrap();
+    let halves = floats(40).into_iter().map(|v| half::f16::from_f32(v).to_f32()).collect();
+    let rounded = depthwise.clone().to_int8_channels().with_bias(halves).unwrap();
+    let bytes = |weights: &FloatWeights| {
+        let weights = Weights::from(weights.clone());
+        let layers = vec![("a".to_string(), weights.clone())];
+        let file = LayerFile { layers, ..LayerFile::default() };
+        let bytes = file.to_bytes().unwrap();
+        assert_eq!(LayerFile::from_bytes(&bytes).unwrap(), file);
+        (bytes, dsconv::stored_bytes(&weights))
+    };
+    let (plain, size) = bytes(&depthwise);
+    assert_eq!(size, 4 * 360);
+    assert_eq!(types(&plain), BTreeMap::from([("a.weight".into(), Dtype::F32)]));
+    let (small, size) = bytes(&rounded);
+    assert_eq!(size, 360 + 2 * 40);
+    let expected =
+        [("a.weight", Dtype::I8), ("a.weight_scale", Dtype::F16), ("a.bias", Dtype::F16)];
+    assert_eq!(types(&small), expected.map(|(name, dtype)| (name.into(), dtype)).into());
+    let version = |bytes: &[u8]| {
+        let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+        header.metadata().as_ref().unwrap()["version"].clone()
+    };
+    assert_eq!([version(&plain), version(&small)], ["1", "2"]);
 }
 
 #[test]
@@ -115,7 +159,7 @@ fn hostile_files_are_refused_with_a_reason() {
         (vec![0xff; 16], "eader"),
         (raw("{}", &[]), "format"),
         (raw(r#"{"__metadata__":{"format":"pt"}}"#, &[]), "version"),
-        (file("2", &conv(2)), "version 1, got dsconv, version 2"),
+        (file("3", &conv(2)), "version 1 or 2, got dsconv, version 3"),
         (file("1", "7"), "layers"),
         (file("1", &conv(0)), "in_channels"),
         (file("1", &conv(3)), "packed q (bytes)|2|1"),
