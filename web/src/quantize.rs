@@ -5,7 +5,7 @@ use crate::error::to_js;
 use crate::pixels::rgb;
 use crate::spec::{QuantizeSpec, parse};
 use dsconv_net::picture;
-use dsconv_net::{Fit, Model, Result, SampleRun};
+use dsconv_net::{Model, Result, SampleRun};
 use js_sys::{Function, Uint8Array};
 use wasm_bindgen::prelude::*;
 
@@ -81,28 +81,33 @@ fn quantized(
     if model.preprocessing.is_none() {
         model.preprocessing = model.picture_input().ok();
     }
-    let mut graph = dsconv_net::quantize(&model.graph, &spec.options(), &mut progress)?;
-    if !pictures.is_empty() {
-        let how = model.picture_input()?;
-        let input = |pixels: &Pixels| {
+    let mut how = spec.options();
+    let graph = if pictures.is_empty() {
+        dsconv_net::quantize(&model.graph, &how, &mut progress)?
+    } else {
+        let input = model.picture_input()?;
+        let dims = input.dims();
+        let mut samples = Vec::new();
+        for (seed, pixels) in pictures.iter().enumerate() {
             let data = Uint8Array::new(&pixels.data()).to_vec();
-            Ok(vec![picture::input(&rgb(&data, pixels.width(), pixels.height())?, &how)?])
-        };
-        let samples = pictures.iter().map(input).collect::<Result<Vec<_>>>()?;
-        let dims = how.dims();
-        let fitted = dsconv_net::calibrate(
-            &model.graph,
-            &graph,
-            Fit::Gptq { method: spec.options().method, sweeps: 0 },
-            SampleRun {
-                samples: &samples,
-                dims: &[&dims],
-                convolve: &mut dsconv_net::on_cpu,
-                progress: &mut progress,
-            },
-        )?;
-        graph = dsconv_net::compact(&fitted.graph, &spec.options())?;
-    }
+            let picture = rgb(&data, pixels.width(), pixels.height())?;
+            let views = picture::views(&picture, &input, spec.views(), seed as u64)?;
+            samples.extend(views.into_iter().map(|view| vec![view]));
+        }
+        let dims: [&[usize]; 1] = [&dims];
+        let samples = &samples[..];
+        if let Some(target) = spec.target() {
+            let (convolve, progress) = (&mut dsconv_net::on_cpu, &mut progress);
+            let run = SampleRun { samples, dims: &dims, convolve, progress };
+            let aim = (target, spec.fit());
+            how.overrides = dsconv_net::allocate(&model.graph, &how, aim, run)?;
+        }
+        let plain = dsconv_net::quantize(&model.graph, &how, |_, _, _| ())?;
+        let (convolve, progress) = (&mut dsconv_net::on_cpu, &mut progress);
+        let run = SampleRun { samples, dims: &dims, convolve, progress };
+        let fitted = dsconv_net::calibrate(&model.graph, &plain, spec.fit(), run)?;
+        dsconv_net::compact(&fitted.graph, &how)?
+    };
     let layers = json(&rows(&dsconv_net::report(&model.graph, &graph)));
     let model = Model { graph, ..model }.to_bytes()?;
     Ok(Quantized { model, layers })

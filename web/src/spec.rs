@@ -4,8 +4,8 @@ use dsconv::gpu::{ActivationFormat, FloatFormat, Kernel, LayerOptions};
 use dsconv::{
     Activation, ConvDescriptor, Error, Layout, Method, Partition, Residual, Result, Shape,
 };
-use dsconv_net::QuantizeOptions;
-use dsconv_net::model::{ChannelOrder, Fit, Preprocessing};
+use dsconv_net::model::{ChannelOrder, Fit as PictureFit, Preprocessing};
+use dsconv_net::{Fit, QuantizeOptions, Target};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -18,8 +18,21 @@ pub(crate) struct QuantizeSpec {
     method: Option<MethodName>,
     #[serde(default)]
     keep_float: Vec<String>,
+    #[serde(default)]
+    fit: FitName,
+    views: Option<u8>,
+    mean_bits: Option<f64>,
     pub(crate) labels: Option<Vec<String>>,
     preprocessing: Option<PreprocessingSpec>,
+}
+
+/// What is fitted on pictures.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FitName {
+    Moments,
+    #[default]
+    Gptq,
 }
 
 #[derive(Clone, Deserialize)]
@@ -232,15 +245,33 @@ impl QuantizeSpec {
         }
     }
 
+    /// What is fitted on pictures.
+    pub(crate) fn fit(&self) -> Fit {
+        match self.fit {
+            FitName::Moments => Fit::Moments,
+            FitName::Gptq => Fit::Gptq { method: self.options().method, sweeps: 0 },
+        }
+    }
+
+    /// The number of views of each picture; the command's own by default.
+    pub(crate) fn views(&self) -> usize {
+        self.views.unwrap_or(3).into()
+    }
+
+    /// The aim of automatic widths.
+    pub(crate) fn target(&self) -> Option<Target> {
+        self.mean_bits.map(Target::MeanBits)
+    }
+
     pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
         let spec = self.preprocessing.clone()?;
         Some(Preprocessing {
             size: spec.size,
             fit: match spec.fit {
-                FitSpec::Stretch => Fit::Stretch,
-                FitSpec::Crop(share) => Fit::Crop(share),
-                FitSpec::Pad(level) => Fit::Pad(level),
-                FitSpec::PadBottomRight(level) => Fit::PadBottomRight(level),
+                FitSpec::Stretch => PictureFit::Stretch,
+                FitSpec::Crop(share) => PictureFit::Crop(share),
+                FitSpec::Pad(level) => PictureFit::Pad(level),
+                FitSpec::PadBottomRight(level) => PictureFit::PadBottomRight(level),
             },
             mean: spec.mean,
             std: spec.std,

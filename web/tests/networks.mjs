@@ -150,7 +150,7 @@ test("a worker quantises as the command does", async () => {
 });
 
 test("calibration in the worker is the command's, and leaves the page alive", async (t) => {
-  const argument = { source: "/models/efficientnet-lite0-i4.safetensors", options: {}, pictures: ["rocket"] };
+  const argument = { source: "/models/efficientnet-lite0-i4.safetensors", options: { views: 1 }, pictures: ["rocket"] };
   const started = Date.now();
   const page = await inPage("quantized", { argument });
   t.diagnostic(`${Date.now() - started} ms, ${page.ticks} ticks of the page's clock`);
@@ -161,7 +161,7 @@ test("calibration in the worker is the command's, and leaves the page alive", as
   const pictures = join(folder, "calibration");
   await mkdir(pictures);
   await writeFile(join(pictures, "rocket.png"), Buffer.from(page.pngs[0], "base64"));
-  dsconv("quantize", MODEL, output, "--calibrate", pictures, "--device", "cpu");
+  dsconv("quantize", MODEL, output, "--calibrate", pictures, "--views", "1", "--device", "cpu");
   await sameModels(page.model, output);
 });
 

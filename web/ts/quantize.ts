@@ -33,8 +33,14 @@ export interface QuantizeOptions {
   method?: "signed-extreme" | "abs-max" | "min-mse";
   /** Names of layers that stay floats, with `*` and `?`. */
   keepFloat?: readonly string[];
-  /** Pictures to fit a scale and a shift per channel on, no labels needed: ten do. It takes seconds for each. */
+  /** Pictures to fit the network on, no labels needed: 16 do. It takes seconds for each. */
   calibration?: readonly Picture[];
+  /** What is fitted on pictures: by default, `gptq`, the integers and a scale and a shift per channel; else the latter. */
+  fit?: "gptq" | "moments";
+  /** Views that are made of each picture, 1 to 255: as it is run, whole, and parts of it at random. By default 3. */
+  views?: number;
+  /** Gives each layer 2 to 8 bits, by its error on the pictures, so that a weight has at most so many in the mean. */
+  meanBits?: number;
   /** Names of the classes, to keep in the model file. */
   labels?: readonly string[];
   /** How pictures become the input, to keep in the model file; by default what is usual for ImageNet. */
