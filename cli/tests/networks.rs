@@ -117,7 +117,8 @@ fn calibration_and_widths_by_error_work_on_pictures() {
     let model = folder.join("model.safetensors").display().to_string();
     assert!(dsconv(&["export", MODEL, &exported]).status.success());
     // Its integers stay; what is float is calibrated with them, and nothing is out of step.
-    let arguments = ["quantize", &exported, &model, "--calibrate", PICTURES, "--json"];
+    let arguments =
+        ["quantize", &exported, &model, "--calibrate", PICTURES, "--full-shifts", "--json"];
     let report = json(&[&arguments[..], &device()].concat());
     assert_eq!(report.as_array().unwrap().len(), 50);
     let compared = json(&[

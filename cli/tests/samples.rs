@@ -117,3 +117,53 @@ fn networks_are_calibrated_on_a_folder_of_tensors() {
     fs::remove_file(path("calib/coffee.jpg")).unwrap();
     refused("calib: no *.png");
 }
+
+#[test]
+fn widths_keep_to_a_size_and_to_a_mean() {
+    let folder = folder("widths");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (model, calib) = (path("model.safetensors"), path("calib"));
+    fs::create_dir(&calib).unwrap();
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let dims = [1, 5, 30, 4];
+    for sample in 0..3 {
+        save_npy(&path(&format!("calib/{sample}.npy")), dims, &values(&mut rng, dims));
+    }
+    let quantize = |options: &[&str]| {
+        let all = ["quantize", SMALL, &model, "--block", "2", "--layer", "*=4", "--force"];
+        dsconv(&[&all[..], &["--calibrate", &calib, "--device", "cpu", "--json"], options].concat())
+    };
+    let written = |options: &[&str]| {
+        let printed = quantize(options);
+        assert!(printed.status.success(), "{options:?}: {}, seed {seed}", text(&printed));
+        fs::read(&model).unwrap()
+    };
+    // What is fitted, and how.
+    let files =
+        [&["--fit", "moments"][..], &[], &["--sweeps", "3"], &["--full-shifts"]].map(written);
+    for (index, file) in files.iter().enumerate() {
+        assert!(files[..index].iter().all(|other| other != file), "{index}, seed {seed}");
+    }
+    assert_eq!(written(&["--fit", "gptq", "--views", "5"]), files[1], "tensors have no views");
+    // A bound that is met leaves little of it.
+    let size = files[1].len() + 100;
+    let file = written(&["--target-size", &size.to_string()]);
+    assert!(
+        file.len() <= size && file.len() + 1200 > size,
+        "{} of {size}, seed {seed}",
+        file.len()
+    );
+    for (options, words) in [
+        (["--target-size", "900"], "target size: expected more than the"),
+        (["--mean-bits", "1.5"], "mean bits: expected 2 to 8, got 1.5"),
+        (["--views", "0"], "--views"),
+        (["--fit", "nothing"], "gptq"),
+    ] {
+        let printed = quantize(&options);
+        assert!(!printed.status.success(), "{options:?}");
+        assert!(text(&printed).contains(words), "{options:?}: {}", text(&printed));
+    }
+    let printed = quantize(&["--mean-bits", "3", "--target-size", "1MB"]);
+    assert_eq!(printed.status.code(), Some(2), "{}", text(&printed));
+}
