@@ -52,6 +52,7 @@ mod format;
 mod kernel;
 mod layer;
 mod memory;
+mod once;
 mod options;
 mod params;
 mod pipelines;

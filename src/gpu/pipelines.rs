@@ -1,13 +1,13 @@
 //! What layers on one device share: layouts, shader modules and compiled pipelines.
 
 use super::capabilities::{Capabilities, PackedDotProduct};
+use super::once::OnceMap;
 use super::scope::checked;
 use super::shader::Source;
 use super::transfer::upload;
 use super::variant::Variant;
 use crate::Result;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Longer files of compiled pipelines are none.
 #[cfg(not(target_arch = "wasm32"))]
@@ -16,8 +16,9 @@ const LARGEST_CACHE: u64 = 1 << 28;
 /// What layers on one device share: bind group layout, shader modules and compiled pipelines. Lives as
 /// long as the device; a clone is the same thing.
 ///
-/// Pipelines are compiled when a plan first needs them. The host's device is used as it is: no callback
-/// is set and nothing is submitted.
+/// Pipelines are compiled when a plan first needs them, or by [`warm_up`](Self::warm_up), each once: threads that want
+/// the same one wait for it, and those that want another go on. The host's device is used as it is: no callback is set
+/// and nothing is submitted.
 #[derive(Clone, Debug)]
 pub struct Pipelines {
     inner: Arc<Inner>,
@@ -32,8 +33,10 @@ struct Inner {
     pipeline_layout: wgpu::PipelineLayout,
     /// Bound where a layer has no scales or no residual.
     nothing: wgpu::Buffer,
-    modules: Mutex<HashMap<Source, wgpu::ShaderModule>>,
-    pipelines: Mutex<HashMap<Variant, wgpu::ComputePipeline>>,
+    /// The text follows from the source alone, and a pipeline from its variant alone: clones for other packed dot
+    /// products share both.
+    modules: OnceMap<Source, wgpu::ShaderModule>,
+    pipelines: OnceMap<Variant, wgpu::ComputePipeline>,
     cache: Option<wgpu::PipelineCache>,
 }
 
@@ -130,8 +133,8 @@ impl Pipelines {
                 bind_group_layout,
                 pipeline_layout,
                 nothing,
-                modules: Mutex::default(),
-                pipelines: Mutex::default(),
+                modules: OnceMap::default(),
+                pipelines: OnceMap::default(),
                 cache: super::trusted::pipeline_cache(device, cache_data),
             }
         })?;
@@ -157,7 +160,7 @@ impl Pipelines {
 
     /// How many pipelines have been compiled so far.
     pub fn compiled(&self) -> usize {
-        lock(&self.inner.pipelines).len()
+        self.inner.pipelines.made()
     }
 
     /// The compiled pipelines, for [`with_cache`](Self::with_cache) in a later run; `None` where the
@@ -193,38 +196,33 @@ impl Pipelines {
 
     /// The pipeline of a variant, compiled at its first use.
     pub(crate) fn get(&self, variant: Variant) -> Result<wgpu::ComputePipeline> {
-        let device = &self.inner.device;
-        // Held while compiling: two threads that want the same pipeline compile it once.
-        let mut pipelines = lock(&self.inner.pipelines);
-        if let Some(pipeline) = pipelines.get(&variant) {
-            return Ok(pipeline.clone());
-        }
+        self.inner.pipelines.get_or_make(variant, || self.inner.compile(variant))
+    }
+}
+
+impl Inner {
+    fn compile(&self, variant: Variant) -> Result<wgpu::ComputePipeline> {
+        let device = &self.device;
         let label = format!("dsconv {variant}");
+        let source = variant.source();
+        let module = self.modules.get_or_make(source, || {
+            checked(device, &label, || super::trusted::shader_module(device, source))
+        })?;
         let pipeline = checked(device, &label, || {
-            let mut modules = lock(&self.inner.modules);
-            let module = modules
-                .entry(variant.source())
-                .or_insert_with(|| super::trusted::shader_module(device, variant.source()));
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
-                layout: Some(&self.inner.pipeline_layout),
-                module,
+                layout: Some(&self.pipeline_layout),
+                module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &variant.constants(),
                     // Every tile is written before it is read.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: self.inner.cache.as_ref(),
+                cache: self.cache.as_ref(),
             })
         })?;
         log::debug!("compiled {label}");
-        pipelines.insert(variant, pipeline.clone());
         Ok(pipeline)
     }
-}
-
-/// A poisoned lock guards a map that is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
