@@ -126,6 +126,51 @@ impl Error {
     }
 }
 
+/// Errors that begin with the name that the host gave to a layer.
+#[cfg(feature = "gpu")]
+pub(crate) trait Labelled {
+    /// The same, and where it is an error, of that layer.
+    fn labelled(self, label: Option<&str>) -> Self;
+}
+
+#[cfg(feature = "gpu")]
+impl<T> Labelled for Result<T> {
+    fn labelled(self, label: Option<&str>) -> Self {
+        let Some(label) = label else { return self };
+        self.map_err(|mut error| {
+            if let Some(subject) = error.subject() {
+                let prefix = format!("{label}: ");
+                // Once, where one step is made of others.
+                if !subject.starts_with(&prefix) {
+                    subject.insert_str(0, &prefix);
+                }
+            }
+            error
+        })
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Error {
+    /// What is at fault, where that may be a layer's.
+    fn subject(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Invalid { field, .. } => Some(field),
+            Self::Length { tensor, .. }
+            | Self::NonFinite { tensor, .. }
+            | Self::OutOfRange { tensor, .. } => Some(tensor),
+            Self::Overflow { what, .. }
+            | Self::Limit { what, .. }
+            | Self::Unsupported { what, .. }
+            | Self::OutOfMemory(what)
+            | Self::Gpu { what, .. } => Some(what),
+            Self::NoAdapter(_) | Self::DeviceLost(_) | Self::Format { .. } | Self::Io { .. } => {
+                None
+            }
+        }
+    }
+}
+
 /// Checks a tensor's length.
 pub(crate) fn check_length(tensor: &str, expected: usize, got: usize) -> Result<()> {
     if expected == got {

@@ -9,10 +9,12 @@ use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
 use super::planes::{pack_halves, pack_planes, transpose_floats, transpose_scales};
 use super::transfer::{bits, upload};
+use crate::error::Labelled;
 use crate::{ConvDescriptor, Result, WeightsRef};
+use std::sync::Arc;
 
-/// A convolution whose weights are in device memory. Lives as long as the model.
-#[derive(Debug)]
+/// A convolution whose weights are in device memory. Lives as long as the model. A clone shares them.
+#[derive(Clone, Debug)]
 pub struct Layer {
     pub(super) pipelines: Pipelines,
     pub(super) descriptor: ConvDescriptor,
@@ -20,6 +22,7 @@ pub struct Layer {
     pub(super) layout: WeightLayout,
     pub(super) options: LayerOptions,
     pub(super) kernel: Kernel,
+    pub(super) label: Option<Arc<str>>,
     pub(super) weights: wgpu::Buffer,
     pub(super) scales: Option<wgpu::Buffer>,
 }
@@ -39,7 +42,29 @@ impl Layer {
         weights: impl Into<WeightsRef<'a>>,
         options: LayerOptions,
     ) -> Result<Self> {
-        let weights = weights.into();
+        Self::make(pipelines, weights.into(), options, None)
+    }
+
+    /// [`new`](Self::new) with a name for the layer. Its buffers and bind groups have it for wgpu, a recorded plan is a
+    /// debug group of that name, and errors begin with it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn labelled<'a>(
+        pipelines: &Pipelines,
+        weights: impl Into<WeightsRef<'a>>,
+        options: LayerOptions,
+        label: &str,
+    ) -> Result<Self> {
+        Self::make(pipelines, weights.into(), options, Some(label)).labelled(Some(label))
+    }
+
+    fn make(
+        pipelines: &Pipelines,
+        weights: WeightsRef<'_>,
+        options: LayerOptions,
+        label: Option<&str>,
+    ) -> Result<Self> {
         let descriptor = *weights.descriptor();
         let problem = ConvProblem::of_layer(weights, &options);
         if let Some(int8) = &options.int8_output {
@@ -85,10 +110,11 @@ impl Layer {
         }
         let device = pipelines.device();
         let storage = wgpu::BufferUsages::STORAGE;
-        let weights = upload(device, "dsconv weights", storage, &words)?;
+        let name = |what| with_label(what, label);
+        let weights = upload(device, &name("dsconv weights"), storage, &words)?;
         let scales = match scales.is_empty() {
             true => None,
-            false => Some(upload(device, "dsconv scales", storage, &scales)?),
+            false => Some(upload(device, &name("dsconv scales"), storage, &scales)?),
         };
         Ok(Self {
             pipelines: pipelines.clone(),
@@ -103,6 +129,7 @@ impl Layer {
             },
             options,
             kernel,
+            label: label.map(Arc::from),
             weights,
             scales,
         })
@@ -111,6 +138,26 @@ impl Layer {
     /// The geometry.
     pub fn descriptor(&self) -> &ConvDescriptor {
         &self.descriptor
+    }
+
+    /// The options that it was made with.
+    pub fn options(&self) -> &LayerOptions {
+        &self.options
+    }
+
+    /// The format of its weights in device memory.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// The pipelines that it was made with.
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
+
+    /// The name that it was given.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
     }
 
     /// The kernel that runs this layer; for large outputs perhaps in a form for those, see [`Plan::kernel`](super::Plan::kernel).
@@ -127,7 +174,7 @@ impl Layer {
         }
     }
 
-    /// Frees the layer's memory when what was submitted is done; its plans can't be submitted any more. A
+    /// Frees the layer's memory when what was submitted is done; its clones and plans can't be submitted any more. A
     /// browser frees it otherwise when it collects garbage, so maybe never.
     pub fn destroy(self) {
         self.weights.destroy();
@@ -135,4 +182,9 @@ impl Layer {
             scales.destroy();
         }
     }
+}
+
+/// A name for wgpu, with the layer's label if it has one.
+pub(super) fn with_label(name: &str, label: Option<&str>) -> String {
+    label.map_or_else(|| name.to_owned(), |label| format!("{name} of {label}"))
 }

@@ -28,21 +28,24 @@
 //!
 //! # The life of a layer
 //!
-//! Three types have three lifetimes. The host owns device, queue, encoders and tensors; nothing here submits, except
+//! Each type has its lifetime. The host owns device, queue, encoders and tensors; nothing here submits, except
 //! [`Layer::run`], which is for first steps and tests.
 //!
 //! 1. [`Pipelines`] lives as long as the device: bind group layout, shader modules, compiled pipelines.
 //! 2. A [`Layer`] lives as long as the model. [`Layer::new`] takes weights and [`LayerOptions`], chooses a [`Kernel`]
 //!    by the rules of [`Kernel::choose`], packs the weights and uploads them.
-//! 3. A [`Plan`] lives as long as one input shape. [`Layer::plan`] checks the host's tensors, compiles the pipeline of
-//!    the [`Variant`] that is needed, and binds. Here `conv_gemm` gives way to `conv_gemm_wide` if the output is large,
-//!    which is not known earlier. [`Plan::record`] can't fail and allocates nothing.
+//! 3. A [`Prepared`] lives as long as one input shape. [`Layer::prepare`] compiles the pipeline of the [`Variant`] that
+//!    is needed, if nobody needed it before, and uploads the uniform. Here `conv_gemm` gives way to `conv_gemm_wide` if
+//!    the output is large, which is not known earlier.
+//! 4. A [`Plan`] lives as long as the buffers. [`Prepared::bind`] checks the host's tensors and makes a bind group.
+//!    [`Plan::record`] can't fail and allocates nothing. [`Layer::plan`] is both steps in one.
 //!
 //! # Where to read
 //!
 //! `kernel.rs` is the table of kernels and `choose.rs` says which one runs; `shader.rs` puts WGSL files together;
 //! `planes.rs` packs weights; `params.rs` is the uniform. Dependencies point one way: formats, then the table, options
-//! and rules, then memory and pipelines, then layers, plans and runs.
+//! and rules, then memory and pipelines, then layers, what is
+//! prepared of them, plans and runs.
 
 mod cache;
 mod capabilities;
@@ -58,6 +61,7 @@ mod params;
 mod pipelines;
 mod plan;
 mod planes;
+mod prepared;
 mod run;
 mod scope;
 mod shader;
@@ -67,6 +71,7 @@ mod trusted;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod variant;
+mod warm_up;
 
 pub use capabilities::{Capabilities, PackedDotProduct};
 pub use choose::ConvProblem;
@@ -79,10 +84,12 @@ pub use layer::Layer;
 pub use memory::{MemoryUse, check_buffer};
 pub use options::LayerOptions;
 pub use pipelines::Pipelines;
-pub use plan::{Plan, Tensors, grid};
+pub use plan::{Plan, Tensors};
+pub use prepared::{Prepared, grid};
 pub use scope::checked;
 pub use timestamps::Timestamps;
 pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Choice, Tuner};
 pub use variant::{Parts, Variant};
+pub use warm_up::WarmUp;

@@ -62,26 +62,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::Error;
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::sync::mpsc;
 
     #[test]
     fn a_value_in_the_making_keeps_nobody_from_the_others() {
         let map = OnceMap::<&str, u32>::default();
         assert_eq!(map.get_or_make("made", || Ok(1)).unwrap(), 1);
-        let (started, starts) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
+        // Two meetings: it has begun, and it may end.
+        let meeting = Barrier::new(2);
         let calls = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let slow = scope.spawn(|| {
                 map.get_or_make("slow", || {
                     calls.fetch_add(1, SeqCst);
-                    started.send(()).unwrap();
-                    released.recv().unwrap();
+                    meeting.wait();
+                    meeting.wait();
                     Ok(2)
                 })
             });
-            starts.recv().unwrap();
+            meeting.wait();
             // These would hang if a lock on the map were held.
             assert_eq!(map.get_or_make("made", || panic!("it is made")).unwrap(), 1);
             assert_eq!(map.get_or_make("other", || Ok(3)).unwrap(), 3);
@@ -93,7 +93,7 @@ mod tests {
                     Ok(4)
                 })
             });
-            release.send(()).unwrap();
+            meeting.wait();
             assert_eq!(slow.join().unwrap().unwrap(), 2);
             assert_eq!(waiting.join().unwrap().unwrap(), 2);
         });

@@ -6,7 +6,7 @@ use super::memory::{MemoryUse, check_buffer};
 use super::plan::Tensors;
 use super::scope::checked;
 use super::transfer::{Scratch, bits, read_floats, upload};
-use crate::error::check_length;
+use crate::error::{Labelled, check_length};
 use crate::{ActivationScale, Error, Residual, Result, Shape};
 use half::f16;
 
@@ -21,6 +21,16 @@ impl Layer {
     /// # Errors
     /// As [`plan`](Self::plan), wrong lengths, or a lost device.
     pub async fn run(
+        &self,
+        queue: &wgpu::Queue,
+        input: Shape,
+        x: &[f32],
+        residual: &[f32],
+    ) -> Result<Vec<f32>> {
+        self.run_once(queue, input, x, residual).await.labelled(self.label())
+    }
+
+    async fn run_once(
         &self,
         queue: &wgpu::Queue,
         input: Shape,

@@ -7,7 +7,7 @@ use super::schedule::{SCALE, Schedule, SlotId, Task, TaskKind, has_residual};
 use super::uploads::Uploads;
 use crate::ir::program::{Program, TensorId};
 use crate::{Error, Result};
-use dsconv::gpu::{Kernel, Plan, Tensors, checked, download};
+use dsconv::gpu::{Plan, Tensors, checked, download};
 use std::ops::Range;
 
 /// An input or output of a plan.
@@ -31,7 +31,7 @@ impl Port {
 
 #[derive(Debug)]
 enum Recorded {
-    Conv(Kernel, Plan),
+    Conv(Plan),
     Other(BoundKernel),
 }
 
@@ -118,7 +118,7 @@ impl NetworkPlan {
             let recorded = record(uploads, kernels, task, &buffers);
             let recorded = recorded.map_err(|e| e.in_node(name, "step"))?;
             let kernel = match &recorded {
-                Recorded::Conv(kernel, _) => kernel.name(),
+                Recorded::Conv(plan) => plan.kernel().name(),
                 Recorded::Other(bound) => bound.kernel.name(),
             };
             steps.push(PlanStep { name: name.clone(), kernel });
@@ -189,7 +189,7 @@ impl NetworkPlan {
     pub fn record(&self, steps: Range<usize>, pass: &mut wgpu::ComputePass<'_>) {
         for dispatch in &self.dispatches[steps] {
             match dispatch {
-                Recorded::Conv(_, plan) => plan.record(pass),
+                Recorded::Conv(plan) => plan.record(pass),
                 Recorded::Other(bound) => bound.record(pass),
             }
         }
@@ -201,7 +201,7 @@ impl NetworkPlan {
         self.arenas.iter().for_each(wgpu::Buffer::destroy);
         for dispatch in self.dispatches {
             match dispatch {
-                Recorded::Conv(_, plan) => plan.destroy(),
+                Recorded::Conv(plan) => plan.destroy(),
                 Recorded::Other(bound) => bound.destroy(),
             }
         }
@@ -268,13 +268,11 @@ fn record(
         TaskKind::Conv(conv) => {
             let residual = if has_residual(&conv.options) { Some(reads[1]) } else { None };
             let tensors = Tensors { input: reads[0], residual, output };
-            let layer = uploads.layer(conv)?;
-            Recorded::Conv(layer.kernel(), layer.plan(conv.input, tensors)?)
+            Recorded::Conv(uploads.layer(conv)?.plan(conv.input, tensors)?)
         }
         TaskKind::Quantize(conv) => {
             let layer = uploads.layer(conv)?;
-            let plan = layer.plan_quantization(conv.input, SCALE, reads[0], output)?;
-            Recorded::Conv(Kernel::QuantizeActivations, plan)
+            Recorded::Conv(layer.plan_quantization(conv.input, SCALE, reads[0], output)?)
         }
         TaskKind::Other(dispatch) => Recorded::Other(kernels.bind(dispatch, &reads, output)?),
     })

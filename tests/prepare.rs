@@ -1,0 +1,181 @@
+//! Layers prepared once and bound many times, pipelines compiled ahead, labels.
+
+mod common;
+
+use common::{BOUND, Extras, Run, expected, gpu, random_f32, random_weights, submit, worst_error};
+use dsconv::gpu::{
+    ActivationFormat, FloatFormat, Kernel, Layer, LayerOptions, MemoryUse, PackedDotProduct,
+    Pipelines, Tensors, WarmUp, WeightFormat, download, upload,
+};
+use dsconv::{
+    Activation, ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Error, Residual, Shape,
+};
+
+const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC);
+
+fn weights(rng: &mut fastrand::Rng) -> DsConvWeights {
+    let descriptor = ConvDescriptor::new(16, 24, [3, 3]).with_padding([1; 4]);
+    let extras = Extras { kds_bias: false, bias: true, cds: 0 };
+    random_weights(rng, descriptor, BlockFormat::new(4, 16).unwrap(), extras)
+}
+
+#[test]
+fn one_preparation_serves_any_buffers() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let weights = weights(&mut rng);
+    let options = LayerOptions {
+        activation: Activation::Relu,
+        residual: Residual::BeforeActivation,
+        ..LayerOptions::default()
+    };
+    let layer = Layer::new(pipelines, &weights, options).unwrap();
+    let input = Shape::new(1, 16, 9, 7);
+    let output = layer.descriptor().output_shape(input).unwrap();
+    let prepared = layer.prepare(input).unwrap();
+    assert_eq!(prepared.output_shape(), output);
+    assert_eq!(prepared.variant(), layer.variant(input).unwrap());
+    assert_eq!(prepared.memory_use(), layer.plan_memory_use(input).unwrap());
+    assert_eq!(prepared.memory_use(), MemoryUse::of_plan(&weights, input, &options).unwrap());
+    // The layer may go; what was prepared holds its weights.
+    drop(layer);
+    let upload = |values: &[f32]| upload(&gpu.device, "tensor", STORAGE, values).unwrap();
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let x = random_f32(&mut rng, input.elements());
+        let residual = random_f32(&mut rng, output.elements());
+        let (x_buffer, residual_buffer) = (upload(&x), upload(&residual));
+        let y = upload(&vec![f32::NAN; output.elements()]);
+        let tensors = Tensors {
+            input: x_buffer.slice(..),
+            residual: Some(residual_buffer.slice(..)),
+            output: y.slice(..),
+        };
+        let plan = prepared.bind(tensors).unwrap();
+        assert_eq!(plan.workgroups(), prepared.workgroups());
+        rounds.push((plan, x, residual, y));
+    }
+    // The uniform is shared, and stays for the others when one of them lets it go.
+    prepared.destroy();
+    for (plan, x, residual, y) in rounds {
+        submit(gpu, &plan);
+        plan.destroy();
+        let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
+        let run = Run { options, input, x: &x, residual: &residual };
+        let error = worst_error(&y, &expected(&weights, run));
+        assert!(error <= BOUND, "seed {seed}: {error:e}");
+    }
+}
+
+#[test]
+fn what_a_layer_is_can_be_asked() {
+    let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let pipelines = Pipelines::new(&device).unwrap();
+    let weights = weights(&mut fastrand::Rng::with_seed(1));
+    let options = LayerOptions { scale_format: FloatFormat::F16, ..LayerOptions::default() };
+    let layer = Layer::new(&pipelines, &weights, options).unwrap();
+    assert_eq!(layer.options(), &options);
+    assert_eq!(layer.format(), WeightFormat::Packed(4));
+    assert_eq!(layer.label(), None);
+    assert_eq!(layer.pipelines().device(), &device);
+    // 24 outputs are one tile of 64, and 90,000 pixels so many tiles that the wide form pays.
+    let wide = layer.prepare(Shape::new(1, 16, 300, 300)).unwrap();
+    assert_eq!((layer.kernel(), wide.kernel()), (Kernel::ConvGemm, Kernel::ConvGemmWide));
+    let [x, y] = wide.workgroups();
+    assert_eq!(x * y, 90_000u32.div_ceil(64));
+}
+
+#[test]
+fn warming_up_compiles_each_pipeline_once_and_tells_how_far_it_is() {
+    let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let pipelines = Pipelines::new(&device).unwrap();
+    let weights = weights(&mut fastrand::Rng::with_seed(1));
+    let int8 = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
+    let layer = |pipelines: &Pipelines, options| Layer::new(pipelines, &weights, options).unwrap();
+    let slow = pipelines.clone().with_packed_dot_product(PackedDotProduct::None);
+    let floats = layer(&pipelines, LayerOptions::default());
+    let (signed, written_out) = (layer(&pipelines, int8), layer(&slow, int8));
+    let small = Shape::new(1, 16, 8, 8);
+    let wanted = [(&floats, small), (&floats, Shape::new(2, 16, 9, 9)), (&signed, small)];
+    let mut told = Vec::new();
+    pipelines.warm_up(wanted, |progress| told.push(progress)).unwrap();
+    let told: Vec<_> =
+        told.iter().map(|WarmUp { compiled, wanted, .. }| [*compiled, *wanted]).collect();
+    assert_eq!(told, [[1, 3], [2, 3], [3, 3]], "floats, int8, and the quantisation");
+    assert_eq!(pipelines.compiled(), 3);
+    floats.prepare(small).unwrap();
+    signed.prepare_quantization(small, ActivationScale::Float).unwrap();
+    assert_eq!(
+        (signed.prepare(small).unwrap().kernel(), pipelines.compiled()),
+        (Kernel::ConvGemmInt8, 3)
+    );
+    // A clone for another packed dot product shares what is compiled, and has its own where the code differs.
+    assert_eq!(written_out.prepare(small).unwrap().kernel(), Kernel::ConvGemm);
+    assert_eq!((slow.compiled(), pipelines.compiled()), (4, 4));
+
+    // A wrong shape is found before anything is compiled.
+    let wrong = Shape::new(1, 15, 8, 8);
+    let fresh = Pipelines::new(&device).unwrap();
+    let error = fresh.warm_up([(&layer(&fresh, int8), small), (&floats, wrong)], |_| {});
+    assert!(matches!(error, Err(Error::Invalid { .. })), "{error:?}");
+    assert_eq!(fresh.compiled(), 0);
+}
+
+#[test]
+fn threads_that_warm_up_the_same_layers_compile_each_pipeline_once() {
+    let Some((gpu, _)) = gpu() else { return };
+    let pipelines = Pipelines::new(&gpu.device).unwrap();
+    let weights = weights(&mut fastrand::Rng::with_seed(1));
+    let layer = |activation| {
+        let options = LayerOptions { activation, ..LayerOptions::default() };
+        Layer::new(&pipelines, &weights, options).unwrap()
+    };
+    let layers = [layer(Activation::Silu), layer(Activation::Relu)];
+    let shape = Shape::new(1, 16, 8, 8);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                pipelines.warm_up(layers.iter().map(|layer| (layer, shape)), |_| {}).unwrap()
+            });
+        }
+    });
+    let mut variants = layers.each_ref().map(|layer| layer.variant(shape).unwrap()).to_vec();
+    variants.dedup();
+    assert_eq!(pipelines.compiled(), variants.len());
+}
+
+#[test]
+fn a_label_is_in_the_words_of_the_library_and_of_wgpu() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let weights = weights(&mut fastrand::Rng::with_seed(1));
+    let layer = Layer::labelled(pipelines, &weights, LayerOptions::default(), "stem").unwrap();
+    assert_eq!(layer.label(), Some("stem"));
+    let shape = Shape::new(1, 16, 4, 4);
+    let (x, y) = ([0.0; 256], [0.0; 384]);
+    let upload = |values: &[f32]| upload(&gpu.device, "tensor", STORAGE, values).unwrap();
+    let (x, y) = (upload(&x), upload(&y));
+    let bind = |residual| Tensors { input: x.slice(..), residual, output: y.slice(..) };
+    let words = |result: dsconv::Result<()>| result.unwrap_err().to_string();
+    let wrong = layer.prepare(Shape::new(1, 15, 4, 4)).map(|_| ());
+    assert!(words(wrong).starts_with("stem: input channels: "));
+    let prepared = layer.prepare(shape).unwrap();
+    let unwanted = prepared.bind(bind(Some(x.slice(..)))).map(|_| ());
+    assert!(words(unwanted).starts_with("stem: residual: "));
+    let short = pollster::block_on(layer.run(&gpu.queue, shape, &[0.0; 255], &[])).map(|_| ());
+    assert!(words(short).starts_with("stem: input: "));
+    let bad = LayerOptions { kernel: Some(Kernel::ConvDepthwise), ..LayerOptions::default() };
+    let bad = Layer::labelled(pipelines, &weights, bad, "stem").map(|_| ());
+    assert!(words(bad).starts_with("unsupported: stem: conv_depthwise"));
+    // It works, with a debug group around it.
+    let plan = prepared.bind(bind(None)).unwrap();
+    submit(gpu, &plan);
+    pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
+    // wgpu names the buffer by it, where a clone has freed the weights of both.
+    layer.clone().destroy();
+    let freed = words(prepared.bind(bind(None)).map(|_| ()));
+    assert!(
+        freed.contains("weights of stem") && freed.contains("refused stem: a bind group"),
+        "{freed}"
+    );
+}
