@@ -126,6 +126,17 @@ impl Error {
     }
 }
 
+#[cfg(feature = "gpu")]
+impl Error {
+    /// A lost device, in one line: of wgpu's message, which may have several, the last one, which tells the cause.
+    pub(crate) fn lost(message: &dyn std::fmt::Display) -> Self {
+        let message = message.to_string();
+        Self::DeviceLost(
+            message.trim().lines().next_back().unwrap_or("it does not say why").trim().into(),
+        )
+    }
+}
+
 /// Errors that begin with the name that the host gave to a layer.
 #[cfg(feature = "gpu")]
 pub(crate) trait Labelled {

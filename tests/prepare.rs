@@ -117,7 +117,8 @@ fn warming_up_compiles_each_pipeline_once_and_tells_how_far_it_is() {
     // A wrong shape is found before anything is compiled.
     let wrong = Shape::new(1, 15, 8, 8);
     let fresh = Pipelines::new(&device).unwrap();
-    let error = fresh.warm_up([(&layer(&fresh, int8), small), (&floats, wrong)], |_| {});
+    let int8 = layer(&fresh, int8);
+    let error = fresh.warm_up([(&int8, small), (&int8, wrong)], |_| {});
     assert!(matches!(error, Err(Error::Invalid { .. })), "{error:?}");
     assert_eq!(fresh.compiled(), 0);
 }

@@ -194,6 +194,11 @@ impl Pipelines {
         &self.inner.nothing
     }
 
+    /// Whether these are the same, or clones of each other.
+    pub(crate) fn same_device(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The pipeline of a variant, compiled at its first use.
     pub(crate) fn get(&self, variant: Variant) -> Result<wgpu::ComputePipeline> {
         self.inner.pipelines.get_or_make(variant, || self.inner.compile(variant))

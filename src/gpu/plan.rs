@@ -88,45 +88,95 @@ impl Inner {
             }
         };
         let output = bind(limits, "output", tensors.output, memory.output)?;
-        for (name, read) in [("input", &input), ("residual", &residual)] {
-            if read.buffer == output.buffer {
-                return Err(Error::invalid(
-                    format!("{name} buffer"),
-                    "another buffer than the output's (WebGPU forbids reading and writing one buffer in a dispatch)",
-                    "the same",
-                ));
-            }
+        let of_host = [
+            ("input", Some(&input)),
+            ("residual", tensors.residual.and(Some(&residual))),
+            ("output", Some(&output)),
+        ];
+        let of_host = of_host.into_iter().filter_map(|(name, tensor)| Some((name, tensor?)));
+        for (name, tensor) in of_host.clone() {
+            self.not_ours(name, tensor.buffer)?;
         }
+        apart("input", input.buffer, output.buffer)?;
+        apart("residual", residual.buffer, output.buffer)?;
         // Fours of words are read by bindings of their own: one buffer has two types.
         let input_vectors = match variant.input_fours() {
             true => input.clone(),
             false => nothing.as_entire_buffer_binding(),
         };
         let weight_vectors = if variant.weight_fours() { &self.weights } else { nothing };
-        let device = pipelines.device();
+        let bound = self.create([
+            self.weights.as_entire_buffer_binding(),
+            self.scales.as_entire_buffer_binding(),
+            input.clone(),
+            residual.clone(),
+            output.clone(),
+            input_vectors,
+            weight_vectors.as_entire_buffer_binding(),
+        ]);
+        let Err(error @ Error::Gpu { .. }) = bound else { return bound };
+        // Which tensor is it? Each alone, where the others are the library's own.
+        for (name, tensor) in of_host {
+            let mut resources = std::array::from_fn(|_| nothing.as_entire_buffer_binding());
+            resources[2] = tensor.clone();
+            if self.create(resources).is_err() {
+                return Err(Error::invalid(
+                    format!("{name} buffer"),
+                    "a buffer of the layer's device that is not destroyed",
+                    "one of another device or wgpu::Instance, or a destroyed one",
+                ));
+            }
+        }
+        Err(error)
+    }
+
+    /// The bind group of these, behind the uniform, in the order of the shaders' bindings.
+    fn create(&self, resources: [wgpu::BufferBinding<'_>; 7]) -> Result<wgpu::BindGroup> {
+        let device = self.pipelines.device();
         let label = with_label("dsconv plan", self.label.as_deref());
         checked(device, "a bind group", || {
-            let resources = [
-                self.uniform.as_entire_binding(),
-                self.weights.as_entire_binding(),
-                self.scales.as_entire_binding(),
-                wgpu::BindingResource::Buffer(input),
-                wgpu::BindingResource::Buffer(residual),
-                wgpu::BindingResource::Buffer(output),
-                wgpu::BindingResource::Buffer(input_vectors),
-                weight_vectors.as_entire_binding(),
-            ];
+            let uniform = self.uniform.as_entire_buffer_binding();
             let entries: Vec<_> = (0..)
-                .zip(resources)
-                .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+                .zip(std::iter::once(uniform).chain(resources))
+                .map(|(binding, resource)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(resource),
+                })
                 .collect();
             device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(&label),
-                layout: pipelines.bind_group_layout(),
+                layout: self.pipelines.bind_group_layout(),
                 entries: &entries,
             })
         })
     }
+
+    /// Refuses a tensor that seems to be a buffer of the library's own, which no host has. Then it is of another
+    /// instance: wgpu numbers buffers anew in each, and compares the numbers.
+    fn not_ours(&self, name: &str, buffer: &wgpu::Buffer) -> Result<()> {
+        let ours = [&self.uniform, &self.weights, &self.scales, self.pipelines.nothing()];
+        if ours.contains(&buffer) {
+            let expected = "a buffer of the layer's device";
+            return Err(Error::invalid(format!("{name} buffer"), expected, OF_ANOTHER_INSTANCE));
+        }
+        Ok(())
+    }
+}
+
+const OF_ANOTHER_INSTANCE: &str = "one of another wgpu::Instance";
+
+/// Refuses one buffer for a tensor that is read and the one that is written.
+fn apart(name: &str, read: &wgpu::Buffer, written: &wgpu::Buffer) -> Result<()> {
+    if read != written {
+        return Ok(());
+    }
+    // Buffers of two instances may compare equal.
+    let same = (read.size(), read.usage()) == (written.size(), written.usage());
+    Err(Error::invalid(
+        format!("{name} buffer"),
+        "another buffer of the device than the output's (WebGPU forbids reading and writing one in a dispatch)",
+        if same { "the same, or one of another wgpu::Instance" } else { OF_ANOTHER_INSTANCE },
+    ))
 }
 
 impl Plan {

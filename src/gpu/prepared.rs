@@ -13,7 +13,8 @@ use crate::{ActivationScale, Error, Result, Shape};
 use std::sync::Arc;
 
 /// A layer prepared for inputs of one shape: its compiled pipeline, its uniform and its grid. It lives as long as the
-/// shape, and [`bind`](Self::bind) makes a [`Plan`](super::Plan) of it for each set of buffers. A clone is the same thing.
+/// shape, and [`bind`](Self::bind) makes a [`Plan`](super::Plan) of it for each set of buffers. A clone is the same
+/// thing.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(super) inner: Arc<Inner>,

@@ -5,7 +5,7 @@ use super::layer::Layer;
 use super::memory::{MemoryUse, check_buffer};
 use super::plan::Tensors;
 use super::scope::checked;
-use super::transfer::{Scratch, bits, read_floats, upload};
+use super::transfer::{Scratch, bits, check_queue, read_floats, upload};
 use crate::error::{Labelled, check_length};
 use crate::{ActivationScale, Error, Residual, Result, Shape};
 use half::f16;
@@ -19,7 +19,7 @@ impl Layer {
     /// in a browser it does not.
     ///
     /// # Errors
-    /// As [`plan`](Self::plan), wrong lengths, or a lost device.
+    /// As [`plan`](Self::plan), wrong lengths, a queue of another device, or a lost device.
     pub async fn run(
         &self,
         queue: &wgpu::Queue,
@@ -97,6 +97,7 @@ impl Layer {
             output: y.slice(..),
         };
         let plan = self.plan(input, tensors)?;
+        check_queue(device, queue)?;
         checked(device, "the submission", || {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
                 label: Some("dsconv run"),

@@ -4,11 +4,16 @@ use crate::Result;
 #[cfg(not(target_arch = "wasm32"))]
 use {
     crate::Error,
+    std::panic::{AssertUnwindSafe, catch_unwind},
     std::task::{Context, Poll, Waker},
 };
 
 /// Runs `make` inside error scopes of the device and turns what they catch into an error: for hosts that make
 /// resources of their own beside the library's. `what` names it in the error.
+///
+/// Natively a panic of `make` is an error too: wgpu panics on handles of another `wgpu::Instance`, and on errors of
+/// another device for which nobody has set a handler. (The panic hook still runs, and a program that aborts on panics
+/// aborts.)
 ///
 /// Natively the scopes answer at once. In a browser they answer later, and this can't wait: there it only
 /// runs `make`; a refusal goes to the host's error scopes, or else to the console, and the download of the
@@ -35,7 +40,7 @@ fn scoped<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Res
         wgpu::ErrorFilter::Validation,
     ];
     let mut scopes = filters.map(|filter| device.push_error_scope(filter));
-    let made = make();
+    let made = catch_unwind(AssertUnwindSafe(make));
     // Scopes close in the reverse order of their opening.
     scopes.reverse();
     let mut first = None;
@@ -47,18 +52,22 @@ fn scoped<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Res
             first.get_or_insert(error);
         }
     }
-    match first {
-        None => Ok(made),
-        Some(error) if is_lost(device) => Err(Error::DeviceLost(error.to_string())),
-        Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory(what.into())),
-        Some(error) => Err(Error::Gpu { what: what.into(), message: error.to_string() }),
+    match (made, first) {
+        (Ok(made), None) => Ok(made),
+        (Err(_), _) => Err(Error::Gpu {
+            what: what.into(),
+            message: "wgpu panicked; it does where a buffer, queue or pipeline is of another device or instance".into(),
+        }),
+        (_, Some(error)) if is_lost(device) => Err(Error::lost(&error)),
+        (_, Some(wgpu::Error::OutOfMemory { .. })) => Err(Error::OutOfMemory(what.into())),
+        (_, Some(error)) => Err(Error::Gpu { what: what.into(), message: error.to_string() }),
     }
 }
 
 /// Whether the device is lost. wgpu tells it only to a callback, which is the host's; but a lost
 /// device makes no buffer that can be written.
 #[cfg(not(target_arch = "wasm32"))]
-fn is_lost(device: &wgpu::Device) -> bool {
+pub(super) fn is_lost(device: &wgpu::Device) -> bool {
     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("dsconv probe"),
         size: 4,

@@ -1,7 +1,7 @@
 //! Times of compute passes by the GPU's own clock.
 
 use super::scope::checked;
-use super::transfer::read;
+use super::transfer::{check_queue, read};
 use crate::{Error, Result};
 use std::time::Duration;
 
@@ -123,12 +123,13 @@ impl Timestamps {
     /// Natively this blocks until the GPU is done; in a browser it does not, and times are rounded.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], or what the device reports.
+    /// [`Error::Invalid`] natively for a queue of another device, [`Error::DeviceLost`], or what the device reports.
     pub async fn read(&mut self, queue: &wgpu::Queue) -> Result<Vec<Duration>> {
         let encoded = std::mem::take(&mut self.encoded);
         if encoded == 0 {
             return Ok(Vec::new());
         }
+        check_queue(&self.device, queue)?;
         let slice = self.ticks.slice(..STRIDE * u64::from(encoded));
         let ticks: Vec<u64> = read(&self.device, queue, slice).await?;
         let time = |ticks: &[u64]| {

@@ -2,7 +2,14 @@
 
 use super::format::FloatFormat;
 use super::scope::checked;
+#[cfg(not(target_arch = "wasm32"))]
+use super::scope::is_lost;
 use crate::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// A buffer that is freed with this, when what was submitted is done. A browser frees the others when it
 /// collects garbage, so maybe never.
@@ -41,10 +48,7 @@ pub fn upload<T: bytemuck::NoUninit>(
             mapped_at_creation: true,
         })
     })?;
-    let mut mapped = buffer
-        .slice(..)
-        .get_mapped_range_mut()
-        .map_err(|e| Error::DeviceLost(format!("{label}: {e}")))?;
+    let mut mapped = buffer.slice(..).get_mapped_range_mut().map_err(|e| Error::lost(&e))?;
     mapped.copy_from_slice(bytes);
     drop(mapped);
     buffer.unmap();
@@ -57,7 +61,7 @@ pub fn upload<T: bytemuck::NoUninit>(
 /// Natively waiting blocks until the GPU is done; in a browser it does not.
 ///
 /// # Errors
-/// [`Error::DeviceLost`], or what the device reports.
+/// [`Error::Invalid`] natively for a queue of another device, [`Error::DeviceLost`], or what the device reports.
 pub fn download(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
@@ -73,37 +77,59 @@ pub(crate) fn read<T: bytemuck::Pod>(
     slice: wgpu::BufferSlice<'_>,
 ) -> impl Future<Output = Result<Vec<T>>> + use<T> {
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+    let staging = copy(device, slice).and_then(|(staging, commands)| {
+        let submitted = checked(device, "the download", || {
+            queue.submit([commands]);
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                // Fails only if the receiver is gone: then nobody wants the answer.
+                let _ = sender.send(result);
+            });
+        });
+        match submitted {
+            Ok(()) => Ok(staging),
+            // The queue's fault?
+            Err(error @ Error::Gpu { .. }) => check_queue(device, queue).and(Err(error)),
+            Err(error) => Err(error),
+        }
+    });
+    let device = device.clone();
+    let queue = queue.clone();
+    async move {
+        let staging = staging?;
+        wait(&device)?;
+        // What went to another device's queue was not copied, and the mapping would show zeros.
+        check_queue(&device, &queue)?;
+        match receiver.receive().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(Error::lost(&error)),
+            None => return Err(Error::lost(&"the download was dropped")),
+        }
+        let mapped = staging.slice(..).get_mapped_range().map_err(|e| Error::lost(&e))?;
+        Ok(bytemuck::pod_collect_to_vec(&mapped))
+    }
+}
+
+/// A buffer to be mapped, and the commands that copy a slice into it.
+fn copy(
+    device: &wgpu::Device,
+    slice: wgpu::BufferSlice<'_>,
+) -> Result<(Scratch, wgpu::CommandBuffer)> {
     let staging = checked(device, "the download", || {
-        let staging = Scratch(device.create_buffer(&wgpu::BufferDescriptor {
+        Scratch(device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("dsconv download"),
             size: slice.size(),
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
-        }));
+        }))
+    })?;
+    let commands = checked(device, "the copy of the buffer", || {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
             label: Some("dsconv download"),
         });
         encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, slice.size());
-        queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // Fails only if the receiver is gone: then nobody wants the answer.
-            let _ = sender.send(result);
-        });
-        staging
-    });
-    let device = device.clone();
-    async move {
-        let staging = staging?;
-        wait(&device)?;
-        let lost = |message: &dyn std::fmt::Display| Error::DeviceLost(message.to_string());
-        match receiver.receive().await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(lost(&error)),
-            None => return Err(lost(&"the download was dropped")),
-        }
-        let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
-        Ok(bytemuck::pod_collect_to_vec(&mapped))
-    }
+        encoder.finish()
+    })?;
+    Ok((staging, commands))
 }
 
 /// [`download`] of a tensor of so many floats in that format.
@@ -125,19 +151,59 @@ pub(crate) async fn read_floats(
     }
 }
 
-/// Waits until all that was submitted so far is done. Natively this blocks; in a browser it does not.
+/// Waits until all that was submitted so far is done. This blocks; in a browser it does not, and there a lost device
+/// passes as done.
 ///
 /// # Errors
-/// [`Error::DeviceLost`]. A browser lets a lost device pass as done.
+/// [`Error::Invalid`] for a queue of another device, which a browser does not tell; [`Error::DeviceLost`].
+#[cfg(not(target_arch = "wasm32"))]
 pub async fn finished(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<()> {
+    check_queue(device, queue)
+}
+
+/// Waits until all that was submitted so far is done, without blocking. A browser lets a lost device pass as done.
+///
+/// # Errors
+/// [`Error::DeviceLost`].
+#[cfg(target_arch = "wasm32")]
+pub async fn finished(_device: &wgpu::Device, queue: &wgpu::Queue) -> Result<()> {
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
     queue.on_submitted_work_done(move || {
         // As above.
         let _ = sender.send(());
     });
-    wait(device)?;
-    let dropped = || Error::DeviceLost("the device was dropped".into());
-    receiver.receive().await.ok_or_else(dropped)
+    receiver.receive().await.ok_or_else(|| Error::lost(&"the device was dropped"))
+}
+
+/// Waits for what was submitted, and checks that the queue is the device's. wgpu can't be asked, and where commands of
+/// one device go to the queue of another, it panics or tells the other device's handler. But the device alone calls
+/// back for its queue.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn check_queue(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<()> {
+    // Another thread that waits for the device may have taken a callback, and not called it yet; so many threads do not
+    // wait.
+    const TRIES: usize = 64;
+    let called = Arc::new(AtomicBool::new(false));
+    for _ in 0..TRIES {
+        let callback = called.clone();
+        queue.on_submitted_work_done(move || callback.store(true, Ordering::Release));
+        wait(device)?;
+        if called.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    if is_lost(device) {
+        return Err(Error::lost(&"it no longer answers"));
+    }
+    let expected = "the queue of the same device";
+    Err(Error::invalid("queue", expected, "one of another device or wgpu::Instance"))
+}
+
+/// A browser checks queues itself, and nothing here can wait for it.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn check_queue(_device: &wgpu::Device, _queue: &wgpu::Queue) -> Result<()> {
+    Ok(())
 }
 
 /// In a browser polling does nothing, and answers come by themselves.
@@ -145,9 +211,7 @@ fn wait(device: &wgpu::Device) -> Result<()> {
     #[cfg(target_arch = "wasm32")]
     let _ = device;
     #[cfg(not(target_arch = "wasm32"))]
-    device
-        .poll(wgpu::PollType::wait_indefinitely())
-        .map_err(|e| Error::DeviceLost(e.to_string()))?;
+    device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::lost(&e))?;
     Ok(())
 }
 

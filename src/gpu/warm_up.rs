@@ -5,7 +5,7 @@ use super::layer::Layer;
 use super::pipelines::Pipelines;
 use super::variant::Variant;
 use crate::error::Labelled;
-use crate::{ActivationScale, Result, Shape};
+use crate::{ActivationScale, Error, Result, Shape};
 
 /// How far [`Pipelines::warm_up`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ impl Pipelines {
     /// activations also gets the pipeline that makes them of floats.
     ///
     /// # Errors
-    /// A shape that does not fit its layer, before anything is compiled; or what the device reports. What was compiled
-    /// until then stays.
+    /// [`Error::Invalid`] for a layer that was made with other pipelines than these, and a shape that does not fit its
+    /// layer, both before anything is compiled; or what the device reports. What was compiled until then stays.
     pub fn warm_up<'a>(
         &self,
         layers: impl IntoIterator<Item = (&'a Layer, Shape)>,
@@ -33,6 +33,11 @@ impl Pipelines {
     ) -> Result<()> {
         let mut variants: Vec<Variant> = Vec::new();
         for (layer, input) in layers {
+            if !self.same_device(layer.pipelines()) {
+                let expected = "one made with these pipelines, or with a clone of them";
+                return Err(Error::invalid("layer", expected, "one made with others"))
+                    .labelled(layer.label());
+            }
             for variant in layer.variants(input).labelled(layer.label())? {
                 if !variants.contains(&variant) {
                     variants.push(variant);
