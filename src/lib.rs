@@ -45,6 +45,14 @@
 //!
 //! - `gpu` (default): the kernels and their host layer, on wgpu. Without it: weights, quantiser, reference.
 //! - `storage` (default): layer files in the safetensors format.
+//! - `vulkan`, `metal`, `dx12`, `webgpu`: wgpu's backends. None is on by default: they are the host's choice, here or by
+//!   wgpu's own features.
+//!
+//! # Versions
+//!
+//! The interface has types of wgpu 30, which is re-exported as `dsconv::wgpu`. Another major version of wgpu is a breaking
+//! change of this crate, so its version says it: 0.2 before 1.0, and 2.0 after. Rust 1.90 is the oldest that builds it; a
+//! newer one is not called a breaking change.
 
 #[cfg(feature = "storage")]
 mod bitstream;
@@ -73,6 +81,10 @@ pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};
 #[cfg(feature = "storage")]
 pub use storage::{FloatTensor, LayerFile, stored_bytes};
+/// wgpu, whose types are in the interface: a host can take it from here, and so has the same version.
+#[cfg(feature = "gpu")]
+pub use wgpu;
+
 pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
 /// The examples of the texts beside the code, as documentation tests.

@@ -137,7 +137,7 @@ fn threads_that_warm_up_the_same_layers_compile_each_pipeline_once() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                pipelines.warm_up(layers.iter().map(|layer| (layer, shape)), |_| {}).unwrap()
+                pipelines.warm_up(layers.iter().map(|layer| (layer, shape)), |_| {}).unwrap();
             });
         }
     });

@@ -88,7 +88,9 @@ impl PackedDotProduct {
 /// they are a language feature, and shaders bring some of their own where it is missing.
 pub(super) fn in_language() -> bool {
     cfg!(not(target_arch = "wasm32"))
-        || wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+        // Without a backend there is no device either, and wgpu would panic.
+        || !wgpu::Instance::enabled_backend_features().is_empty()
+            && wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
             .wgsl_language_features()
             .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
 }

@@ -61,11 +61,25 @@ pub enum Selection {
     Index(usize),
 }
 
-/// How to get a Vulkan driver where there is none.
-const REMEDY: &str = "install a GPU driver, or the software one (Debian and Ubuntu: apt install mesa-vulkan-drivers)";
+/// What to do where there is no adapter, for a program with such backends of wgpu.
+fn remedy(backends: wgpu::Backends) -> &'static str {
+    match backends.is_empty() {
+        true => {
+            "this program has none of wgpu's backends; build it with a feature of dsconv-wgpu or dsconv-net: vulkan, metal, dx12 or webgpu"
+        }
+        false => {
+            "install a GPU driver, or the software one (Debian and Ubuntu: apt install mesa-vulkan-drivers)"
+        }
+    }
+}
 
-/// All adapters of this machine that can run the kernels, in the system's order.
+/// All adapters of this machine that can run the kernels, in the system's order: of the backends that the program is
+/// built with, so none without a feature `vulkan`, `metal`, `dx12` or `webgpu`.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
+    // wgpu panics on it.
+    if wgpu::Instance::enabled_backend_features().is_empty() {
+        return Vec::new();
+    }
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
     adapters.retain(|adapter| check_limits(&adapter.limits()).is_ok());
@@ -79,7 +93,8 @@ pub async fn adapters() -> Vec<wgpu::Adapter> {
 pub async fn open(selection: &Selection) -> Result<Gpu> {
     let mut adapters = adapters().await;
     if adapters.is_empty() {
-        return Err(Error::NoAdapter(REMEDY.into()));
+        let backends = wgpu::Instance::enabled_backend_features();
+        return Err(Error::NoAdapter(remedy(backends).into()));
     }
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
     let index = match selection {
@@ -127,5 +142,17 @@ fn rank(device_type: wgpu::DeviceType) -> u8 {
         wgpu::DeviceType::VirtualGpu => 2,
         wgpu::DeviceType::Other => 3,
         wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remedy;
+
+    #[test]
+    fn a_program_without_backends_is_told_the_features_and_others_the_driver() {
+        let none = remedy(wgpu::Backends::empty());
+        assert!(["vulkan", "metal", "dx12", "webgpu"].iter().all(|name| none.contains(name)));
+        assert!(remedy(wgpu::Backends::VULKAN).contains("mesa-vulkan-drivers"));
     }
 }
