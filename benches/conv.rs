@@ -82,17 +82,14 @@ fn plan(
     input: Shape,
     output: Shape,
 ) -> gpu::Plan {
-    let options = LayerOptions {
-        input_layout: Layout::Nhwc,
-        output_layout: Layout::Nhwc,
-        ..LayerOptions::default()
-    };
+    let options =
+        LayerOptions::default().with_input_layout(Layout::Nhwc).with_output_layout(Layout::Nhwc);
     let buffer = |shape: Shape| {
         upload(&gpu.device, "tensor", wgpu::BufferUsages::STORAGE, &vec![0.5f32; shape.elements()])
             .expect("memory")
     };
     let (x, y) = (buffer(input), buffer(output));
-    let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+    let tensors = Tensors::new(x.slice(..), y.slice(..));
     let layer = Layer::new(pipelines, weights, options).expect("a layer");
     layer.plan(input, tensors).expect("a plan")
 }

@@ -41,8 +41,8 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     println!("weights of both layers: {announced} bytes");
 
     let pipelines = Pipelines::new(&device)?;
-    let silu = LayerOptions { activation: Activation::Silu, ..Default::default() };
-    let adding = LayerOptions { residual: Residual::AfterActivation, ..Default::default() };
+    let silu = LayerOptions::default().with_activation(Activation::Silu);
+    let adding = LayerOptions::default().with_residual(Residual::AfterActivation);
     let first_layer = Layer::new(&pipelines, &first, silu)?;
     let second_layer = Layer::new(&pipelines, &second, adding)?;
 
@@ -60,17 +60,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let input = gpu::upload(&device, "input", storage, &x)?;
     let (middle, output) = (buffer(middle_shape.elements()), buffer(shape.elements()));
     let plans = [
-        first_layer.plan(
-            shape,
-            Tensors { input: input.slice(..), residual: None, output: middle.slice(..) },
-        )?,
+        first_layer.plan(shape, Tensors::new(input.slice(..), middle.slice(..)))?,
         second_layer.plan(
             middle_shape,
-            Tensors {
-                input: middle.slice(..),
-                residual: Some(input.slice(..)),
-                output: output.slice(..),
-            },
+            Tensors::new(middle.slice(..), output.slice(..)).with_residual(input.slice(..)),
         )?,
     ];
 

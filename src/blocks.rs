@@ -6,6 +6,7 @@ use crate::{ConvDescriptor, Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "storage", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "storage", serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum Partition {
     /// Blocks of the block size, the last one shorter: the reading of DSConv's authors, and ONNX's.
     #[default]

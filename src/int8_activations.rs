@@ -8,6 +8,7 @@ pub(crate) const SMALLEST: f32 = 1.0 / (1u128 << 100) as f32;
 
 /// How the scale of a block of activations is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ActivationScale {
     /// The smallest power of two that brings the block into -127..=127: a shared exponent, as in the paper.
     #[default]

@@ -26,7 +26,7 @@
 //!
 //! let gpu = gpu::open(&Selection::Best).await?; // or bring your own device
 //! let pipelines = Pipelines::new(&gpu.device)?;
-//! let options = LayerOptions { activation: Activation::Relu, ..LayerOptions::default() };
+//! let options = LayerOptions::default().with_activation(Activation::Relu);
 //! let layer = Layer::new(&pipelines, &weights, options)?;
 //!
 //! let shape = Shape::new(1, 8, 20, 20);

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 /// How a block's integers and scale are found. Rounding is half to even.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Method {
     /// The weight of largest magnitude (the first of equals) goes to `-2^(bits-1)`, whatever its sign;
     /// alpha is fitted by least squares. The rule of DSConv's authors.

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 /// An output computed in f64, NCHW, and the magnitude that rounding errors are measured against.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Reference {
     /// The output's shape.
     pub shape: Shape,

@@ -70,11 +70,8 @@ fn quantize_in(
     scale: ActivationScale,
 ) -> Option<Vec<u32>> {
     let (gpu, pipelines) = gpu()?;
-    let options = LayerOptions {
-        input_format: ActivationFormat::Int8,
-        input_layout: layout,
-        ..LayerOptions::default()
-    };
+    let options =
+        LayerOptions::default().with_input_format(ActivationFormat::Int8).with_input_layout(layout);
     let layer = Layer::new(pipelines, weights, options).unwrap();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
     let floats = upload(&gpu.device, "x", usage, x).unwrap();
@@ -179,7 +176,7 @@ fn output_words<'a>(
     let words = memory.output as usize / 4;
     let y = upload(&gpu.device, "y", usage, &vec![POISON; words + GUARD]).unwrap();
     let residual = (options.residual != Residual::None).then(|| residual.slice(..));
-    let tensors = Tensors { input: x.slice(..), residual, output: y.slice(..) };
+    let tensors = Tensors::new(x.slice(..), y.slice(..)).with_residual(residual);
     submit(gpu, &layer.plan(shape, tensors).unwrap());
     let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
     let mut y: Vec<u32> = y.into_iter().map(f32::to_bits).collect();
@@ -228,15 +225,15 @@ proptest! {
         let layout = if nhwc { Layout::Nhwc } else { Layout::Nchw };
         let mut kernels = 0;
         for (kernel, input_format) in Kernel::convolutions() {
-            let options = LayerOptions {
-                kernel: Some(kernel),
-                input_format,
-                output_layout: layout,
-                residual: [Residual::None, Residual::BeforeActivation, Residual::AfterActivation][residual],
-                ..LayerOptions::default()
-            };
-            let int8_output = Some(Int8Output { blocks: next.blocks(), scale });
-            let problem = ConvProblem { int8_output, ..ConvProblem::new(&weights, input_format) };
+            let residuals =
+                [Residual::None, Residual::BeforeActivation, Residual::AfterActivation];
+            let options = LayerOptions::default()
+                .with_kernel(kernel)
+                .with_input_format(input_format)
+                .with_output_layout(layout)
+                .with_residual(residuals[residual]);
+            let int8_output = Int8Output::new(next.blocks(), scale);
+            let problem = ConvProblem::new(&weights, input_format).with_int8_output(int8_output);
             if kernel.supports(&problem, pipelines.capabilities()).is_err() {
                 continue;
             }
@@ -246,7 +243,7 @@ proptest! {
                 .map(f32::from_bits)
                 .collect();
             let expected = quantize_in(&next, output, &floats, layout, scale).unwrap();
-            let options = LayerOptions { int8_output, ..options };
+            let options = options.with_int8_output(int8_output);
             let emitted = output_words(&weights, options, shape, [&x, &added]);
             prop_assert_eq!(emitted, expected, "{}", kernel.name());
         }
@@ -263,8 +260,8 @@ fn int8_outputs_that_a_tile_cannot_hold_are_refused() {
     let layer = |channels, size, count| {
         let mut blocks = weights.blocks();
         (blocks.channels, blocks.size, blocks.count) = (channels, size, count);
-        let int8_output = Some(Int8Output { blocks, scale });
-        Layer::new(pipelines, &weights, LayerOptions { int8_output, ..LayerOptions::default() })
+        let int8_output = Int8Output::new(blocks, scale);
+        Layer::new(pipelines, &weights, LayerOptions::default().with_int8_output(int8_output))
     };
     let message = layer(256, 128, 2).unwrap_err().to_string();
     assert!(
@@ -309,11 +306,9 @@ fn block_products_are_exact_at_their_extremes() {
                     if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                         continue;
                     }
-                    let options = LayerOptions {
-                        kernel: Some(kernel),
-                        input_format: ActivationFormat::Int8,
-                        ..LayerOptions::default()
-                    };
+                    let options = LayerOptions::default()
+                        .with_kernel(kernel)
+                        .with_input_format(ActivationFormat::Int8);
                     let run = Run { options, input: shape, x: &x, residual: &[] };
                     let expected = expected(&weights, run);
                     assert_eq!(expected.values[0], 256.0 * f64::from(q) * f64::from(x[0]));
@@ -345,16 +340,14 @@ fn mantissas_of_the_hosts_own_may_be_minus_128() {
             if kernel.supports(&problem, pipelines.capabilities()).is_err() {
                 continue;
             }
-            let options = LayerOptions {
-                kernel: Some(kernel),
-                input_format: ActivationFormat::Int8,
-                ..LayerOptions::default()
-            };
+            let options = LayerOptions::default()
+                .with_kernel(kernel)
+                .with_input_format(ActivationFormat::Int8);
             let layer = Layer::new(pipelines, &weights, options).unwrap();
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
             let x = upload(&gpu.device, "x", usage, &words(&format, &weights, &x)).unwrap();
             let y = upload(&gpu.device, "y", usage, &[f32::NAN; 4]).unwrap();
-            let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+            let tensors = Tensors::new(x.slice(..), y.slice(..));
             submit(gpu, &layer.plan(shape, tensors).unwrap());
             let y = pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).unwrap();
             assert_eq!(worst_error(&y, &expected), 0.0, "{} {bits} bits", kernel.name());

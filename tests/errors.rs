@@ -4,12 +4,12 @@ mod common;
 
 use common::{gpu, open};
 use dsconv::gpu::{
-    ActivationFormat, Capabilities, ConvProblem, FloatFormat, Kernel, Layer, LayerOptions,
-    PackedDotProduct, Pipelines, Tensors, download, upload,
+    ActivationFormat, Capabilities, ConvProblem, Kernel, Layer, LayerOptions, PackedDotProduct,
+    Pipelines, Tensors, download, upload,
 };
 use dsconv::{
-    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Layout,
-    Partition, Quantizer, Residual, Result, Shape, reference,
+    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
+    Quantizer, Residual, Result, Shape, reference,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -142,24 +142,14 @@ fn bad_weights_and_shapes_are_refused() {
 /// Kernels can be asked about descriptors that nobody validated.
 #[test]
 fn kernels_judge_invalid_descriptors_without_a_panic() {
-    let capabilities = Capabilities {
-        subgroup_size: None,
-        packed_dot_product: PackedDotProduct::Signed,
-        shader_f16: true,
-        software: false,
-    };
+    let capabilities =
+        Capabilities::default().with_packed_dot_product(PackedDotProduct::Signed).with_shader_f16();
     for groups in [0, 3, u32::MAX] {
         for format in [BlockFormat::new(2, 1), BlockFormat::new(8, u32::MAX)] {
             for partition in [Partition::Fixed, Partition::Even] {
-                let problem = ConvProblem {
-                    float_format: FloatFormat::F32,
-                    descriptor: CONV.with_groups(groups),
-                    blocks: format.as_ref().ok().map(|f| f.with_partition(partition)),
-                    activations: ActivationFormat::Int8,
-                    int8_output: None,
-                    input_layout: Layout::Nchw,
-                    output_layout: Layout::Nchw,
-                };
+                let blocks = format.as_ref().ok().map(|f| f.with_partition(partition));
+                let problem = ConvProblem::of_format(CONV.with_groups(groups), blocks)
+                    .with_activations(ActivationFormat::Int8);
                 let kernel = Kernel::choose(&problem, &capabilities);
                 assert!(kernel.supports(&problem, &capabilities).is_ok(), "{problem}");
             }
@@ -173,7 +163,7 @@ fn bad_layers_plans_and_buffers_are_refused() {
     let weights = integers(4, 1, 1.0).unwrap();
     let shape = Shape::new(1, 8, 4, 4);
     let layer = Layer::new(pipelines, &weights, LayerOptions::default()).unwrap();
-    let adding = LayerOptions { residual: Residual::BeforeActivation, ..LayerOptions::default() };
+    let adding = LayerOptions::default().with_residual(Residual::BeforeActivation);
     let adding = Layer::new(pipelines, &weights, adding).unwrap();
     let storage = wgpu::BufferUsages::STORAGE;
     let buffer =
@@ -183,7 +173,7 @@ fn bad_layers_plans_and_buffers_are_refused() {
     let with =
         |options: LayerOptions| move || Layer::new(pipelines, &integers(4, 1, 1.0)?, options);
     let default = LayerOptions::default();
-    let tensors = |input, residual, output| Tensors { input, residual, output };
+    let tensors = |input, residual, output| Tensors::new(input, output).with_residual(residual);
     let run = |shape: Shape, x: usize, residual: usize| {
         let layer = &layer;
         move || {
@@ -194,17 +184,17 @@ fn bad_layers_plans_and_buffers_are_refused() {
         case(
             "depthwise kernel",
             "unsupported|conv_depthwise|conv_gemm takes any",
-            with(LayerOptions { kernel: Some(Kernel::ConvDepthwise), ..default }),
+            with(default.with_kernel(Kernel::ConvDepthwise)),
         ),
         case(
             "NaN slope",
             "activation slope|NaN",
-            with(LayerOptions { activation: Activation::LeakyRelu(f32::NAN), ..default }),
+            with(default.with_activation(Activation::LeakyRelu(f32::NAN))),
         ),
         case(
             "inverted clamp",
             "activation range|low <= high",
-            with(LayerOptions { activation: Activation::Clamp { low: 1.0, high: 0.0 }, ..default }),
+            with(default.with_activation(Activation::Clamp { low: 1.0, high: 0.0 })),
         ),
         case("CDS that overflows", "kds_bias with cds", || {
             let (scale, shift) = (vec![1e30; 4], vec![0.0; 4]);
@@ -302,7 +292,7 @@ fn a_lost_device_is_an_error_and_not_a_hang() {
     let lost = |result: Result<()>, what: &str| {
         assert!(matches!(result, Err(Error::DeviceLost(_))), "{what}: {result:?}");
     };
-    let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+    let tensors = Tensors::new(x.slice(..), y.slice(..));
     let run = || pollster::block_on(layer.run(&gpu.queue, shape, &[0.0; 128], &[])).map(|_| ());
     let fetch = || pollster::block_on(download(&gpu.device, &gpu.queue, y.slice(..))).map(|_| ());
     let results = catch_unwind(AssertUnwindSafe(|| {

@@ -54,7 +54,7 @@ fn strangers() -> Option<(Gpu, [Stranger; 3])> {
 
 fn layer(pipelines: &Pipelines, residual: Residual) -> Layer {
     let weights = FloatWeights::new(ConvDescriptor::new(2, 2, [1, 1]), vec![1.0, 0.0, 0.0, 1.0]);
-    let options = LayerOptions { residual, ..LayerOptions::default() };
+    let options = LayerOptions::default().with_residual(residual);
     Layer::new(pipelines, &weights.unwrap(), options).unwrap()
 }
 
@@ -128,7 +128,7 @@ fn buffers_of_another_device_are_refused() {
             let [input, residual, output] = buffers.map(|buffer| buffer.slice(..));
             let words = format!("{tensor} buffer|of the layer's device|another");
             refused(&format!("{tensor} of {name}"), &words, || {
-                prepared.bind(Tensors { input, residual: Some(residual), output })
+                prepared.bind(Tensors::new(input, output).with_residual(residual))
             });
         }
         refused(&format!("download from {name}"), "the copy of the buffer", || {
@@ -136,7 +136,7 @@ fn buffers_of_another_device_are_refused() {
         });
     }
     let [input, residual, output] = ours.each_ref().map(|buffer| buffer.slice(..));
-    prepared.bind(Tensors { input, residual: Some(residual), output }).unwrap();
+    prepared.bind(Tensors::new(input, output).with_residual(residual)).unwrap();
 }
 
 /// wgpu numbers buffers anew in each instance and compares the numbers.
@@ -155,12 +155,12 @@ fn buffers_that_compare_equal_across_instances_are_not_called_the_same() {
     let Some(equal) = buffers.iter().find(|buffer| **buffer == output) else {
         panic!("none of 64 buffers compares equal: does wgpu tell instances apart now?")
     };
-    let tensors = Tensors { input: equal.slice(..), residual: None, output: output.slice(..) };
+    let tensors = Tensors::new(equal.slice(..), output.slice(..));
     refused("equal", "input buffer|one of another wgpu::Instance", || prepared.bind(tensors));
     // Those that compare equal to the library's own, which would be read or even written.
     let mut own = 0;
     for buffer in buffers.iter().filter(|buffer| **buffer != output) {
-        let tensors = Tensors { input: output.slice(..), residual: None, output: buffer.slice(..) };
+        let tensors = Tensors::new(output.slice(..), buffer.slice(..));
         refused("another instance's output", "output buffer|one of another|wgpu::Instance", || {
             prepared.bind(tensors)
         });

@@ -69,12 +69,12 @@ fn case() -> impl Strategy<Value = Case> {
         Just(Residual::AfterActivation),
     ];
     let options = (activation(), residual, layout(), layout()).prop_map(
-        |(activation, residual, input_layout, output_layout)| LayerOptions {
-            activation,
-            residual,
-            input_layout,
-            output_layout,
-            ..LayerOptions::default()
+        |(activation, residual, input_layout, output_layout)| {
+            LayerOptions::default()
+                .with_activation(activation)
+                .with_residual(residual)
+                .with_input_layout(input_layout)
+                .with_output_layout(output_layout)
         },
     );
     let partition = prop_oneof![Just(Partition::Fixed), Just(Partition::Even)];
@@ -111,12 +111,12 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
     let outputs = descriptor.output_shape(input).unwrap().elements();
     let residual = random_f32(&mut rng, outputs);
     let floats = weights.dequantize().unwrap();
-    let with = |input_format| LayerOptions { input_format, ..options };
+    let with = |input_format| options.with_input_format(input_format);
     let run = |options| Run { options, input, x: &x, residual: &residual };
     let [of_floats, of_integers] = [ActivationFormat::Float, ActivationFormat::Int8]
         .map(|activations| expected(&weights, run(with(activations))));
     for (kernel, input_format) in kernels {
-        let options = LayerOptions { kernel: Some(kernel), ..with(input_format) };
+        let options = with(input_format).with_kernel(kernel);
         let expected = match input_format {
             ActivationFormat::Float => &of_floats,
             ActivationFormat::Int8 => &of_integers,
@@ -176,7 +176,7 @@ fn halves_saturate_and_want_their_feature() {
     let Some((gpu, pipelines)) = gpu() else { return };
     let descriptor = ConvDescriptor::new(1, 2, [1, 1]);
     let weights = dsconv::FloatWeights::new(descriptor, vec![60_000.0, -60_000.0]).unwrap();
-    let options = LayerOptions { float_format: FloatFormat::F16, ..LayerOptions::default() };
+    let options = LayerOptions::default().with_float_format(FloatFormat::F16);
     let layer = dsconv::gpu::Layer::new(pipelines, &weights, options);
     if !gpu.device.features().contains(wgpu::Features::SHADER_F16) {
         let message = layer.unwrap_err().to_string();
@@ -228,7 +228,7 @@ fn extents_that_fill_tiles_exactly_and_miss_them_by_one() {
                 bits,
                 16,
             );
-            check(&Case { options: LayerOptions { input_layout, ..case.options }, ..case });
+            check(&Case { options: case.options.with_input_layout(input_layout), ..case });
         }
     }
 }
@@ -245,7 +245,7 @@ fn layers_as_small_as_a_step() {
             channels,
         );
         for input_layout in [Layout::Nchw, Layout::Nhwc] {
-            check(&Case { options: LayerOptions { input_layout, ..case.options }, ..case.clone() });
+            check(&Case { options: case.options.with_input_layout(input_layout), ..case.clone() });
         }
     }
 }
@@ -279,17 +279,15 @@ fn windows_of_depthwise_layers_at_every_edge() {
                     continue;
                 }
                 let case = plain(descriptor, input, 8, 1);
-                let options = LayerOptions {
-                    input_layout: layouts[0],
-                    output_layout: layouts[1],
-                    residual: [
-                        Residual::None,
-                        Residual::BeforeActivation,
-                        Residual::AfterActivation,
-                    ][rng.usize(..3)],
-                    activation: Activation::Silu,
-                    ..case.options
-                };
+                let options = case
+                    .options
+                    .with_input_layout(layouts[0])
+                    .with_output_layout(layouts[1])
+                    .with_residual(
+                        [Residual::None, Residual::BeforeActivation, Residual::AfterActivation]
+                            [rng.usize(..3)],
+                    )
+                    .with_activation(Activation::Silu);
                 let extras = Extras { bias: rng.bool(), ..case.extras };
                 let case = Case { options, extras, ..case };
                 check_on(&case, DEPTHWISE);
@@ -324,11 +322,8 @@ fn every_width_at_its_extremes_is_exact() {
             if kernel.supports(&problem, gpu.1.capabilities()).is_err() {
                 continue;
             }
-            let options = LayerOptions {
-                kernel: Some(kernel),
-                input_format: activations,
-                ..LayerOptions::default()
-            };
+            let options =
+                LayerOptions::default().with_kernel(kernel).with_input_format(activations);
             let run = Run { options, input: shape, x: &x, residual: &[] };
             let expected = expected(&weights, run);
             let y = run_guarded(gpu, &weights, run).unwrap();
@@ -340,22 +335,13 @@ fn every_width_at_its_extremes_is_exact() {
 #[test]
 fn integers_take_the_packed_dot_product_that_there_is_or_become_floats() {
     let format = dsconv::BlockFormat::new(4, 32).unwrap();
-    let problem = |activations| ConvProblem {
-        descriptor: ConvDescriptor::new(64, 64, [3, 3]),
-        blocks: Some(format),
-        activations,
-        int8_output: None,
-        float_format: FloatFormat::F32,
-        input_layout: Layout::Nchw,
-        output_layout: Layout::Nchw,
+    let problem = |activations| {
+        ConvProblem::of_format(ConvDescriptor::new(64, 64, [3, 3]), Some(format))
+            .with_activations(activations)
     };
     let chosen = |packed_dot_product| {
-        let capabilities = dsconv::gpu::Capabilities {
-            subgroup_size: None,
-            packed_dot_product,
-            shader_f16: false,
-            software: false,
-        };
+        let capabilities =
+            dsconv::gpu::Capabilities::default().with_packed_dot_product(packed_dot_product);
         [ActivationFormat::Float, ActivationFormat::Int8]
             .map(|input| Kernel::choose(&problem(input), &capabilities))
     };
@@ -383,8 +369,8 @@ fn layers_that_differ_in_geometry_share_pipelines() {
         pollster::block_on(layer.run(&gpu.queue, shape, &x, &[])).unwrap();
     };
     // Kernels for software devices are compiled for more of a layer.
-    let plain = LayerOptions { kernel: Some(Kernel::ConvGemm), ..LayerOptions::default() };
-    let nhwc = LayerOptions { input_layout: Layout::Nhwc, activation: Activation::Silu, ..plain };
+    let plain = LayerOptions::default().with_kernel(Kernel::ConvGemm);
+    let nhwc = plain.with_input_layout(Layout::Nhwc).with_activation(Activation::Silu);
     assert_eq!(pipelines.compiled(), 0);
     run(ConvDescriptor::new(8, 16, [3, 3]), 4, 3, plain, &mut rng);
     assert_eq!(pipelines.compiled(), 1);
@@ -414,7 +400,7 @@ fn memory_is_announced_and_as_small_as_promised() {
         assert_eq!(layer.memory_use(), announced);
         let ratio = float_use.total() as f64 / announced.total() as f64;
         assert!(ratio >= at_least, "{bits} bits, B = {block}: {ratio}");
-        let halves = LayerOptions { scale_format: FloatFormat::F16, ..options };
+        let halves = options.with_scale_format(FloatFormat::F16);
         let layer = dsconv::gpu::Layer::new(pipelines, &weights, halves).unwrap();
         let announced_halves = dsconv::gpu::MemoryUse::of_layer(&weights, &halves);
         assert_eq!(layer.memory_use(), announced_halves);

@@ -13,7 +13,7 @@ fn slow_dot_products_leave_integer_activations_to_the_kernels_in_floats() {
     let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
     let values = vec![0.5; descriptor.weight_count()];
     let weights = Quantizer::new(8, 32).unwrap().weights(&descriptor, &values).unwrap();
-    let options = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
+    let options = LayerOptions::default().with_input_format(ActivationFormat::Int8);
     let kernel = |pipelines: &Pipelines| Layer::new(pipelines, &weights, options).unwrap().kernel();
     assert_eq!(kernel(&pipelines), Kernel::ConvGemmInt8);
     assert_eq!(
@@ -58,18 +58,16 @@ fn every_variant_fits_the_pipeline_layout() {
         };
         let bits = if quantizes { 8 } else { variant.weights.bits() };
         let activations = if quantizes { ActivationFormat::Int8 } else { variant.activations };
-        let options = LayerOptions {
-            kernel: Some(kernel),
-            input_format: activations,
-            float_format: variant.float_format,
-            scale_format: variant.scale_format,
-            input_layout: match variant.specialization {
+        let options = LayerOptions::default()
+            .with_kernel(kernel)
+            .with_input_format(activations)
+            .with_float_format(variant.float_format)
+            .with_scale_format(variant.scale_format)
+            .with_input_layout(match variant.specialization {
                 Specialization::WholeStepsNhwc => Layout::Nhwc,
                 _ => layout,
-            },
-            output_layout: layout,
-            ..LayerOptions::default()
-        };
+            })
+            .with_output_layout(layout);
         let layer = match bits {
             32 => {
                 let weights = FloatWeights::new(descriptor, values.clone()).unwrap();
@@ -90,7 +88,7 @@ fn every_variant_fits_the_pipeline_layout() {
             continue;
         }
         let x = if activations == ActivationFormat::Int8 { &integers } else { &x };
-        let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+        let tensors = Tensors::new(x.slice(..), y.slice(..));
         let plan = layer.plan(shape, tensors).unwrap();
         plan.encode(&mut device.create_command_encoder(&Default::default()));
     }

@@ -25,11 +25,9 @@ fn one_preparation_serves_any_buffers() {
     let seed = fastrand::u64(..);
     let mut rng = fastrand::Rng::with_seed(seed);
     let weights = weights(&mut rng);
-    let options = LayerOptions {
-        activation: Activation::Relu,
-        residual: Residual::BeforeActivation,
-        ..LayerOptions::default()
-    };
+    let options = LayerOptions::default()
+        .with_activation(Activation::Relu)
+        .with_residual(Residual::BeforeActivation);
     let layer = Layer::new(pipelines, &weights, options).unwrap();
     let input = Shape::new(1, 16, 9, 7);
     let output = layer.descriptor().output_shape(input).unwrap();
@@ -47,11 +45,8 @@ fn one_preparation_serves_any_buffers() {
         let residual = random_f32(&mut rng, output.elements());
         let (x_buffer, residual_buffer) = (upload(&x), upload(&residual));
         let y = upload(&vec![f32::NAN; output.elements()]);
-        let tensors = Tensors {
-            input: x_buffer.slice(..),
-            residual: Some(residual_buffer.slice(..)),
-            output: y.slice(..),
-        };
+        let tensors =
+            Tensors::new(x_buffer.slice(..), y.slice(..)).with_residual(residual_buffer.slice(..));
         let plan = prepared.bind(tensors).unwrap();
         assert_eq!(plan.workgroups(), prepared.workgroups());
         rounds.push((plan, x, residual, y));
@@ -73,7 +68,7 @@ fn what_a_layer_is_can_be_asked() {
     let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     let pipelines = Pipelines::new(&device).unwrap();
     let weights = weights(&mut fastrand::Rng::with_seed(1));
-    let options = LayerOptions { scale_format: FloatFormat::F16, ..LayerOptions::default() };
+    let options = LayerOptions::default().with_scale_format(FloatFormat::F16);
     let layer = Layer::new(&pipelines, &weights, options).unwrap();
     assert_eq!(layer.options(), &options);
     assert_eq!(layer.format(), WeightFormat::Packed(4));
@@ -91,7 +86,7 @@ fn warming_up_compiles_each_pipeline_once_and_tells_how_far_it_is() {
     let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     let pipelines = Pipelines::new(&device).unwrap();
     let weights = weights(&mut fastrand::Rng::with_seed(1));
-    let int8 = LayerOptions { input_format: ActivationFormat::Int8, ..LayerOptions::default() };
+    let int8 = LayerOptions::default().with_input_format(ActivationFormat::Int8);
     let layer = |pipelines: &Pipelines, options| Layer::new(pipelines, &weights, options).unwrap();
     let slow = pipelines.clone().with_packed_dot_product(PackedDotProduct::None);
     let floats = layer(&pipelines, LayerOptions::default());
@@ -129,7 +124,7 @@ fn threads_that_warm_up_the_same_layers_compile_each_pipeline_once() {
     let pipelines = Pipelines::new(&gpu.device).unwrap();
     let weights = weights(&mut fastrand::Rng::with_seed(1));
     let layer = |activation| {
-        let options = LayerOptions { activation, ..LayerOptions::default() };
+        let options = LayerOptions::default().with_activation(activation);
         Layer::new(&pipelines, &weights, options).unwrap()
     };
     let layers = [layer(Activation::Silu), layer(Activation::Relu)];
@@ -156,7 +151,7 @@ fn a_label_is_in_the_words_of_the_library_and_of_wgpu() {
     let (x, y) = ([0.0; 256], [0.0; 384]);
     let upload = |values: &[f32]| upload(&gpu.device, "tensor", STORAGE, values).unwrap();
     let (x, y) = (upload(&x), upload(&y));
-    let bind = |residual| Tensors { input: x.slice(..), residual, output: y.slice(..) };
+    let bind = |residual| Tensors::new(x.slice(..), y.slice(..)).with_residual(residual);
     let words = |result: dsconv::Result<()>| result.unwrap_err().to_string();
     let wrong = layer.prepare(Shape::new(1, 15, 4, 4)).map(|_| ());
     assert!(words(wrong).starts_with("stem: input channels: "));
@@ -165,7 +160,7 @@ fn a_label_is_in_the_words_of_the_library_and_of_wgpu() {
     assert!(words(unwanted).starts_with("stem: residual: "));
     let short = pollster::block_on(layer.run(&gpu.queue, shape, &[0.0; 255], &[])).map(|_| ());
     assert!(words(short).starts_with("stem: input: "));
-    let bad = LayerOptions { kernel: Some(Kernel::ConvDepthwise), ..LayerOptions::default() };
+    let bad = LayerOptions::default().with_kernel(Kernel::ConvDepthwise);
     let bad = Layer::labelled(pipelines, &weights, bad, "stem").map(|_| ());
     assert!(words(bad).starts_with("unsupported: stem: conv_depthwise"));
     // It works, with a debug group around it.

@@ -20,7 +20,7 @@ fn plan(outputs: u32) -> Option<Plan> {
     };
     let x = tensor(shape.elements());
     let y = tensor(descriptor.output_shape(shape).unwrap().elements());
-    let tensors = Tensors { input: x.slice(..), residual: None, output: y.slice(..) };
+    let tensors = Tensors::new(x.slice(..), y.slice(..));
     Some(layer.plan(shape, tensors).unwrap())
 }
 

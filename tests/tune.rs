@@ -17,7 +17,7 @@ fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
     let adapter = gpu.adapter.get_info();
     let mut tuner = Tuner::new(&adapter);
     let choose = |tuner: &mut Tuner, input_format, shape: Shape| {
-        let options = LayerOptions { input_format, ..LayerOptions::default() };
+        let options = LayerOptions::default().with_input_format(input_format);
         pollster::block_on(tuner.choose(pipelines, &gpu.queue, &weights, shape, &options))
     };
     let shape = Shape::new(1, 32, 6, 6);

@@ -4,7 +4,10 @@ use super::device::WANTED_FEATURES;
 use super::kernel::Kernel;
 
 /// What decides which kernels a device can run, and which it should.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The default is a GPU that has nothing of all this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// The subgroup size, where the device has subgroups of one size only and the feature is on.
     ///
@@ -30,6 +33,21 @@ impl Capabilities {
         Self::new(&adapter.get_info(), adapter.features() & WANTED_FEATURES)
     }
 
+    /// The same with subgroups of that size only.
+    pub fn with_subgroup_size(self, size: u32) -> Self {
+        Self { subgroup_size: Some(size), ..self }
+    }
+
+    /// The same with another packed dot product.
+    pub fn with_packed_dot_product(self, packed_dot_product: PackedDotProduct) -> Self {
+        Self { packed_dot_product, ..self }
+    }
+
+    /// The same with halves in memory.
+    pub fn with_shader_f16(self) -> Self {
+        Self { shader_f16: true, ..self }
+    }
+
     fn new(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Self {
         let subgroups = features.contains(wgpu::Features::SUBGROUP)
             && info.subgroup_min_size == info.subgroup_max_size;
@@ -43,9 +61,11 @@ impl Capabilities {
 }
 
 /// The packed dot product that a device has as an instruction. wgpu does not tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PackedDotProduct {
     /// None: integer activations are computed in floats.
+    #[default]
     None,
     /// That of signed bytes, `dot4I8Packed`.
     Signed,

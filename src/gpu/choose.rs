@@ -8,6 +8,7 @@ use crate::{BlockFormat, Blocks, ConvDescriptor, Error, Layout, Result, Shape, W
 
 /// A convolution without its data: what decides whether a kernel can compute it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ConvProblem {
     /// The geometry.
     pub descriptor: ConvDescriptor,
@@ -33,15 +34,41 @@ impl ConvProblem {
             WeightsRef::Float(_) => None,
             WeightsRef::DsConv(weights) => Some(*weights.format()),
         };
+        Self::of_format(*weights.descriptor(), blocks).with_activations(activations)
+    }
+
+    /// The problem of a layer with weights of that format, or with `None` float weights, and otherwise the default
+    /// options.
+    pub fn of_format(descriptor: ConvDescriptor, blocks: Option<BlockFormat>) -> Self {
         Self {
-            descriptor: *weights.descriptor(),
+            descriptor,
             blocks,
-            activations,
+            activations: ActivationFormat::default(),
             int8_output: None,
             float_format: FloatFormat::default(),
             input_layout: Layout::default(),
             output_layout: Layout::default(),
         }
+    }
+
+    /// The same for another format of the input.
+    pub fn with_activations(self, activations: ActivationFormat) -> Self {
+        Self { activations, ..self }
+    }
+
+    /// The same with an output of integer activations, or with `None` of floats.
+    pub fn with_int8_output(self, int8_output: impl Into<Option<Int8Output>>) -> Self {
+        Self { int8_output: int8_output.into(), ..self }
+    }
+
+    /// The same for another format of float tensors.
+    pub fn with_float_format(self, float_format: FloatFormat) -> Self {
+        Self { float_format, ..self }
+    }
+
+    /// The same for other layouts of input and output.
+    pub fn with_layouts(self, input_layout: Layout, output_layout: Layout) -> Self {
+        Self { input_layout, output_layout, ..self }
     }
 
     /// The problem of a layer with such weights and options.

@@ -51,6 +51,7 @@ pub struct Gpu {
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// The first discrete GPU, else integrated, else virtual, else software.
     #[default]

@@ -83,6 +83,7 @@ impl FloatFormat {
 
 /// An output of integer activations, as the next layer takes them: no floats in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Int8Output {
     /// The blocks of the next layer, [`DsConvWeights::blocks`](crate::DsConvWeights::blocks). It must have
     /// one group, and as many input channels as this one has outputs.
@@ -92,6 +93,11 @@ pub struct Int8Output {
 }
 
 impl Int8Output {
+    /// An output in those blocks, whose scales are found so.
+    pub fn new(blocks: Blocks, scale: ActivationScale) -> Self {
+        Self { blocks, scale }
+    }
+
     /// Checks that the blocks are of a layer that can follow.
     pub(crate) fn check(&self, descriptor: &ConvDescriptor) -> Result<()> {
         let Blocks { channels, size, count } = self.blocks;

@@ -42,6 +42,7 @@ pub enum Kernel {
 
 /// The facts about a kernel.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct KernelSpec {
     /// The kernel that this is the entry of.
     pub kernel: Kernel,
@@ -71,6 +72,7 @@ pub struct KernelSpec {
 
 /// A kind of input that a kernel takes.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct AcceptedInput {
     /// The format of the input.
     pub format: ActivationFormat,
@@ -80,6 +82,7 @@ pub struct AcceptedInput {
 
 /// Which weights a kernel takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AcceptedWeights {
     /// It takes floats and, with any input, packed integers. Integer activations come in the blocks of packed weights only.
     Any,
@@ -89,6 +92,7 @@ pub enum AcceptedWeights {
 
 /// How a kernel's work is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Work {
     /// A thread computes one output.
     Outputs,
@@ -112,6 +116,7 @@ pub enum Work {
 
 /// A tile of the output, which one workgroup computes: so many pixels times so many output channels of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tile {
     /// Output pixels.
     pub pixels: u32,
@@ -121,6 +126,7 @@ pub struct Tile {
 
 /// What a pipeline may take for granted of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Specialization {
     /// It takes nothing for granted.
     General,

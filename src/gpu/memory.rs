@@ -9,6 +9,7 @@ use crate::{Blocks, ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
 
 /// Bytes of device memory, by purpose. What a layer or a plan will take can be asked before it is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryUse {
     /// Packed integers, or float weights. Belongs to the layer.
     pub weights: u64,

@@ -4,8 +4,9 @@ use super::format::{ActivationFormat, FloatFormat, Int8Output};
 use super::kernel::Kernel;
 use crate::{Activation, Layout, Residual};
 
-/// How a layer runs: everything that is not learned.
+/// How a layer runs: everything that is not learned. It starts from the default, and each `with_` sets a field.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct LayerOptions {
     /// The activation behind the convolution.
     pub activation: Activation,
@@ -30,6 +31,51 @@ pub struct LayerOptions {
 }
 
 impl LayerOptions {
+    /// The same with another activation.
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The same with a residual tensor, or without.
+    pub fn with_residual(self, residual: Residual) -> Self {
+        Self { residual, ..self }
+    }
+
+    /// The same for another format of the input.
+    pub fn with_input_format(self, input_format: ActivationFormat) -> Self {
+        Self { input_format, ..self }
+    }
+
+    /// The same for another layout of a float input.
+    pub fn with_input_layout(self, input_layout: Layout) -> Self {
+        Self { input_layout, ..self }
+    }
+
+    /// The same for another layout of a float output and the residual.
+    pub fn with_output_layout(self, output_layout: Layout) -> Self {
+        Self { output_layout, ..self }
+    }
+
+    /// The same with an output of integer activations, or with `None` of floats.
+    pub fn with_int8_output(self, int8_output: impl Into<Option<Int8Output>>) -> Self {
+        Self { int8_output: int8_output.into(), ..self }
+    }
+
+    /// The same for another format of float tensors.
+    pub fn with_float_format(self, float_format: FloatFormat) -> Self {
+        Self { float_format, ..self }
+    }
+
+    /// The same with another format of alpha and KDS bias.
+    pub fn with_scale_format(self, scale_format: FloatFormat) -> Self {
+        Self { scale_format, ..self }
+    }
+
+    /// The same with a kernel of the caller's choice, or with `None` that of [`Kernel::choose`].
+    pub fn with_kernel(self, kernel: impl Into<Option<Kernel>>) -> Self {
+        Self { kernel: kernel.into(), ..self }
+    }
+
     /// The layout of the input, whatever its format: the channels of integer activations are neighbours.
     pub(super) fn layout_of_input(&self) -> Layout {
         match self.input_format {

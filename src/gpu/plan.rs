@@ -13,6 +13,7 @@ use crate::{ActivationScale, Error, Result, Shape};
 /// Offsets must be multiples of the device's `min_storage_buffer_offset_alignment`. A slice may be
 /// longer than its tensor; what lies behind stays as it is.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Tensors<'a> {
     /// The input.
     pub input: wgpu::BufferSlice<'a>,
@@ -20,6 +21,18 @@ pub struct Tensors<'a> {
     pub residual: Option<wgpu::BufferSlice<'a>>,
     /// The output. In another buffer than the rest.
     pub output: wgpu::BufferSlice<'a>,
+}
+
+impl<'a> Tensors<'a> {
+    /// An input and an output, without a residual.
+    pub fn new(input: wgpu::BufferSlice<'a>, output: wgpu::BufferSlice<'a>) -> Self {
+        Self { input, residual: None, output }
+    }
+
+    /// The same with a residual, or with `None` without.
+    pub fn with_residual(self, residual: impl Into<Option<wgpu::BufferSlice<'a>>>) -> Self {
+        Self { residual: residual.into(), ..self }
+    }
 }
 
 /// A prepared layer bound to tensors, ready to be recorded any number of times.

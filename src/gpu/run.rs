@@ -91,11 +91,11 @@ impl Layer {
                 Some((plan, integers))
             }
         };
-        let tensors = Tensors {
-            input: quantization.as_ref().map_or(&x, |(_, integers)| integers).slice(..),
-            residual: residual.as_ref().map(|residual| residual.slice(..)),
-            output: y.slice(..),
-        };
+        let tensors = Tensors::new(
+            quantization.as_ref().map_or(&x, |(_, integers)| integers).slice(..),
+            y.slice(..),
+        )
+        .with_residual(residual.as_ref().map(|residual| residual.slice(..)));
         let plan = self.plan(input, tensors)?;
         check_queue(device, queue)?;
         checked(device, "the submission", || {

@@ -32,6 +32,7 @@ pub struct Tuner {
 
 /// The fastest kernel for a class of layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Choice {
     /// The kernel, for [`LayerOptions::kernel`].
     pub kernel: Kernel,
@@ -136,7 +137,7 @@ impl Tuner {
         options: &LayerOptions,
     ) -> Result<Choice> {
         let weights = weights.into();
-        let options = LayerOptions { kernel: None, ..*options };
+        let options = (*options).with_kernel(None);
         let class = class(weights, input, &options)?;
         if let Some(choice) = self.choices.get(&class) {
             return Ok(*choice);
@@ -152,7 +153,7 @@ impl Tuner {
         let small = small_picture(&problem.descriptor, input);
         let mut outputs = Vec::new();
         for &kernel in &candidates {
-            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let options = options.with_kernel(kernel);
             let bench = match Bench::new(pipelines, weights, small, options) {
                 // Its pipeline: drivers' compilers have errors of their own.
                 Err(error @ Error::Gpu { .. }) => {
@@ -170,7 +171,7 @@ impl Tuner {
         });
         let mut best: Option<Choice> = None;
         for kernel in candidates {
-            let options = LayerOptions { kernel: Some(kernel), ..options };
+            let options = options.with_kernel(kernel);
             let bench = Bench::new(pipelines, weights, input, options)?;
             let time = bench.time(pipelines, queue).await?;
             bench.destroy();
@@ -203,12 +204,10 @@ impl Tuner {
         let q: Vec<i32> = (0..descriptor.weight_count() as i32).map(|i| i % 255 - 127).collect();
         let alpha = vec![1.0; crate::blocks::scale_count(&descriptor, &format)];
         let weights = DsConvWeights::from_integers(descriptor, format, &q, alpha)?;
-        let options = LayerOptions {
-            input_format: ActivationFormat::Int8,
-            input_layout: Layout::Nhwc,
-            output_layout: Layout::Nhwc,
-            ..LayerOptions::default()
-        };
+        let options = LayerOptions::default()
+            .with_input_format(ActivationFormat::Int8)
+            .with_input_layout(Layout::Nhwc)
+            .with_output_layout(Layout::Nhwc);
         let input = Shape::new(1, 64, 40, 40);
         let choice = self.choose(pipelines, queue, &weights, input, &options).await?;
         Ok(match choice.kernel {
@@ -299,11 +298,8 @@ impl Bench {
         let output = tensor("dsconv tuning output", memory.output, |_| 0)?;
         let plan = layer.plan(
             input,
-            Tensors {
-                input: x.slice(..),
-                residual: residual.as_ref().map(|residual| residual.slice(..)),
-                output: output.slice(..),
-            },
+            Tensors::new(x.slice(..), output.slice(..))
+                .with_residual(residual.as_ref().map(|residual| residual.slice(..))),
         )?;
         let tensors = std::iter::once(x).chain(residual).collect();
         Ok(Self { layer, plan, output, tensors })

@@ -10,6 +10,7 @@ use crate::{Activation, ConvDescriptor, Layout, Residual};
 /// Geometry, block size, activation and most of the layouts are data, so layers that differ in those share
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Variant {
     /// The algorithm.
     pub kernel: Kernel,
@@ -32,6 +33,7 @@ pub struct Variant {
 /// What not every layer has, and a pipeline's code may be without. Software devices work out both sides of a branch: on
 /// lavapipe an epilogue for all layers took a third of a 1x1 convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Parts {
     /// A KDS bias.
     pub kds_bias: bool,

@@ -189,11 +189,8 @@ pub fn run_guarded<'a>(
     };
     let plan = layer.plan(
         input,
-        Tensors {
-            input: x.slice(offset..),
-            residual: residual.as_ref().map(|r| r.slice(offset..)),
-            output: y.slice(offset..),
-        },
+        Tensors::new(x.slice(offset..), y.slice(offset..))
+            .with_residual(residual.as_ref().map(|r| r.slice(offset..))),
     )?;
     submit(gpu, &plan);
     let y = pollster::block_on(gpu::download(&gpu.device, &gpu.queue, y.slice(..)))?;

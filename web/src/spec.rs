@@ -328,8 +328,8 @@ impl Options {
             None => None,
             Some(name) => Some(kernel(name)?),
         };
-        Ok(LayerOptions {
-            activation: match self.activation {
+        Ok(LayerOptions::default()
+            .with_activation(match self.activation {
                 ActivationName::Identity => Activation::Identity,
                 ActivationName::Relu => Activation::Relu,
                 ActivationName::Relu6 => Activation::Relu6,
@@ -338,23 +338,21 @@ impl Options {
                 ActivationName::HardSwish => Activation::HardSwish,
                 ActivationName::Sigmoid => Activation::Sigmoid,
                 ActivationName::Clamp(low, high) => Activation::Clamp { low, high },
-            },
-            float_format: self.float_format.into(),
-            scale_format: self.scale_format.into(),
-            residual: match self.residual {
+            })
+            .with_float_format(self.float_format.into())
+            .with_scale_format(self.scale_format.into())
+            .with_residual(match self.residual {
                 None => Residual::None,
                 Some(ResidualName::BeforeActivation) => Residual::BeforeActivation,
                 Some(ResidualName::AfterActivation) => Residual::AfterActivation,
-            },
-            input_format: match self.input_format {
+            })
+            .with_input_format(match self.input_format {
                 FormatName::F32 => ActivationFormat::Float,
                 FormatName::Int8 => ActivationFormat::Int8,
-            },
-            input_layout: layout(self.input_layout),
-            output_layout: layout(self.output_layout),
-            kernel,
-            ..LayerOptions::default()
-        })
+            })
+            .with_input_layout(layout(self.input_layout))
+            .with_output_layout(layout(self.output_layout))
+            .with_kernel(kernel))
     }
 }
 

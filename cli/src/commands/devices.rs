@@ -65,18 +65,13 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 /// The kernels that layers of a network get on each adapter, by rule: 64 channels, and 64 groups of one.
 fn choices(adapters: &[wgpu::Adapter]) -> anyhow::Result<Table> {
     let mut out = table(&["#", "float activations", "int8 activations", "depthwise"]);
-    let dense = ConvProblem {
-        descriptor: ConvDescriptor::new(64, 64, [3, 3]),
-        blocks: Some(BlockFormat::new(4, 32)?),
-        activations: ActivationFormat::Float,
-        int8_output: None,
-        float_format: gpu::FloatFormat::F32,
-        input_layout: Layout::Nhwc,
-        output_layout: Layout::Nhwc,
+    let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
+    let problem = |descriptor, blocks| {
+        ConvProblem::of_format(descriptor, blocks).with_layouts(Layout::Nhwc, Layout::Nhwc)
     };
-    let depthwise =
-        ConvProblem { descriptor: dense.descriptor.with_groups(64), blocks: None, ..dense };
-    let int8 = ConvProblem { activations: ActivationFormat::Int8, ..dense };
+    let dense = problem(descriptor, Some(BlockFormat::new(4, 32)?));
+    let depthwise = problem(descriptor.with_groups(64), None);
+    let int8 = dense.with_activations(ActivationFormat::Int8);
     for (index, adapter) in adapters.iter().enumerate() {
         let capabilities = Capabilities::of_adapter(adapter);
         let name = |problem| Kernel::choose(problem, &capabilities).name().to_string();

@@ -228,12 +228,10 @@ fn shader(variant: &Variant, block: Option<u32>) -> Shader {
 
 /// Says whether the chip would be given this variant for an ordinary layer, or for the kind it is for.
 fn chosen(variant: &Variant, chip: &Chip) -> bool {
-    let gpu = Capabilities {
-        subgroup_size: Some(32),
-        packed_dot_product: chip.maker.packed_dot_product(),
-        shader_f16: true,
-        software: false,
-    };
+    let gpu = Capabilities::default()
+        .with_subgroup_size(32)
+        .with_packed_dot_product(chip.maker.packed_dot_product())
+        .with_shader_f16();
     let dense = ConvDescriptor::new(64, 64, [3, 3]);
     let depthwise = ConvDescriptor::new(64, 64, [3, 3]).with_groups(64);
     let dilated = depthwise.with_dilation([2, 2]);
@@ -245,15 +243,10 @@ fn chosen(variant: &Variant, chip: &Chip) -> bool {
     let activations = variant.activations;
     let planar = [dense, depthwise, dilated, narrow].map(|layer| (layer, Layout::Nchw));
     planar.into_iter().chain([(depthwise, Layout::Nhwc)]).any(|(descriptor, layout)| {
-        let problem = ConvProblem {
-            descriptor,
-            blocks,
-            activations,
-            int8_output: None,
-            float_format: variant.float_format,
-            input_layout: layout,
-            output_layout: layout,
-        };
+        let problem = ConvProblem::of_format(descriptor, blocks)
+            .with_activations(activations)
+            .with_float_format(variant.float_format)
+            .with_layouts(layout, layout);
         let kernel = Kernel::choose(&problem, &gpu);
         kernel == variant.kernel || large_outputs(kernel) == variant.kernel
     }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)

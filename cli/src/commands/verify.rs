@@ -193,8 +193,7 @@ impl KernelChecks<'_> {
         weights: WeightsRef<'_>,
     ) -> anyhow::Result<impl ExactSizeIterator<Item = f64> + use<>> {
         let (device, case) = (self.device, self.case);
-        let options =
-            LayerOptions { kernel: Some(kernel), input_format, ..LayerOptions::default() };
+        let options = LayerOptions::default().with_kernel(kernel).with_input_format(input_format);
         let layer = Layer::new(&device.pipelines, weights, options)?;
         let y = pollster::block_on(layer.run(&device.gpu.queue, case.input, &case.x, &[]))?;
         Ok(y.into_iter().map(f64::from))

@@ -267,7 +267,7 @@ fn record(
     Ok(match &task.kind {
         TaskKind::Conv(conv) => {
             let residual = if has_residual(&conv.options) { Some(reads[1]) } else { None };
-            let tensors = Tensors { input: reads[0], residual, output };
+            let tensors = Tensors::new(reads[0], output).with_residual(residual);
             Recorded::Conv(uploads.layer(conv)?.plan(conv.input, tensors)?)
         }
         TaskKind::Quantize(conv) => {

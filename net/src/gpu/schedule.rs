@@ -219,14 +219,12 @@ impl Scheduler<'_> {
         };
         let mut conv = ConvTask {
             weights: weights.clone(),
-            options: LayerOptions {
-                activation: *activation,
-                residual: *residual,
-                input_layout: self.layouts.of_input(step, 0),
-                output_layout: self.layouts.of_output(step),
-                scale_format: self.options.scale_format,
-                ..LayerOptions::default()
-            },
+            options: LayerOptions::default()
+                .with_activation(*activation)
+                .with_residual(*residual)
+                .with_input_layout(self.layouts.of_input(step, 0))
+                .with_output_layout(self.layouts.of_output(step))
+                .with_scale_format(self.options.scale_format),
             input: cpu::shape(&program.value(step.inputs[0]).dims)?,
         };
         if self.int8_inputs[index].is_some() {
@@ -234,15 +232,15 @@ impl Scheduler<'_> {
         }
         let mut write = self.slot_of(step.output);
         if let Some(key) = successor(program, index, &self.int8_inputs) {
-            let int8_output = Some(Int8Output { blocks: key.blocks, scale: SCALE });
+            let int8_output = Int8Output::new(key.blocks, SCALE);
             let floats = ConvProblem::of_layer(&*conv.weights, &conv.options);
-            let problem = ConvProblem { int8_output, ..floats };
+            let problem = floats.with_int8_output(int8_output);
             let kernel = Kernel::choose(&problem, self.capabilities);
             // Not at the price of a slower kernel.
             if kernel == Kernel::choose(&floats, self.capabilities)
                 && kernel.supports(&problem, self.capabilities).is_ok()
             {
-                conv.options.int8_output = int8_output;
+                conv.options.int8_output = Some(int8_output);
                 let memory = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options)?;
                 write = self.schedule.slot(memory.output);
                 self.made.insert(key, write);

@@ -42,17 +42,19 @@ impl Path {
         tuner: &mut Option<Tuner>,
     ) -> dsconv::Result<Self> {
         let (input_layout, output_layout) = (Layout::Nhwc, Layout::Nhwc);
-        let mut options =
-            LayerOptions { input_format, input_layout, output_layout, ..LayerOptions::default() };
+        let mut options = LayerOptions::default()
+            .with_input_format(input_format)
+            .with_input_layout(input_layout)
+            .with_output_layout(output_layout);
         if let Some(tuner) = tuner {
             let (pipelines, queue) = (&device.pipelines, &device.gpu.queue);
             let choice = tuner.choose(pipelines, queue, weights, input, &options);
             options.kernel = Some(pollster::block_on(choice)?.kernel);
         }
-        let of_plan = MemoryUse::of_plan(weights, input, &options)?;
         let layer = Layer::new(&device.pipelines, weights, options)?;
         let of_layer = layer.memory_use();
-        let memory = MemoryUse { weights: of_layer.weights, scales: of_layer.scales, ..of_plan };
+        let mut memory = layer.plan_memory_use(input)?;
+        (memory.weights, memory.scales) = (of_layer.weights, of_layer.scales);
         Ok(Self { layer, memory, integers: input_format == ActivationFormat::Int8 })
     }
 
@@ -108,8 +110,7 @@ impl LayerBench<'_> {
         let integers = upload(gpu, "integers", storage, &words)?;
         let plan = |path: &Path| {
             let input_buffer = if path.integers { &integers } else { &x };
-            let tensors =
-                Tensors { input: input_buffer.slice(..), residual: None, output: y.slice(..) };
+            let tensors = Tensors::new(input_buffer.slice(..), y.slice(..));
             path.layer.plan(*input, tensors)
         };
         let scale = ActivationScale::PowerOfTwo;
