@@ -1,9 +1,10 @@
-//! An engine of its own device, queue and encoder runs two chained layers in one submission.
+//! An engine of its own device, queue and encoder runs two chained layers in one submission, for two frames in flight.
+//! docs/embed.md tells what it shows.
 //!
 //! `cargo run --release --example embed`
 
 use dsconv::gpu::{self, Layer, LayerOptions, MemoryUse, Pipelines, Tensors};
-use dsconv::{Activation, ConvDescriptor, Method, Quantizer, Residual, Shape, reference};
+use dsconv::{Activation, ConvDescriptor, Method, Quantizer, Residual, Shape, reference, wgpu};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     pollster::block_on(run())
@@ -43,40 +44,57 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let pipelines = Pipelines::new(&device)?;
     let silu = LayerOptions::default().with_activation(Activation::Silu);
     let adding = LayerOptions::default().with_residual(Residual::AfterActivation);
-    let first_layer = Layer::new(&pipelines, &first, silu)?;
-    let second_layer = Layer::new(&pipelines, &second, adding)?;
+    // The names are in errors, in wgpu's messages and in captures.
+    let first_layer = Layer::labelled(&pipelines, &first, silu, "expand")?;
+    let second_layer = Layer::labelled(&pipelines, &second, adding, "project")?;
+    let middle_shape = first.descriptor().output_shape(shape)?;
+
+    // Pipelines are compiled on a thread, while the host goes on.
+    let progress = |now: gpu::WarmUp| println!("compiled {} of {}", now.compiled, now.wanted);
+    let layers = [(&first_layer, shape), (&second_layer, middle_shape)];
+    std::thread::scope(|scope| {
+        let compiling = scope.spawn(|| pipelines.warm_up(layers, progress));
+        compiling.join().expect("a thread that does not panic")
+    })?;
+    // What depends on the shapes alone, for as long as they stay.
+    let (expand, project) = (first_layer.prepare(shape)?, second_layer.prepare(middle_shape)?);
+    let tensors = expand.memory_use().output + project.memory_use().output;
+    println!("tensors of a frame besides its input: {tensors} bytes");
 
     // The tensors are the host's buffers, or slices of them.
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    let middle_shape = first.descriptor().output_shape(shape)?;
-    let buffer = |floats: usize| {
+    let buffer = |size: u64| {
         device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
-            size: 4 * floats as u64,
+            size,
             usage: storage,
             mapped_at_creation: false,
         })
     };
-    let input = gpu::upload(&device, "input", storage, &x)?;
-    let (middle, output) = (buffer(middle_shape.elements()), buffer(shape.elements()));
-    let plans = [
-        first_layer.plan(shape, Tensors::new(input.slice(..), middle.slice(..)))?,
-        second_layer.plan(
-            middle_shape,
-            Tensors::new(middle.slice(..), output.slice(..)).with_residual(input.slice(..)),
-        )?,
-    ];
+    // Two frames in flight: other buffers, and nothing but bind groups.
+    let mut frames = Vec::new();
+    for _ in 0..2 {
+        let input = gpu::upload(&device, "input", storage, &x)?;
+        let middle = buffer(expand.memory_use().output);
+        let output = buffer(project.memory_use().output);
+        let plans = [
+            expand.bind(Tensors::new(input.slice(..), middle.slice(..)))?,
+            project.bind(
+                Tensors::new(middle.slice(..), output.slice(..)).with_residual(input.slice(..)),
+            )?,
+        ];
+        frames.push((plans, output));
+    }
 
     // One encoder, one pass, one submission: all the host's.
     let mut encoder = device.create_command_encoder(&Default::default());
     {
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        for plan in &plans {
+        for plan in frames.iter().flat_map(|(plans, _)| plans) {
             plan.record(&mut pass);
         }
     }
     queue.submit([encoder.finish()]);
-    let y = gpu::download(&device, &queue, output.slice(..)).await?;
 
     // The same in f64.
     let middle = reference::convolve(&first, shape, &x)?.with_epilogue(
@@ -90,9 +108,12 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         Residual::AfterActivation,
         &x,
     )?;
-    let error = |(&y, e): (&f32, &f64)| (f64::from(y) - e).abs();
-    let worst = y.iter().zip(&expected.values).map(error).fold(0.0, f64::max);
-    println!("worst error {:.1e} of the magnitude", worst / expected.magnitude);
-    assert!(worst <= 1e-5 * expected.magnitude, "out of bounds");
+    for (_, output) in &frames {
+        let y = gpu::download(&device, &queue, output.slice(..)).await?;
+        let error = |(&y, e): (&f32, &f64)| (f64::from(y) - e).abs();
+        let worst = y.iter().zip(&expected.values).map(error).fold(0.0, f64::max);
+        println!("worst error {:.1e} of the magnitude", worst / expected.magnitude);
+        assert!(worst <= 1e-5 * expected.magnitude, "out of bounds");
+    }
     Ok(())
 }

@@ -45,14 +45,14 @@
 //!
 //! - `gpu` (default): the kernels and their host layer, on wgpu. Without it: weights, quantiser, reference.
 //! - `storage` (default): layer files in the safetensors format.
-//! - `vulkan`, `metal`, `dx12`, `webgpu`: wgpu's backends. None is on by default: they are the host's choice, here or by
-//!   wgpu's own features.
+//! - `vulkan`, `metal`, `dx12`, `webgpu`: wgpu's backends. None is on by default: they are the host's choice, here or
+//!   by wgpu's own features.
 //!
 //! # Versions
 //!
-//! The interface has types of wgpu 30, which is re-exported as `dsconv::wgpu`. Another major version of wgpu is a breaking
-//! change of this crate, so its version says it: 0.2 before 1.0, and 2.0 after. Rust 1.90 is the oldest that builds it; a
-//! newer one is not called a breaking change.
+//! The interface has types of wgpu 30, which is re-exported as `dsconv::wgpu`. Another major version of wgpu is a
+//! breaking change of this crate, so its version says it: 0.2 before 1.0, and 2.0 after. Rust 1.90 is the oldest that
+//! builds it; a newer one is not called a breaking change.
 
 #[cfg(feature = "storage")]
 mod bitstream;

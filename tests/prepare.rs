@@ -5,7 +5,7 @@ mod common;
 use common::{BOUND, Extras, Run, expected, gpu, random_f32, random_weights, submit, worst_error};
 use dsconv::gpu::{
     ActivationFormat, FloatFormat, Kernel, Layer, LayerOptions, MemoryUse, PackedDotProduct,
-    Pipelines, Tensors, WarmUp, WeightFormat, download, upload,
+    Pipelines, Plan, Prepared, Tensors, Timestamps, WarmUp, WeightFormat, download, upload,
 };
 use dsconv::{
     Activation, ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Error, Residual, Shape,
@@ -61,6 +61,13 @@ fn one_preparation_serves_any_buffers() {
         let error = worst_error(&y, &expected(&weights, run));
         assert!(error <= BOUND, "seed {seed}: {error:e}");
     }
+}
+
+/// What docs/embed.md promises.
+#[test]
+fn layers_and_plans_can_be_sent_to_other_threads_and_shared() {
+    fn shared<T: Send + Sync>() {}
+    shared::<(Pipelines, Layer, Prepared, Plan, Timestamps)>();
 }
 
 #[test]
