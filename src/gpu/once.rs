@@ -29,10 +29,6 @@ impl<K, V> Default for OnceMap<K, V> {
 impl<K: Eq + Hash, V: Clone> OnceMap<K, V> {
     /// The value of a key, which `make` makes where there is none yet. A failure leaves none, and the next call tries
     /// again.
-    #[cfg_attr(
-        target_arch = "wasm32",
-        expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
-    )]
     pub(crate) fn get_or_make(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<V> {
         let new = || Arc::new(Slot { value: OnceLock::new(), making: Mutex::new(()) });
         let slot = lock(&self.slots).entry(key).or_insert_with(new).clone();
