@@ -81,11 +81,11 @@ pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};
 #[cfg(feature = "storage")]
 pub use storage::{FloatTensor, LayerFile, stored_bytes};
+pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
+
 /// wgpu, whose types are in the interface: a host can take it from here, and so has the same version.
 #[cfg(feature = "gpu")]
 pub use wgpu;
-
-pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
 /// The examples of the texts beside the code, as documentation tests.
 #[cfg(all(doctest, feature = "gpu", feature = "storage"))]

@@ -54,13 +54,13 @@ fn scoped<T>(device: &wgpu::Device, what: &str, make: impl FnOnce() -> T) -> Res
     }
     match (made, first) {
         (Ok(made), None) => Ok(made),
-        (Err(_), _) => Err(Error::Gpu {
-            what: what.into(),
-            message: "wgpu panicked; it does where a buffer, queue or pipeline is of another device or instance".into(),
-        }),
         (_, Some(error)) if is_lost(device) => Err(Error::lost(&error)),
         (_, Some(wgpu::Error::OutOfMemory { .. })) => Err(Error::OutOfMemory(what.into())),
         (_, Some(error)) => Err(Error::Gpu { what: what.into(), message: error.to_string() }),
+        (Err(_), None) => Err(Error::Gpu {
+            what: what.into(),
+            message: "wgpu panicked; it does where a buffer, queue or pipeline is of another device or instance".into(),
+        }),
     }
 }
 
