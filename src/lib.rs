@@ -70,6 +70,7 @@ pub mod reference;
 mod shape;
 #[cfg(feature = "storage")]
 mod storage;
+mod text;
 mod weights;
 
 pub use blocks::{BlockFormat, Blocks, Partition};
@@ -81,6 +82,7 @@ pub use reference::Reference;
 pub use shape::{ConvDescriptor, Layout, Shape};
 #[cfg(feature = "storage")]
 pub use storage::{FloatTensor, LayerFile, stored_bytes};
+pub use text::shown;
 pub use weights::{Cds, DsConvWeights, FloatWeights, Weights, WeightsRef};
 
 /// wgpu, whose types are in the interface: a host can take it from here, and so has the same version.

@@ -1,6 +1,7 @@
 //! The device that a command runs on: how it is chosen, opened and described, and what is kept for it between runs.
 
 use crate::message::in_words;
+use crate::output::tell;
 use anyhow::Context;
 use dsconv::gpu::{self, Gpu, PackedDotProduct, Pipelines, Selection, Tuner};
 use dsconv_net::gpu::Activations;
@@ -38,7 +39,7 @@ impl OnDevice {
     pub(crate) fn open_or_cpu(&self) -> anyhow::Result<Option<Device>> {
         match self.open() {
             Err(error @ dsconv::Error::NoAdapter(_)) if *self.choice() == DeviceChoice::Best => {
-                eprintln!("{error}. Running on the CPU reference instead.");
+                tell!("{error}. Running on the CPU reference instead.");
                 Ok(None)
             }
             opened => Ok(opened?),
@@ -146,7 +147,7 @@ pub(crate) fn save_tuner(gpu: &Gpu, tuner: &Tuner) {
 /// Warns of what could not be kept: it only makes the next run start later.
 fn kept(result: anyhow::Result<()>) {
     if let Err(error) = result {
-        eprintln!("dsconv: not kept for the next run: {}", in_words(&error));
+        tell!("dsconv: not kept for the next run: {}", in_words(&error));
     }
 }
 

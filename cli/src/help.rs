@@ -1,8 +1,11 @@
 //! The page that `dsconv --help` prints: the subcommands by what people do first, and examples.
 
+use crate::output::tell;
 use clap::{CommandFactory, FromArgMatches};
+use dsconv::shown;
 use std::ffi::OsString;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// The subcommands, in groups.
 pub(crate) const GROUPS: [(&str, &[&str]); 3] = [
@@ -22,8 +25,22 @@ pub(crate) fn parse<C: CommandFactory + FromArgMatches>(arguments: Vec<OsString>
     let command = C::command();
     let template = template(&command);
     let mut command = command.help_template(template);
-    let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
-    C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    // Arguments may be the names of strangers' files.
+    let mut told = arguments.iter().map(|argument| argument.to_string_lossy());
+    let hostile = told.any(|argument| shown(&argument) != argument);
+    let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|e| exit(&e, hostile));
+    C::from_arg_matches(&matches).unwrap_or_else(|e| exit(&e.format(&mut command), hostile))
+}
+
+/// Prints help or an error, without colours if it could steer the terminal, and exits.
+fn exit(error: &clap::Error, hostile: bool) -> ! {
+    if hostile {
+        tell!("{}", error.render());
+    } else if let Err(error) = error.print().and_then(|()| std::io::stdout().flush()) {
+        tell!("dsconv: standard output: {error}");
+        std::process::exit(1);
+    }
+    std::process::exit(error.exit_code())
 }
 
 /// The page, with the lines that the subcommands say about themselves.

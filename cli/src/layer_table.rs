@@ -2,6 +2,7 @@
 
 use crate::display::{bytes, table};
 use comfy_table::Table;
+use dsconv::shown;
 use dsconv_net::LayerReport;
 
 /// A layer, as `--json` has it.
@@ -47,7 +48,7 @@ pub(crate) fn layer_table(layers: &[LayerReport]) -> Table {
         let d = layer.descriptor;
         let [height, width] = d.kernel;
         out.add_row([
-            layer.name.clone(),
+            shown(&layer.name),
             format!("{}x{}x{height}x{width}", d.out_channels, d.channels_per_group()),
             layer.bits.map_or("f32".into(), |bits| bits.to_string()),
             bytes(layer.float_bytes),

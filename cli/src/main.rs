@@ -15,6 +15,7 @@ mod machine_code;
 mod message;
 mod network;
 mod npy;
+mod output;
 mod overwrite;
 mod picture;
 mod plot;
@@ -87,10 +88,10 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(filter).format_timestamp(None).init();
     let cli: Cli = help::parse(current_spelling(std::env::args_os().collect()));
     let command = cli.command.unwrap_or(Command::Demo(cli.demo));
-    match run(command) {
+    match run(command).and_then(|code| output::finish().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("dsconv: {}", message::in_words(&error));
+            output::tell!("dsconv: {}", message::in_words(&error));
             ExitCode::FAILURE
         }
     }
@@ -105,10 +106,6 @@ fn current_spelling(mut arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
-    // What prints into a closed pipe, as into `head`, ends quietly. `isa` feeds a child process before it prints.
-    if !matches!(command, Command::Isa(_)) {
-        sigpipe::reset();
-    }
     match command {
         Command::Quantize(options) => commands::quantize::run(&options),
         Command::Classify(options) => commands::classify::run(&options),

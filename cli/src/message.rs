@@ -1,5 +1,7 @@
 //! Errors as the command prints them.
 
+use crate::output::printable;
+
 /// An error with its causes, each text once: some errors already print their cause, and some the file that is named
 /// around them. What a terminal would obey comes out as escapes, because names of strangers' files are in it.
 pub(crate) fn in_words(error: &anyhow::Error) -> String {
@@ -22,15 +24,6 @@ fn starts_with_part(text: &str, part: &str) -> bool {
 /// Says whether a text ends in another one, as a part of its own.
 fn ends_with_part(text: &str, part: &str) -> bool {
     text.strip_suffix(part).is_some_and(|rest| rest.is_empty() || rest.ends_with(": "))
-}
-
-fn printable(text: &str) -> String {
-    let shown = |character: char| match character {
-        '\n' => "\n".into(),
-        character if character.is_control() => character.escape_default().to_string(),
-        character => character.to_string(),
-    };
-    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

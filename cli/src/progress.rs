@@ -1,5 +1,6 @@
 //! Progress bars for work that takes seconds.
 
+use dsconv::shown;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A progress bar with room for the name of what is being done.
@@ -17,7 +18,7 @@ pub(crate) fn with_progress<T>(
     let result = work(&mut |number, count, name| {
         bar.set_length(count as u64);
         bar.set_position(number as u64);
-        bar.set_message(format!("{what} {name}"));
+        bar.set_message(format!("{what} {}", shown(name)));
     });
     bar.finish_and_clear();
     result

@@ -1,5 +1,6 @@
 //! The errors of this crate: they name the place, what was expected and what came.
 
+use dsconv::shown;
 use std::path::PathBuf;
 
 /// Everything that can go wrong with a network. Messages name the place, what was expected and what came.
@@ -10,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Layer(#[from] dsconv::Error),
     /// A value that makes no sense.
-    #[error("{field}: expected {expected}, got {got}")]
+    #[error("{}: expected {}, got {}", shown(field), shown(expected), shown(got))]
     Invalid {
         /// The argument, attribute or tensor at fault.
         field: String,
@@ -20,7 +21,7 @@ pub enum Error {
         got: String,
     },
     /// An error inside one node.
-    #[error("node {node:?} ({op}): {source}")]
+    #[error("node {node:?} ({}): {source}", shown(op))]
     Node {
         /// The node's name.
         node: String,
@@ -76,7 +77,8 @@ fn list(nodes: &[Unsupported]) -> String {
         }
     }
     let one = |(first, count): &(&Unsupported, usize)| {
-        let Unsupported { node, op, opset, reason } = first;
+        let Unsupported { node, opset, .. } = first;
+        let (op, reason) = (shown(&first.op), shown(&first.reason));
         match count {
             1 => format!("{op} (opset {opset}, node {node:?}): {reason}"),
             count => format!("{op} (opset {opset}, {count} nodes, first {node:?}): {reason}"),

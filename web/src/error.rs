@@ -6,7 +6,9 @@ use wasm_bindgen::JsValue;
 /// A JavaScript `Error` with a `code`, which the TypeScript side turns into a class of its own.
 pub(crate) fn to_js(error: impl Into<Error>) -> JsValue {
     let error = error.into();
-    let js = js_sys::Error::new(&error.to_string());
+    // Strangers' names are in it, and Node prints to terminals.
+    let lines: Vec<String> = error.to_string().split('\n').map(dsconv::shown).collect();
+    let js = js_sys::Error::new(&lines.join("\n"));
     // Setting a property of an object made here can't fail.
     let _ = js_sys::Reflect::set(&js, &"code".into(), &code(&error).into());
     js.into()

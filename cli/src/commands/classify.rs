@@ -3,10 +3,12 @@
 use crate::device::{self, OnDevice};
 use crate::display::table;
 use crate::network::{self, Precision, Runner};
+use crate::output::say;
 use crate::picture;
 use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::Context;
+use dsconv::shown;
 use dsconv_net::picture::Class;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,7 +47,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut out = table(&["picture", "1", "2", "3", "4", "5", "ms"]);
     let bar = progress(options.pictures.len())?;
     for path in &options.pictures {
-        bar.set_message(path.display().to_string());
+        bar.set_message(shown(&path.display().to_string()));
         let picture = picture::read(path)?;
         let (top, time) = network::classify(&runner, &model, &preprocessing, &picture)
             .with_context(|| path.display().to_string())?;
@@ -62,10 +64,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         device.save_cache();
     }
     match options.json {
-        true => println!("{}", serde_json::to_string(&answers)?),
+        true => say!("{}", serde_json::to_string(&answers)?),
         false => {
-            println!("on {}", device::describe(device.as_ref()));
-            println!("{out}");
+            say!("on {}", device::describe(device.as_ref()));
+            say!("{out}");
         }
     }
     Ok(ExitCode::SUCCESS)

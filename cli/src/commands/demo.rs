@@ -4,6 +4,7 @@ use crate::carried;
 use crate::device::{self, Device, OnDevice};
 use crate::display::{bytes, table};
 use crate::network::{self, Runner};
+use crate::output::say;
 use crate::picture;
 use crate::progress::progress;
 use crate::timing::ms;
@@ -32,7 +33,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let device = options.device.open_or_cpu()?;
     let model = Model::from_bytes(carried::EFFICIENTNET_LITE0)?;
     let preprocessing = model.picture_input()?;
-    println!(
+    say!(
         "EfficientNet-Lite0, 4-bit weights in blocks of 32, on {}",
         device::describe(device.as_ref())
     );
@@ -91,7 +92,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     };
     bar.finish_and_clear();
-    println!("{out}");
+    say!("{out}");
 
     let layers = dsconv_net::report(&model.graph, &model.graph);
     let weights: u64 = layers.iter().map(|layer| layer.bytes).sum();
@@ -109,16 +110,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let smaller = format!("{:.2}x smaller", in_floats as f64 / weights as f64);
     out.add_row([String::new(), smaller, speed]);
-    println!("{out}");
+    say!("{out}");
     if let Some(error) = error {
         ensure!(
             error <= ERROR_BOUND,
             "the scores of chelsea are {error:.1e} off the CPU reference, relative to the largest; \
              the bound is {ERROR_BOUND:.0e}"
         );
-        println!(
-            "Checked against the CPU reference (f64): scores within {error:.1e} of the largest."
-        );
+        say!("Checked against the CPU reference (f64): scores within {error:.1e} of the largest.");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,12 +3,14 @@
 use crate::device::{self, OnDevice};
 use crate::display::table;
 use crate::network::{self, Precision, Runner};
+use crate::output::say;
 use crate::overwrite::{Kind, Overwrite};
 use crate::progress::progress;
 use crate::timing::ms;
 use crate::{carried, draw, picture};
 use anyhow::{Context, bail, ensure};
 use comfy_table::{CellAlignment, Table};
+use dsconv::shown;
 use dsconv_net::detect::{Detection, Detector, Head};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::{Model, Placement};
@@ -118,7 +120,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let bar = progress(options.pictures.len())?;
     for (index, path) in options.pictures.iter().enumerate() {
         let name = path.display().to_string();
-        bar.set_message(name.clone());
+        bar.set_message(shown(&name));
         let mut picture = picture::read(path)?;
         let input = dsconv_net::picture::input(&picture, &preprocessing)?;
         let (outputs, time) = runner.run(&[&input])?;
@@ -154,14 +156,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         device.save_cache();
     }
     if options.json {
-        println!("{}", serde_json::to_string(&answers)?);
+        say!("{}", serde_json::to_string(&answers)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("on {}", device::describe(device.as_ref()));
-    println!("{}", in_rows(&answers));
-    println!("{:.0} ms a picture", ms(total) / answers.len() as f64);
+    say!("on {}", device::describe(device.as_ref()));
+    say!("{}", in_rows(&answers));
+    say!("{:.0} ms a picture", ms(total) / answers.len() as f64);
     for drawing in &drawings {
-        println!("Wrote {}.", drawing.display());
+        say!("Wrote {}.", drawing.display());
     }
     Ok(ExitCode::SUCCESS)
 }

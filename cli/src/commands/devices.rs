@@ -2,6 +2,7 @@
 
 use crate::device::kind;
 use crate::display::{bytes, table};
+use crate::output::say;
 use comfy_table::Table;
 use dsconv::gpu::{self, ActivationFormat, Capabilities, ConvProblem, Kernel};
 use dsconv::{BlockFormat, ConvDescriptor, Layout};
@@ -53,12 +54,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             has(wgpu::Features::PIPELINE_CACHE),
         ]);
     }
-    println!("{out}");
-    println!("{}", choices(&adapters)?);
-    println!(
-        "The kernels need none of the features; a pipeline cache makes the second start faster."
-    );
-    println!("shared: memory of a workgroup. binding: the largest tensor or weight buffer.");
+    say!("{out}");
+    say!("{}", choices(&adapters)?);
+    say!("The kernels need none of the features; a pipeline cache makes the second start faster.");
+    say!("shared: memory of a workgroup. binding: the largest tensor or weight buffer.");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,10 +3,12 @@
 use crate::device::{self, Device, OnDevice};
 use crate::display::table;
 use crate::network::{self, Precision, Runner};
+use crate::output::say;
 use crate::picture;
 use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
+use dsconv::shown;
 use dsconv_net::Model;
 use dsconv_net::picture::{input as picture_input, probabilities, top};
 use std::collections::HashMap;
@@ -136,7 +138,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         answers,
     };
     match options.json {
-        true => println!("{}", serde_json::to_string(&report)?),
+        true => say!("{}", serde_json::to_string(&report)?),
         false => report.print(model.labels.as_deref()),
     }
     Ok(ExitCode::SUCCESS)
@@ -161,7 +163,7 @@ fn evaluate(
     let mut answers = Vec::new();
     for (path, class) in pictures {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        bar.set_message(format!("{what}: {name}"));
+        bar.set_message(format!("{what}: {}", shown(&name)));
         if let Some(class) = class {
             ensure!(
                 *class < classes,
@@ -252,7 +254,7 @@ impl Counts {
 
 impl Report {
     fn print(&self, labels: Option<&[String]>) {
-        println!("{} pictures, on {}", self.pictures, self.device);
+        say!("{} pictures, on {}", self.pictures, self.device);
         let mut out = table(&["", "first right", "in the first five", "ms a picture"]);
         let mut row = |name: &str, counts: &Counts| {
             let of = |count: Option<usize>| {
@@ -270,10 +272,10 @@ impl Report {
         if let Some(floats) = &self.floats {
             row("float network", floats);
         }
-        println!("{out}");
+        say!("{out}");
         if let Some(Closeness { agreement, divergence }) = &self.closeness {
-            println!("Both put the same class first on {agreement} of {}.", self.pictures);
-            println!("Mean divergence (KL) from the float network: {divergence:.4}");
+            say!("Both put the same class first on {agreement} of {}.", self.pictures);
+            say!("Mean divergence (KL) from the float network: {divergence:.4}");
         }
         let name = |class: usize| {
             labels.and_then(|labels| labels.get(class)).map_or(class.to_string(), Clone::clone)
@@ -290,9 +292,9 @@ impl Report {
                 let is = answer.class.map_or(String::new(), name);
                 out.add_row([answer.picture.clone(), is, taken]);
             }
-            println!("{out}");
+            say!("{out}");
             if wrong.len() > LISTED {
-                println!("and {} more (--json has all)", wrong.len() - LISTED);
+                say!("and {} more (--json has all)", wrong.len() - LISTED);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `dsconv export`: a network as ONNX.
 
 use crate::network;
+use crate::output::say;
 use crate::overwrite::{Kind, Overwrite};
 use dsconv_net::onnx;
 use std::path::PathBuf;
@@ -20,6 +21,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.overwrite.check(&options.output, Kind::Onnx, [options.model.as_path()])?;
     let model = network::read(&options.model)?;
     onnx::write(&model.graph, &options.output)?;
-    println!("Wrote {}.", options.output.display());
+    say!("Wrote {}.", options.output.display());
     Ok(ExitCode::SUCCESS)
 }

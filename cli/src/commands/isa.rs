@@ -2,6 +2,7 @@
 
 use crate::display::table;
 use crate::machine_code::{self, Chip, Counts, Report, Shader};
+use crate::output::{say, tell};
 use crate::progress::progress;
 use anyhow::{Context, ensure};
 use dsconv::gpu::{
@@ -92,9 +93,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for ((chip, cases), reports) in work.iter().zip(compiled) {
         rows.extend(cases.iter().zip(reports?).map(|(case, report)| row(chip, case, report)));
     }
-    sigpipe::reset();
     match options.json {
-        true => println!("{}", serde_json::to_string(&rows)?),
+        true => say!("{}", serde_json::to_string(&rows)?),
         false => print(&rows),
     }
     Ok(ExitCode::SUCCESS)
@@ -109,7 +109,7 @@ fn chips(options: &Options) -> anyhow::Result<Vec<(String, &'static Chip)>> {
     let chips: Vec<_> = makers.into_iter().map(machine_code::Maker::default_chip).collect();
     let names = chips.iter().map(|chip| format!("{} ({})", chip.name, chip.maker.name()));
     let names = names.collect::<Vec<_>>().join(", ");
-    eprintln!(
+    tell!(
         "Compiling for {names}; --chip names others. --kernel, --bits and --variant choose what to compile."
     );
     Ok(chips.into_iter().map(|chip| (chip.name.to_string(), chip)).collect())
@@ -262,7 +262,7 @@ fn large_outputs(kernel: Kernel) -> Kernel {
 
 fn print(rows: &[Row]) {
     for rows in rows.chunk_by(|a, b| a.chip == b.chip) {
-        println!("{}: {}", rows[0].chip, rows[0].device);
+        say!("{}: {}", rows[0].chip, rows[0].device);
         let mut out = table(&[
             "variant",
             "block",
@@ -298,9 +298,9 @@ fn print(rows: &[Row]) {
                 row.dot_share.map_or("-".into(), |share| format!("{:.0}%", 100.0 * share)),
             ]);
         }
-        println!("{out}");
+        say!("{out}");
     }
-    println!(
+    say!(
         "Instructions of the main loop per multiply-add: tiles' loads included and, by block, what comes once per\n\
          block (scales, scaling of integer sums). Waits and other hints to the scheduler are counted apart. Cycles\n\
          are the driver's own estimate. A dash is what a driver does not tell."

@@ -5,6 +5,7 @@ use crate::display::bytes;
 use crate::fitting::Fitting;
 use crate::layer_table::{layer_table, rows};
 use crate::network;
+use crate::output::{say, tell};
 use crate::overwrite::{Kind, Overwrite};
 use crate::preset::PictureOptions;
 use crate::progress::with_progress;
@@ -108,10 +109,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     written.write(&options.output)?;
     let size = std::fs::metadata(&options.output).map_or(0, |file| file.len());
     match options.json {
-        true => println!("{}", serde_json::to_string(&rows(&layers))?),
+        true => say!("{}", serde_json::to_string(&rows(&layers))?),
         false => {
-            println!("{}", layer_table(&layers));
-            println!("Wrote {}, {}.", options.output.display(), bytes(size));
+            say!("{}", layer_table(&layers));
+            say!("Wrote {}, {}.", options.output.display(), bytes(size));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -125,7 +126,7 @@ fn settle_quantized(model: &mut Model, requantize: bool) -> anyhow::Result<()> {
     if requantize {
         model.graph = network::floats_of(graph)?;
     } else if count > 0 {
-        eprintln!(
+        tell!(
             "dsconv: {count} of {} layers are quantised already and stay as they are; --requantize quantises them again",
             graph.convolutions().count()
         );
@@ -165,7 +166,7 @@ fn check_runs(model: &Model, calibrated: bool) -> anyhow::Result<()> {
         let sizes: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
         match model.graph.specialise(&sizes) {
             Ok(_) if open => {
-                eprintln!(
+                tell!(
                     "dsconv: the network leaves sizes of its inputs open; it would run with {dims:?}"
                 );
                 return Ok(());

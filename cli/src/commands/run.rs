@@ -3,12 +3,13 @@
 use crate::device::{self, OnDevice};
 use crate::display::{bytes, table};
 use crate::network::{self, Precision, Runner};
+use crate::output::say;
 use crate::overwrite::{Kind, Overwrite};
 use crate::samples::{self, Taker};
 use crate::timing::ms;
 use anyhow::Context;
 use comfy_table::Table;
-use dsconv::{FloatTensor, LayerFile};
+use dsconv::{FloatTensor, LayerFile, shown};
 use dsconv_net::gpu::{Clock, PlanStep, Profile};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,7 +67,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64;
         let fold = |f: fn(f32, f32) -> f32, first| values.iter().copied().fold(first, f);
         out.add_row([
-            output.name.clone(),
+            shown(&output.name),
             format!("{dims:?}"),
             format!("{:.4}", fold(f32::min, f32::INFINITY)),
             format!("{mean:.4}"),
@@ -74,23 +75,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ]);
         file.tensors.insert(output.name.clone(), FloatTensor { shape: dims, values });
     }
-    println!("on {}", device::describe(device.as_ref()));
-    println!("{out}");
-    print!("{:.1} ms, the first run {:.1} ms", ms(time), ms(first));
-    match runner.memory() {
-        Some(memory) => println!(
-            "; device memory {}, {} of it weights",
-            bytes(memory.total()),
-            bytes(memory.weights)
-        ),
-        None => println!(),
-    }
+    say!("on {}", device::describe(device.as_ref()));
+    say!("{out}");
+    let memory = runner.memory().map(|memory| {
+        let (total, weights) = (bytes(memory.total()), bytes(memory.weights));
+        format!("; device memory {total}, {weights} of it weights")
+    });
+    say!("{:.1} ms, the first run {:.1} ms{}", ms(time), ms(first), memory.unwrap_or_default());
     if let Some((steps, profile)) = profile {
-        println!("{}", profile_table(steps, &profile));
+        say!("{}", profile_table(steps, &profile));
     }
     if let Some(path) = &options.output {
         file.save(path)?;
-        println!("Wrote {}.", path.display());
+        say!("Wrote {}.", path.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,7 +101,7 @@ fn profile_table(steps: &[PlanStep], profile: &Profile) -> Table {
     let mut out = table(&["step", "kernel", clock]);
     let row = |name: &str, kernel: &str, time| [name.into(), kernel.into(), format!("{time:.3}")];
     for (step, &time) in steps.iter().zip(&profile.times) {
-        out.add_row(row(&step.name, step.kernel, ms(time)));
+        out.add_row(row(&shown(&step.name), step.kernel, ms(time)));
     }
     out.add_row(row("total", "", ms(profile.times.iter().sum())));
     out

@@ -3,6 +3,7 @@
 use crate::device::{self, Device, OnDevice};
 use crate::display::table;
 use crate::golden::{self, Case, Check};
+use crate::output::say;
 use crate::progress::progress;
 use anyhow::{Context, bail, ensure};
 use dsconv::gpu::{ActivationFormat, ConvProblem, Kernel, Layer, LayerOptions};
@@ -86,7 +87,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         device.save_cache();
     }
     match options.json {
-        true => println!("{}", serde_json::to_string(&report)?),
+        true => say!("{}", serde_json::to_string(&report)?),
         false => report.print(),
     }
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -256,7 +257,7 @@ impl Report {
                 if failed == 0 { "ok".into() } else { format!("{failed} FAILED") },
             ]);
         }
-        println!("{out}");
+        say!("{out}");
         for outcome in self.cases.iter().filter(|outcome| !outcome.ok) {
             let why = match (&outcome.message, outcome.error) {
                 (Some(message), _) => message.clone(),
@@ -264,12 +265,14 @@ impl Report {
                     format!("error {:.1e}, bound {:.0e}", error.unwrap_or(0.0), outcome.bound)
                 }
             };
-            println!("FAILED {} on {}: {why}", outcome.case, outcome.variant);
+            say!("FAILED {} on {}: {why}", outcome.case, outcome.variant);
         }
         let total = self.passed + self.failed;
-        println!(
+        say!(
             "{} of {total} cases passed on {}; worst error {:.1e} of the magnitude (sum of |w||x|)",
-            self.passed, self.device, self.worst
+            self.passed,
+            self.device,
+            self.worst
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::display::{bytes, table};
 use crate::network::read_labels;
+use crate::output::say;
 use crate::overwrite::{Kind, Overwrite};
 use crate::progress::with_progress;
 use crate::weight_options::WeightOptions;
@@ -120,7 +121,7 @@ fn summary(options: &SummaryOptions) -> anyhow::Result<ExitCode> {
             "deployed_parameters": deployed, "deployed_flops": deployed_flops,
             "modules": network.layers().iter().enumerate().map(module).collect::<Vec<_>>(),
         });
-        println!("{report}");
+        say!("{report}");
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = table(&["", "from", "n", "params", "module", "arguments"]);
@@ -137,9 +138,9 @@ fn summary(options: &SummaryOptions) -> anyhow::Result<ExitCode> {
             layer.arguments.clone(),
         ]);
     }
-    println!("{out}");
+    say!("{out}");
     let giga = |flops: u64| format!("{:.1} GFLOPs", flops as f64 / 1e9);
-    println!(
+    say!(
         "{name} summary: {} layers, {} parameters, {} gradients, {}",
         summary.layers,
         summary.parameters,
@@ -147,9 +148,9 @@ fn summary(options: &SummaryOptions) -> anyhow::Result<ExitCode> {
         giga(summary.counted_flops)
     );
     if summary.flops != summary.counted_flops {
-        println!("With its DSConv2D layers, which that count leaves out: {}.", giga(summary.flops));
+        say!("With its DSConv2D layers, which that count leaves out: {}.", giga(summary.flops));
     }
-    println!(
+    say!(
         "Deployed, without the auxiliary branch and with norms folded: {deployed} parameters, {}.",
         giga(deployed_flops)
     );
@@ -213,11 +214,11 @@ fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
     model(graph, options.size, labels).write(&options.output)?;
     let parts = parts(&network, &layers);
     match options.json {
-        true => println!("{}", serde_json::to_string(&parts)?),
+        true => say!("{}", serde_json::to_string(&parts)?),
         false => {
-            println!("{}", part_table(&parts));
+            say!("{}", part_table(&parts));
             let size = std::fs::metadata(&options.output).map_or(0, |file| file.len());
-            println!("Wrote {}, {}.", options.output.display(), bytes(size));
+            say!("Wrote {}, {}.", options.output.display(), bytes(size));
         }
     }
     Ok(ExitCode::SUCCESS)

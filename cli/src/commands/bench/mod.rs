@@ -13,6 +13,7 @@ mod roofline;
 use crate::device::OnDevice;
 use crate::display::markdown;
 use crate::layer_spec::{LayerSpec, layers_of};
+use crate::output::say;
 use crate::overwrite::Overwrite;
 use crate::plot::PlotFile;
 use anyhow::{Context, ensure};
@@ -173,37 +174,37 @@ fn measure_network(options: &Options) -> anyhow::Result<Record> {
 
 fn print_json(report: &Report) -> anyhow::Result<()> {
     match report {
-        Report::Layers(report) => println!("{}", serde_json::to_string(report)?),
-        Report::Network(report) => println!("{}", serde_json::to_string(report)?),
+        Report::Layers(report) => say!("{}", serde_json::to_string(report)?),
+        Report::Network(report) => say!("{}", serde_json::to_string(report)?),
     }
     Ok(())
 }
 
 fn print_markdown(record: &Record, wide: bool) {
-    println!("{}", record.provenance.in_markdown());
+    say!("{}", record.provenance.in_markdown());
     let tables = match &record.report {
         Report::Layers(report) if wide => report.tables(true),
         Report::Layers(report) => vec![report.means()],
         Report::Network(report) => vec![report.table()],
     };
     for table in tables {
-        println!("\n{}", markdown(table));
+        say!("\n{}", markdown(table));
     }
 }
 
 fn print(record: &Record, options: &Options) {
     if options.show.is_some() {
-        println!("{}", record.provenance.in_words());
+        say!("{}", record.provenance.in_words());
     }
     match &record.report {
         Report::Layers(report) => {
-            println!("{}", report.heading());
+            say!("{}", report.heading());
             for table in report.tables(options.wide) {
-                println!("{table}");
+                say!("{table}");
             }
         }
         Report::Network(report) => {
-            println!("{}\n{}\n{}", report.heading(), report.table(), report.note());
+            say!("{}\n{}\n{}", report.heading(), report.table(), report.note());
         }
     }
 }
@@ -211,9 +212,9 @@ fn print(record: &Record, options: &Options) {
 /// Names the files that were written.
 fn print_files(options: &Options) {
     if let Some(file) = &options.plot {
-        println!("Drawn in {file}.");
+        say!("Drawn in {file}.");
     }
     if let Some(file) = &options.record {
-        println!("Recorded in {file}.");
+        say!("Recorded in {file}.");
     }
 }

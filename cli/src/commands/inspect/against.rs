@@ -2,8 +2,10 @@
 
 use crate::display::table;
 use crate::network;
+use crate::output::say;
 use crate::samples::{self, Taker};
 use anyhow::{Context, ensure};
+use dsconv::shown;
 use dsconv_net::program::StepOp;
 use dsconv_net::{Graph, cpu};
 use std::path::{Path, PathBuf};
@@ -64,17 +66,17 @@ impl Comparison {
     /// Prints a table, or JSON.
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
-            println!("{}", serde_json::to_string(&self.0)?);
+            say!("{}", serde_json::to_string(&self.0)?);
             return Ok(());
         }
         let mut out = table(&["layer", "output SNR dB"]);
         for row in &self.0 {
-            out.add_row([row.layer.clone(), format!("{:.1}", row.snr_db)]);
+            out.add_row([shown(&row.layer), format!("{:.1}", row.snr_db)]);
         }
-        println!("{out}");
+        say!("{out}");
         match self.0.iter().find(|row| row.snr_db < WRONG_DB) {
-            Some(row) => println!("The first layer below {WRONG_DB} dB is {}.", row.layer),
-            None => println!("No layer falls below {WRONG_DB} dB."),
+            Some(row) => say!("The first layer below {WRONG_DB} dB is {}.", shown(&row.layer)),
+            None => say!("No layer falls below {WRONG_DB} dB."),
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::display::bytes;
 use crate::plot::{BLUE, Chart, Drawn, FONT, GREY, Label, ORANGE};
+use dsconv::shown;
 use dsconv_net::LayerReport;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -107,7 +108,7 @@ impl LayerChart<'_> {
                 )
             }))?;
             if left >= NAMES_WIDTH {
-                chart.draw_series([Label::new((0.0, y + 0.5), (-8, 0), &layer.name)])?;
+                chart.draw_series([Label::new((0.0, y + 0.5), (-8, 0), &shown(&layer.name))])?;
             }
         }
         Ok(())

@@ -5,12 +5,13 @@ mod chart;
 
 use crate::layer_table::{layer_table, rows};
 use crate::network;
+use crate::output::say;
 use crate::overwrite::Overwrite;
 use crate::plot::PlotFile;
 use against::compare_outputs;
 use anyhow::ensure;
 use chart::LayerChart;
-use dsconv::{Weights, WeightsRef};
+use dsconv::{Weights, WeightsRef, shown};
 use dsconv_net::{Graph, Model};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -101,12 +102,12 @@ fn inspect(options: &Options) -> anyhow::Result<()> {
         file.write(&LayerChart { model: &options.model, layers: &layers })?;
     }
     match options.json {
-        true => println!("{}", serde_json::to_string(&rows(&layers))?),
+        true => say!("{}", serde_json::to_string(&rows(&layers))?),
         false => {
-            println!("{}", summary(&model));
-            println!("{}", layer_table(&layers));
+            say!("{}", summary(&model));
+            say!("{}", layer_table(&layers));
             if let Some(file) = &options.plot {
-                println!("Drawn in {file}.");
+                say!("Drawn in {file}.");
             }
         }
     }
@@ -128,9 +129,13 @@ fn summary(model: &Model) -> String {
         let dims = dims.iter().map(|dim| dim.map_or("?".into(), |dim| dim.to_string()));
         dims.collect::<Vec<_>>().join("x")
     };
-    let inputs: Vec<_> =
-        model.graph.inputs().iter().map(|i| format!("{} ({})", i.name, dims(&i.dims))).collect();
-    let outputs: Vec<_> = model.graph.outputs().iter().map(|o| o.name.as_str()).collect();
+    let inputs: Vec<_> = model
+        .graph
+        .inputs()
+        .iter()
+        .map(|i| format!("{} ({})", shown(&i.name), dims(&i.dims)))
+        .collect();
+    let outputs: Vec<_> = model.graph.outputs().iter().map(|o| shown(&o.name)).collect();
     format!(
         "{} nodes, {} convolutions; inputs {}; outputs {}; {}{}",
         model.graph.nodes().len(),

@@ -110,14 +110,7 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
         }
         Op::Concat { axis } => ("Concat", vec![int("axis", *axis)]),
         Op::Part { axis, part: Parts::Equal { index, count } } => {
-            let outputs = (0..*count).map(|part| {
-                if part == *index {
-                    y.clone()
-                } else {
-                    exporter.unique(&format!("{preferred_name}.unused"))
-                }
-            });
-            let outputs = outputs.collect();
+            let outputs = equal_parts(exporter, (*index, *count), y)?;
             let attributes = vec![int("axis", *axis), int("num_outputs", *count as i64)];
             exporter.node_of("Split", &[x], outputs, attributes);
             return Ok(());
@@ -232,6 +225,27 @@ pub(crate) fn write(exporter: &mut Exporter<'_>, node: &Node) -> Result<()> {
     };
     exporter.node(name, &inputs, &y, attributes);
     Ok(())
+}
+
+/// The outputs of a Split of which a graph's node is one: ONNX has names for the others too.
+fn equal_parts(
+    exporter: &mut Exporter<'_>,
+    (index, count): (usize, usize),
+    y: String,
+) -> Result<Vec<String>> {
+    /// A model with more names than this came from no network.
+    const MOST_NAMES: usize = 1 << 20;
+    if index >= count {
+        return Err(Error::invalid("index of a part", format!("below {count}"), index));
+    }
+    let most = MOST_NAMES.saturating_sub(exporter.used.len());
+    if count > most {
+        let expected = format!("at most {most}, as many as the exported model has names left");
+        return Err(Error::invalid("parts of a tensor", expected, count));
+    }
+    let mut outputs: Vec<String> = (1..count).map(|_| exporter.unique("unused")).collect();
+    outputs.insert(index, y);
+    Ok(outputs)
 }
 
 /// ONNX's name of an operator that is the same there.

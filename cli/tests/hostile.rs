@@ -1,0 +1,236 @@
+//! Strangers' files and unlucky machines: names that would steer a terminal, counts that would fill the memory,
+//! outputs that can't be written, and a cache folder in every bad state.
+#![cfg(unix)]
+
+mod running;
+
+use dsconv::LayerFile;
+use running::{command, device, dsconv, folder, onnx, text};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../net/tests/data/small.onnx");
+const COFFEE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pictures/coffee.jpg");
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
+
+/// A title, colours, a cleared screen, an old control character, and a turned direction.
+const ESCAPES: &str = "\u{1b}]0;title\u{7}\u{1b}[31m\u{1b}[2J\u{9b}1m\r\u{202e}";
+
+/// A small classifier of pictures, as ONNX.
+fn classifier() -> Vec<u8> {
+    onnx::file(&[
+        onnx::node("conv", "Conv", &["x", "w"], "y"),
+        onnx::node("mean", "GlobalAveragePool", &["y"], "z"),
+        onnx::node("flat", "Flatten", &["z"], "scores"),
+        onnx::constant("w", 1, &[8, 3, 3, 3], &[7; 4 * 8 * 27]),
+        onnx::input("x", &[None, Some(3), Some(16), Some(16)]),
+        onnx::output("scores"),
+    ])
+}
+
+/// Runs the command, and checks that a terminal would obey nothing of what it prints.
+fn harmless(arguments: &[&str]) -> String {
+    let told = text(&dsconv(arguments));
+    let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!told.contains(steers), "{arguments:?}: {told:?}");
+    told
+}
+
+#[test]
+fn names_of_strangers_steer_no_terminal() {
+    let folder = folder("escapes");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let name = |what: &str| format!("{what}{ESCAPES}");
+    let (x, y, conv) = (name("x"), name("y"), name("conv"));
+    let network = |op: &str, dims: &[u64], more: &[u8]| {
+        let mut node = onnx::node(&conv, op, &[&x, "w"], &y);
+        node.extend(more);
+        onnx::file(&[
+            node,
+            onnx::constant("w", 1, dims, &vec![7; 4 * dims.iter().product::<u64>() as usize]),
+            onnx::input(&x, &[Some(1), Some(3), Some(8), Some(8)]),
+            onnx::output(&y),
+        ])
+    };
+    let [good, wrong, unknown, model, exported] =
+        ["good.onnx", "wrong.onnx", "unknown.onnx", "m.safetensors", "exported.onnx"].map(path);
+    let strange = path(&format!("dir{}", ESCAPES.replace('\r', "")));
+    fs::write(&good, network("Conv", &[64, 3, 3, 3], &[])).unwrap();
+    fs::write(&wrong, network("Conv", &[64, 5, 3, 3], &[])).unwrap();
+    fs::write(&unknown, network(&name("Frob"), &[1], &[])).unwrap();
+    let told = harmless(&["inspect", &good]);
+    let plain = told.contains("conv\\u{1b}]0;title\\u{7}") && told.contains("inputs x\\u{1b}");
+    assert!(plain, "{told}");
+    assert!(harmless(&["quantize", &good, &model]).contains("Wrote"));
+    assert!(harmless(&["export", &model, &exported]).contains("Wrote"));
+    assert!(harmless(&["inspect", &model, "--floats", &good]).contains("conv\\u{1b}"));
+    for compare in [&["compare", &model, &good][..], &["inspect", &model, "--against", &good]] {
+        let told = harmless(&[compare, &["--input", COFFEE]].concat());
+        assert!(told.contains("conv\\u{1b}"), "{told}");
+    }
+    let told = harmless(&["run", &model, "--input", COFFEE, "--device", "cpu"]);
+    assert!(told.contains("y\\u{1b}"), "{told}");
+    harmless(&["quantize", &good, &model, "--keep-float", &name("nothing")]);
+    for file in [&wrong, &unknown, &strange] {
+        for arguments in [
+            &["inspect", file][..],
+            &["run", file, "--input", COFFEE],
+            &["quantize", file, &model],
+            &["classify", file, COFFEE],
+            &["compare", file, &good, "--input", COFFEE],
+        ] {
+            harmless(arguments);
+        }
+    }
+    // The parser of arguments quotes them.
+    harmless(&["inspect", &good, &strange]);
+    harmless(&["quantize", &good, &model, "--bits", &strange]);
+}
+
+#[test]
+fn counts_of_strangers_take_no_memory() {
+    let folder = folder("counts");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [model, hostile, exported] = ["m.safetensors", "hostile.safetensors", "e.onnx"].map(path);
+    assert!(dsconv(&["quantize", SMALL, &model, "--block", "2"]).status.success());
+    let parts = |axis: i64, index: u64, count: u64| {
+        let mut file = LayerFile::load(Path::new(&model)).unwrap();
+        let mut graph: serde_json::Value = serde_json::from_str(&file.metadata["graph"]).unwrap();
+        let value = graph["values"].as_array().unwrap().len();
+        graph["values"].as_array_mut().unwrap().push("part".into());
+        let part = serde_json::json!({ "Equal": { "index": index, "count": count } });
+        let op = serde_json::json!({ "Part": { "axis": axis, "part": part } });
+        let input = graph["inputs"][0]["value"].clone();
+        let node = serde_json::json!({
+            "name": "part", "op": op, "inputs": [input], "output": value
+        });
+        graph["nodes"].as_array_mut().unwrap().push(node);
+        file.metadata.insert("graph".into(), graph.to_string());
+        file.save(&hostile).unwrap();
+        // 600 MB of addresses.
+        let script = format!("ulimit -v 600000; exec {} export {hostile} {exported}", DSCONV);
+        Command::new("sh").args(["-c", &script]).output().unwrap()
+    };
+    let output = parts(1, 1, 5);
+    assert!(output.status.success(), "{}", text(&output));
+    for (index, count) in [(0, 1 << 63), (1 << 63, 1 << 63), (3, u64::MAX), (0, 50_000_000), (7, 7)]
+    {
+        let output = parts(1, index, count);
+        assert_eq!(output.status.code(), Some(1), "{index} {count}: {}", text(&output));
+        assert!(text(&output).contains("part"), "{index} {count}: {}", text(&output));
+    }
+}
+
+const DSCONV: &str = env!("CARGO_BIN_EXE_dsconv");
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let folder = folder("stdout");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [model, exported, classifier_file] =
+        ["m.safetensors", "e.onnx", "classifier.onnx"].map(path);
+    fs::write(&classifier_file, classifier()).unwrap();
+    let quantize = ["quantize", SMALL, &model, "--block", "2"];
+    assert!(dsconv(&quantize).status.success());
+    let yolo = ["yolov9", "summary"];
+    let commands: Vec<Vec<&str>> = vec![
+        vec!["--help"],
+        vec!["--version"],
+        vec!["inspect", "--help"],
+        vec!["devices"],
+        yolo.to_vec(),
+        vec!["inspect", SMALL],
+        vec!["inspect", SMALL, "--json"],
+        vec!["export", SMALL, &exported],
+        quantize.to_vec(),
+        vec!["compare", &classifier_file, &classifier_file, "--input", COFFEE],
+        vec!["run", &classifier_file, "--input", COFFEE, "--device", "cpu"],
+        vec!["classify", &classifier_file, COFFEE, "--device", "cpu", "--json"],
+    ];
+    for arguments in &commands {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        for (stdout, words) in
+            [(Stdio::from(full), "No space left"), (writer.into(), "Broken pipe")]
+        {
+            let output = command(arguments).stdout(stdout).output().unwrap();
+            let told = text(&output);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+            assert!(told.contains("standard output: ") && told.contains(words), "{told}");
+            assert!(!told.contains("panicked"), "{arguments:?}: {told}");
+        }
+        // Where nothing can be told, the exit code still tells.
+        let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = command(arguments).stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+/// The files that a cache folder holds.
+fn cached(cache: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cache.join("dsconv")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+#[test]
+fn no_state_of_the_cache_folder_costs_a_result() {
+    if running::skip_gpu() {
+        return;
+    }
+    let folder = folder("cache-states");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let cache = folder.join("cache");
+    let run = |arguments: &[&str], cache: &Path| {
+        let arguments = [arguments, &device()].concat();
+        let output = command(&arguments).env("XDG_CACHE_HOME", cache).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        text(&output)
+    };
+    let labelled = path("labelled");
+    fs::create_dir(&labelled).unwrap();
+    fs::copy(COFFEE, folder.join("labelled/coffee_5.jpg")).unwrap();
+    let [network, quantized] = ["classifier.onnx", "q.safetensors"].map(path);
+    fs::write(&network, classifier()).unwrap();
+    let commands: [&[&str]; 6] = [
+        &["run", &network, "--input", COFFEE, "--int8"],
+        &["classify", &network, COFFEE],
+        &["evaluate", &network, &labelled],
+        &["quantize", &network, &quantized, "--calibrate", &labelled],
+        &["verify", CASES],
+        &["bench", "--conv", "8x8k1s1@8x8", "--bits", "4", "--tune"],
+    ];
+    // Pipelines, and measured kernels.
+    run(commands[0], &cache);
+    let names = cached(&cache);
+    assert_eq!(names.len(), 2, "{names:?}");
+    let pipe: fn(&Path) =
+        |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    let large: fn(&Path) = |path| fs::File::create(path).unwrap().set_len(8 << 30).unwrap();
+    let states = [
+        pipe,
+        large,
+        |path| fs::create_dir(path).unwrap(),
+        |path| {
+            std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        },
+    ];
+    for make in states {
+        for name in &names {
+            let _ = fs::remove_file(name).or_else(|_| fs::remove_dir(name));
+            make(name);
+        }
+        run(commands[0], &cache);
+    }
+    for name in &names {
+        let _ = fs::remove_file(name).or_else(|_| fs::remove_dir(name));
+        pipe(name);
+    }
+    let nothing = folder.join("file");
+    fs::write(&nothing, "").unwrap();
+    for arguments in commands {
+        run(arguments, &cache);
+        run(arguments, &nothing);
+    }
+}
