@@ -10,7 +10,7 @@ use crate::ir::tensor::{Data, Tensor, broadcast, elements, exact_floats, whole_n
 use crate::{Error, Result};
 use dsconv::Weights;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Elements that folding may read and write in all, apart from what the model's own constants allow; what would pass
 /// it stays a step.
@@ -19,6 +19,21 @@ pub(crate) const FOLDING_BUDGET: usize = 1 << 24;
 /// The budget that a constant of so many elements adds: a model may be large, but not out of nothing.
 pub(crate) const fn allowance(elements: usize) -> usize {
     elements.saturating_mul(4)
+}
+
+/// The bytes that may be made before a run, for each element of the folding's budget: 256 MB, and 16 times what the
+/// model's own constants take.
+const BYTES: u64 = 16;
+
+/// Refuses more bytes made before a run than a budget of so many elements allows.
+pub(crate) fn check_made(made: u64, budget: usize) -> Result<()> {
+    let most = BYTES.saturating_mul(budget as u64);
+    if made <= most {
+        return Ok(());
+    }
+    let (most, made) = (most >> 20, made >> 20);
+    let expected = format!("at most {most} MB in all for a model of this size");
+    Err(Error::invalid("values computed before the run", expected, format!("{made} MB")))
 }
 
 /// The most integers of a tensor of shape arithmetic.
@@ -31,6 +46,8 @@ pub(crate) struct FoldingBudget {
     pub(crate) done: usize,
     /// Elements that the model's own constants allow.
     pub(crate) allowed: usize,
+    /// Bytes of values and weights made so far.
+    pub(crate) made: u64,
 }
 
 /// A graph's value in the program that is being built.
@@ -72,6 +89,8 @@ pub(crate) struct Builder {
     pub(crate) lowered: HashMap<ValueId, Lowered>,
     /// Elements that folding has read and written so far.
     pub(crate) folded: usize,
+    /// Bytes of values made so far.
+    pub(crate) made: u64,
     /// Elements that folding may read and write.
     budget: usize,
     /// Weights whose padding follows from the input's size.
@@ -147,6 +166,13 @@ impl Context<'_> {
         }
     }
 
+    /// Counts so many elements of 4 or 8 bytes that are about to be made.
+    pub(crate) fn make(&mut self, count: usize, bytes: u64) -> Result<()> {
+        let builder = &mut *self.builder;
+        builder.made = builder.made.saturating_add(bytes.saturating_mul(count as u64));
+        check_made(builder.made, builder.budget)
+    }
+
     /// The elements of floats that are known beforehand.
     pub(crate) fn constant(&self, value: &Lowered) -> Option<Arc<Vec<f32>>> {
         match value {
@@ -162,6 +188,7 @@ impl Context<'_> {
 
     /// Adds a constant of floats.
     pub(crate) fn float(&mut self, dims: Vec<usize>, values: Vec<f32>) -> Result<Lowered> {
+        self.make(values.len(), 4)?;
         self.builder.value(self.name, dims, Source::Constant(Arc::new(values))).map(Lowered::Float)
     }
 
@@ -227,7 +254,10 @@ impl Context<'_> {
         if let Some(values) = self.fold(&op, &ids, &dims, count)? {
             return match kind {
                 Kind::Float => self.float(dims, values),
-                _ => Tensor::i64(dims, whole_numbers(&values)?).map(Lowered::Integer),
+                _ => {
+                    self.make(count, 8)?;
+                    Tensor::i64(dims, whole_numbers(&values)?).map(Lowered::Integer)
+                }
             };
         }
         let program = &mut self.builder.program;
@@ -246,6 +276,7 @@ impl Context<'_> {
         match value {
             Lowered::Float(id) | Lowered::Whole(id) => Ok(*id),
             Lowered::Integer(tensor) => {
+                self.make(tensor.len(), 4)?;
                 let values = exact_floats(tensor.integers("input")?, "input")?;
                 let source = Source::Constant(Arc::new(values));
                 self.builder.value(self.name, tensor.dims().to_vec(), source)
@@ -302,6 +333,7 @@ impl Context<'_> {
                 format!("at most {MAX_INTEGERS} integers, {} in all", self.builder.budget);
             return Err(Error::invalid("output", expected, format!("{dims:?}")));
         }
+        self.make(count, 8)?;
         let operands: Option<Vec<Operand<'_, i64>>> = inputs
             .iter()
             .map(|x| match x {
@@ -316,13 +348,17 @@ impl Context<'_> {
             operands.ok_or_else(|| Error::invalid("inputs", "one type", "floats and integers"))?;
         let values = match op {
             StepOp::Binary(binary) => {
+                // A list of results would take ten times the memory.
+                let refused = OnceLock::new();
                 let result = |a, b| {
-                    cpu::integer(*binary, a, b).ok_or_else(|| {
-                        let got = format!("{binary:?} of {a} and {b}");
-                        Error::invalid("integers", "a result in 64 bits", got)
-                    })
+                    cpu::integer(*binary, a, b).unwrap_or_else(|| refused.get_or_init(|| (a, b)).0)
                 };
-                cpu::binary_map(&operands, dims, result).into_iter().collect::<Result<_>>()?
+                let values = cpu::binary_map(&operands, dims, result);
+                if let Some((a, b)) = refused.get() {
+                    let got = format!("{binary:?} of {a} and {b}");
+                    return Err(Error::invalid("integers", "a result in 64 bits", got));
+                }
+                values
             }
             _ => match cpu::rearrange(op, &operands, dims) {
                 Some(values) => values,
@@ -356,7 +392,12 @@ impl Context<'_> {
             StepOp::Conv { .. } | StepOp::ConvTranspose(_) | StepOp::Pool(_) | StepOp::MatMul
         );
         let work = operands.iter().map(|x| x.values.len()).sum::<usize>() + count;
-        if heavy || count == 0 || self.builder.folded.saturating_add(work) > self.builder.budget {
+        let made = self.builder.made.saturating_add(4 * count as u64);
+        if heavy
+            || count == 0
+            || self.builder.folded.saturating_add(work) > self.builder.budget
+            || check_made(made, self.builder.budget).is_err()
+        {
             return Ok(None);
         }
         let values = cpu::evaluate(op, &operands, dims)?;
@@ -375,6 +416,8 @@ impl Context<'_> {
         if let Some(weights) = self.builder.padded.get(&(index, padding)) {
             return Ok(weights.clone());
         }
+        let weights = weights.clone();
+        self.make(descriptor(&weights).weight_count(), 4)?;
         let padded = Arc::new(weights.as_ref().clone().with_padding(padding)?);
         self.builder.padded.insert((index, padding), padded.clone());
         Ok(padded)

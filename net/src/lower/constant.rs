@@ -23,11 +23,13 @@ pub(crate) fn cast(
             context.float(dims, values)
         }
         (Lowered::Integer(tensor), Kind::Bool) => {
+            context.make(tensor.len(), 8)?;
             let values = tensor.integers("input")?.iter().map(|&x| i64::from(x != 0)).collect();
             Tensor::i64(dims, values).map(Lowered::Integer)
         }
         (Lowered::Float(_) | Lowered::Whole(_), Kind::Integer | Kind::Bool) => {
             if let Some(values) = context.constant(x) {
+                context.make(values.len(), 8)?;
                 let one = |&x: &f32| if to == Kind::Bool { i64::from(x != 0.0) } else { x as i64 };
                 return Tensor::i64(dims, values.iter().map(one).collect()).map(Lowered::Integer);
             }
@@ -60,6 +62,7 @@ pub(crate) fn range(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Low
         if count as f64 > MOST {
             return Err(refused(count as f64));
         }
+        context.make(count as usize, 8)?;
         let values: Vec<i64> = (0..count).map(|i| (start + i * step) as i64).collect();
         return Ok(Lowered::Integer(Tensor::list(values)));
     }
@@ -86,7 +89,7 @@ pub(crate) fn compare(
 ) -> Result<Lowered> {
     let dims = inputs.iter().map(|x| context.dims(x)).collect::<Vec<_>>();
     let to = broadcast(&dims[0], &dims[1])?;
-    elements("output", &to)?;
+    let count = elements("output", &to)?;
     let result = |a: f64, b: f64| {
         i64::from(match comparison {
             Comparison::Equal => a == b,
@@ -98,16 +101,8 @@ pub(crate) fn compare(
             Comparison::Or => a != 0.0 || b != 0.0,
         })
     };
-    let known = |x: &Lowered| match x {
-        // Shapes and indices are far below 2^53.
-        Lowered::Integer(tensor) => {
-            let values = tensor.integers("input").unwrap_or_default();
-            Some(values.iter().map(|&x| x as f64).collect())
-        }
-        _ => context.constant(x).map(|values| values.iter().map(|&x| f64::from(x)).collect()),
-    };
-    let values: Option<Vec<Vec<f64>>> = inputs.iter().map(known).collect();
-    let Some(values) = values else {
+    let known = |x: &Lowered| matches!(x, Lowered::Integer(_)) || context.constant(x).is_some();
+    if !inputs.iter().all(known) {
         let (a, b) = (&inputs[0], &inputs[1]);
         let (op, operands) = match comparison {
             Comparison::Equal => (Binary::Equal, [a, b]),
@@ -120,7 +115,22 @@ pub(crate) fn compare(
             Comparison::Or => (Binary::Max, [a, b]),
         };
         return context.binary(op, operands, Kind::Bool);
+    }
+    context.make(count, 8)?;
+    let doubles = |x: &Lowered| -> Vec<f64> {
+        match x {
+            // Shapes and indices are far below 2^53.
+            Lowered::Integer(tensor) => {
+                let values = tensor.integers("input").unwrap_or_default();
+                values.iter().map(|&x| x as f64).collect()
+            }
+            _ => {
+                let values = context.constant(x).unwrap_or_default();
+                values.iter().map(|&x| f64::from(x)).collect()
+            }
+        }
     };
+    let values: Vec<Vec<f64>> = inputs.iter().map(doubles).collect();
     let operand = |index: usize| cpu::Operand { dims: &dims[index], values: &values[index][..] };
     let values = cpu::binary_map(&[operand(0), operand(1)], &to, result);
     Tensor::i64(to, values).map(Lowered::Integer)
@@ -154,6 +164,7 @@ pub(crate) fn select(context: &mut Context<'_>, inputs: &[Lowered]) -> Result<Lo
     let (a, b) = (all(&inputs[1], context)?, all(&inputs[2], context)?);
     let pick = integers(&condition, "condition")?;
     if let (Lowered::Integer(a), Lowered::Integer(b)) = (&a, &b) {
+        context.make(a.len(), 8)?;
         let pairs = a.integers("a")?.iter().zip(b.integers("b")?);
         let values = pairs.zip(pick).map(|((&a, &b), &c)| if c != 0 { a } else { b });
         return Tensor::i64(to, values.collect()).map(Lowered::Integer);

@@ -31,7 +31,7 @@ use crate::ir::graph::{Graph, Kind, Node, Op, Output, ValueId};
 use crate::ir::program::{Program, Source, TensorId, Value};
 use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
-use builder::{Builder, Context, FOLDING_BUDGET, Lowered};
+use builder::{Builder, Context, FOLDING_BUDGET, Lowered, check_made};
 
 impl Graph {
     /// The program for inputs of these dims, in the inputs' order.
@@ -133,12 +133,14 @@ pub(crate) fn evaluate_constant(
 ) -> Result<Option<Tensor>> {
     let budget = FOLDING_BUDGET.saturating_add(folding.allowed);
     let mut builder = Builder::new(budget, folding.done);
+    builder.made = folding.made;
     for id in &node.inputs {
         let Some(tensor) = graph.constants.get(id) else { return Ok(None) };
         builder.constant(graph, *id, tensor)?;
     }
     let lowered = lower_node(&mut builder, graph, node)?;
     folding.done = builder.folded;
+    folding.made = builder.made;
     Ok(match lowered {
         Lowered::Integer(tensor) => Some(tensor),
         // Only the run knows it: a constant would be an integer.
@@ -240,4 +242,9 @@ fn needed(program: Program) -> Program {
         ids
     };
     Program { values, inputs: moved(program.inputs), outputs: moved(program.outputs), steps: kept }
+}
+
+/// Refuses a graph for which more was made while it was imported than its own constants allow.
+pub(crate) fn check_folding(folding: &FoldingBudget) -> Result<()> {
+    check_made(folding.made, FOLDING_BUDGET.saturating_add(folding.allowed))
 }

@@ -29,7 +29,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
         Op::ConvTranspose { .. } => window::conv_transpose(context, op, inputs),
         Op::Pool { .. } => window::pool(context, op, x),
         Op::Unary(unary) => match x {
-            Lowered::Integer(tensor) => integer_unary(*unary, tensor, dims),
+            Lowered::Integer(tensor) => integer_unary(context, *unary, tensor),
             _ => {
                 let kind = op.kind(&[x.kind()]);
                 context.compute(StepOp::Unary(*unary), inputs, dims, kind)
@@ -188,8 +188,7 @@ pub(crate) fn lower(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> R
             let Lowered::Integer(tensor) = x else {
                 return context.unary(Unary::Not, x, Kind::Bool);
             };
-            let values = tensor.integers("input")?.iter().map(|&x| i64::from(x == 0)).collect();
-            Tensor::i64(dims, values).map(Lowered::Integer)
+            integer_unary(context, Unary::Not, tensor)
         }
         Op::Where => constant::select(context, inputs),
         // Before its inputs are asked for: those of the other branch may be missing.
@@ -264,7 +263,8 @@ fn conv_of_rows(context: &mut Context<'_>, weights: WeightsId, x: &Lowered) -> R
 }
 
 /// The value of a function of integers, which is known beforehand.
-fn integer_unary(unary: Unary, x: &Tensor, dims: Vec<usize>) -> Result<Lowered> {
+fn integer_unary(context: &mut Context<'_>, unary: Unary, x: &Tensor) -> Result<Lowered> {
+    context.make(x.len(), 8)?;
     let values = x.integers("input")?.iter();
     let values: Option<Vec<i64>> = match unary {
         Unary::Neg => values.map(|x| x.checked_neg()).collect(),
@@ -276,7 +276,7 @@ fn integer_unary(unary: Unary, x: &Tensor, dims: Vec<usize>) -> Result<Lowered> 
         _ => None,
     };
     let values = values.ok_or_else(|| Error::invalid("input", "floats", "integers"))?;
-    Tensor::i64(dims, values).map(Lowered::Integer)
+    Tensor::i64(x.dims(), values).map(Lowered::Integer)
 }
 
 /// The geometry of a convolution.

@@ -2,7 +2,7 @@
 
 use super::data::{self, DataFolder};
 use super::integers::{GatheredScales, QuantizedConstant};
-use crate::ir::graph::{Graph, Input, Kind, Node, Op, ValueId, WeightsId};
+use crate::ir::graph::{Graph, Input, Kind, Node, Op, ValueId, WeightsId, descriptor};
 use crate::ir::tensor::{Data, MAX_RANK, Tensor};
 use crate::lower::{self, FoldingBudget};
 use crate::onnx::proto::{
@@ -211,6 +211,11 @@ impl<'a> Importer<'a> {
         *allowed = allowed.saturating_add(lower::allowance(elements));
     }
 
+    /// Counts bytes of constants and weights: nodes that share a constant each make weights of it.
+    fn note_made(&mut self, bytes: u64) {
+        self.folding.made = self.folding.made.saturating_add(bytes);
+    }
+
     /// A new value.
     pub(crate) fn fresh(&mut self, name: String) -> ValueId {
         self.graph.values.push(name);
@@ -223,6 +228,8 @@ impl<'a> Importer<'a> {
         if let Data::I64(_) = tensor.data() {
             self.note_kind(value, Kind::Integer);
         }
+        let each = if matches!(tensor.data(), Data::I64(_)) { 8 } else { 4 };
+        self.note_made(each * tensor.len() as u64);
         self.graph.constants.insert(value, tensor);
         value
     }
@@ -245,7 +252,9 @@ impl<'a> Importer<'a> {
 
     /// Adds weights of a convolution.
     pub(crate) fn weights(&mut self, weights: impl Into<Weights>) -> WeightsId {
-        self.graph.weights.push(Arc::new(weights.into()));
+        let weights = weights.into();
+        self.note_made(4 * descriptor(&weights).weight_count() as u64);
+        self.graph.weights.push(Arc::new(weights));
         WeightsId(self.graph.weights.len() - 1)
     }
 

@@ -44,7 +44,7 @@ pub use operators::operators;
 
 use super::proto::{GraphProto, ModelProto, NodeProto};
 use crate::ir::graph::{Graph, Output};
-use crate::lower::fold;
+use crate::lower::{check_folding, fold};
 use crate::{Error, Result, Unsupported};
 use attributes::{Attributes, Refusal};
 use data::DataFolder;
@@ -156,6 +156,7 @@ fn convert_node<'a>(importer: &mut Importer<'a>, node: &'a NodeProto) -> Result<
     });
     let reason = match converted {
         Ok(values) => {
+            check_folding(&importer.folding).map_err(|e| e.in_node(name, &node.op_type))?;
             for (output, value) in node.output.iter().zip(values) {
                 if !output.is_empty() && !importer.defines(output) {
                     importer.bind(output, value)?;
