@@ -116,7 +116,7 @@ fn damaged_files_end_in_errors() {
 fn a_network_of_one_picture_needs_no_preprocessing_of_its_own() {
     let model = Model::from(graph());
     let message = model.picture_input().unwrap_err().to_string();
-    assert!(message.contains("a picture (N, 3, H, W)"), "{message}");
+    assert!(message.contains("a picture, (N, C, H, W) or (N, H, W, C)"), "{message}");
     let preprocessing = Preprocessing {
         size: [4, 8],
         fit: Fit::Stretch,
