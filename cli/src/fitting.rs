@@ -1,6 +1,7 @@
 //! The options for fitting a quantised network on samples, and the fit.
 
 use crate::device::Device;
+use crate::output::tell;
 use crate::progress::with_progress;
 use crate::samples::{Folder, Samples};
 use anyhow::ensure;
@@ -69,7 +70,7 @@ impl Fitting {
     pub(crate) fn warn(&self, folder: &Folder) {
         let count = folder.paths.len();
         if count < ENOUGH && !folder.tensors {
-            eprintln!(
+            tell!(
                 "dsconv: {count} pictures to fit on: 16 make a clearly better network, and 4 about double its error"
             );
         }

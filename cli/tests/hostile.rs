@@ -108,7 +108,7 @@ fn counts_of_strangers_take_no_memory() {
         file.metadata.insert("graph".into(), graph.to_string());
         file.save(&hostile).unwrap();
         // 600 MB of addresses.
-        let script = format!("ulimit -v 600000; exec {} export {hostile} {exported}", DSCONV);
+        let script = format!("ulimit -v 600000; exec {DSCONV} export {hostile} {exported}");
         Command::new("sh").args(["-c", &script]).output().unwrap()
     };
     let output = parts(1, 1, 5);

@@ -55,7 +55,7 @@ fn what_no_run_takes_is_not_quantised() {
         let output = dsconv(&arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output));
     }
-    let output = dsconv(&["quantize", &SMALL, &model]);
+    let output = dsconv(&["quantize", SMALL, &model]);
     let words = "leaves sizes of its inputs open; it would run with [[1, 5, 4, 4]]";
     assert!(output.status.success() && text(&output).contains(words), "{}", text(&output));
 }
