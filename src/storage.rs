@@ -163,6 +163,7 @@ impl LayerFile {
         }
         let entries: Vec<Entry> = serde_json::from_str(&layers)
             .map_err(|e| format_error(file, format!("metadata \"layers\": {e}")))?;
+        listed_once(file, "layer", entries.iter().map(|entry| entry.name.as_str()))?;
         let layer = |entry: Entry| {
             let reader = Reader { tensors: &tensors, layer: &entry.name };
             let weights = reader.weights(&entry);
@@ -173,6 +174,7 @@ impl LayerFile {
         let layers = entries.into_iter().map(layer).collect::<Result<_>>()?;
         let names: Vec<String> = serde_json::from_str(&names)
             .map_err(|e| format_error(file, format!("metadata \"tensors\": {e}")))?;
+        listed_once(file, "tensor", names.iter().map(String::as_str))?;
         let further = |name: String| {
             let tensor = tensors.tensor(&name);
             let tensor = tensor.map_err(|e| format_error(file, format!("tensor {name:?}: {e}")))?;
@@ -183,6 +185,17 @@ impl LayerFile {
         };
         let tensors = names.into_iter().map(further).collect::<Result<_>>()?;
         Ok(Self { layers, metadata, tensors })
+    }
+}
+
+/// Refuses a list with a name in it twice: each would be unpacked again, and a list is smaller than what it lists.
+fn listed_once<'a>(file: &str, what: &str, mut names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    match names.find(|&name| !seen.insert(name)) {
+        None => Ok(()),
+        Some(name) => {
+            Err(format_error(file, format!("expected each {what} once, got {name:?} twice")))
+        }
     }
 }
 

@@ -123,6 +123,30 @@ fn counts_of_strangers_take_no_memory() {
 
 const DSCONV: &str = env!("CARGO_BIN_EXE_dsconv");
 
+#[test]
+fn a_list_with_a_name_twice_is_refused() {
+    let folder = folder("twice");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [model, hostile] = ["m.safetensors", "hostile.safetensors"].map(path);
+    assert!(dsconv(&["quantize", SMALL, &model, "--block", "2"]).status.success());
+    let bytes = fs::read(&model).unwrap();
+    let (length, rest) = bytes.split_first_chunk().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    for (key, words) in [("layers", "each layer once"), ("tensors", "each tensor once")] {
+        let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let listed = &mut header["__metadata__"][key];
+        let mut list: Vec<serde_json::Value> =
+            serde_json::from_str(listed.as_str().unwrap()).unwrap();
+        list.extend(list.clone());
+        *listed = serde_json::to_string(&list).unwrap().into();
+        let header = serde_json::to_vec(&header).unwrap();
+        let length = (header.len() as u64).to_le_bytes();
+        fs::write(&hostile, [&length[..], &header, data].concat()).unwrap();
+        let told = text(&dsconv(&["inspect", &hostile]));
+        assert!(told.contains(words), "{key}: {told}");
+    }
+}
+
 /// A constant list of integers.
 fn integers(name: &str, values: &[i64]) -> Vec<u8> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -27,7 +27,7 @@ pub(crate) mod window;
 
 pub(crate) use builder::{FoldingBudget, allowance};
 
-use crate::ir::graph::{Graph, Kind, Node, Op, Output, ValueId};
+use crate::ir::graph::{Graph, Kind, Node, Op, Output, ValueId, descriptor};
 use crate::ir::program::{Program, Source, TensorId, Value};
 use crate::ir::tensor::Tensor;
 use crate::{Error, Result};
@@ -64,8 +64,10 @@ impl Graph {
         if inputs.len() != self.inputs.len() {
             return Err(Error::invalid("inputs", self.inputs.len().to_string(), inputs.len()));
         }
-        let constants = self.constants.values().map(|tensor| allowance(tensor.len()));
-        let budget = constants.fold(FOLDING_BUDGET, usize::saturating_add);
+        let constants = self.constants.values().map(Tensor::len);
+        let weights = self.weights.iter().map(|weights| descriptor(weights).weight_count());
+        let budget = constants.chain(weights).map(allowance);
+        let budget = budget.fold(FOLDING_BUDGET, usize::saturating_add);
         let mut builder = Builder::new(budget, 0);
         for (index, (input, &dims)) in self.inputs.iter().zip(inputs).enumerate() {
             let fits = input.dims.len() == dims.len()
