@@ -15,7 +15,7 @@ pub(crate) struct PictureOptions {
     size: Option<[u32; 2]>,
     /// Fit pictures of another shape in this way.
     #[arg(long, value_enum)]
-    fit: Option<FitName>,
+    picture_fit: Option<FitName>,
     /// Subtract this from each channel of pixels between 0 and 1.
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_negative_numbers = true)]
     mean: Option<Vec<f32>>,
@@ -81,7 +81,7 @@ impl PictureOptions {
     pub(crate) fn apply(&self, model: &mut Model) -> anyhow::Result<()> {
         let said = self.preset.is_some()
             || self.size.is_some()
-            || self.fit.is_some()
+            || self.picture_fit.is_some()
             || self.mean.is_some()
             || self.std.is_some()
             || self.bgr;
@@ -95,7 +95,7 @@ impl PictureOptions {
             preprocessing = preset.preprocessing(preprocessing.size).with_channels(channels, last);
             model.detection = preset.head().map(Detector::new);
         }
-        preprocessing.fit = match self.fit {
+        preprocessing.fit = match self.picture_fit {
             None => preprocessing.fit,
             Some(FitName::Stretch) => Fit::Stretch,
             Some(FitName::Crop) => Preprocessing::imagenet(preprocessing.size).fit,

@@ -134,7 +134,7 @@ fn a_model_file_knows_its_pictures_and_its_head() {
     assert_eq!((named.detection, named.preprocessing), (model.detection, model.preprocessing));
     assert!(printed(&["inspect", &path("named.safetensors")]).contains("detections of Yolox"));
 
-    let options = ["--preset", "yolov9", "--fit", "crop", "--mean", "0.1,0,-0.2", "--bgr"];
+    let options = ["--preset", "yolov9", "--picture-fit", "crop", "--mean", "0.1,0,-0.2", "--bgr"];
     let model = quantized("other.safetensors", &options);
     let how = model.preprocessing.unwrap();
     assert_eq!((how.fit, how.channels), (Fit::Crop(0.875), ChannelOrder::Bgr));

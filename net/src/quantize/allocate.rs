@@ -24,11 +24,19 @@ pub enum Target {
 
 const WIDTHS: std::ops::RangeInclusive<u8> = 2..=8;
 
+/// The bits at which a layer's error is followed to the network's outputs.
+const PROBED: u8 = 3;
+
+/// As many samples are followed.
+const FOLLOWED: usize = 8;
+
 /// What a width costs a layer.
 #[derive(Clone, Copy)]
 struct Cost {
     /// The error of the layer's output, relative to its variance.
     error: f64,
+    /// The error that this makes of the network's outputs.
+    far: f64,
     /// Bytes of weights and scales.
     bytes: u64,
     /// Bits of all weights.
@@ -43,7 +51,8 @@ type Candidate = (String, Vec<Cost>);
 /// The result is meant for [`QuantizeOptions::overrides`].
 ///
 /// For a size or a mean width every layer starts at 2 bits, and what is left of the budget goes, bit by bit, where it
-/// takes away the most error for its size.
+/// takes away the most error of the network's outputs for its size. For that each layer alone is quantised to 3 bits,
+/// and a few samples are followed to the end.
 ///
 /// # Errors
 /// No samples, samples that don't fit the network, a target below 2 bits everywhere, or what the run's
@@ -101,6 +110,8 @@ fn costs(
     let names: Vec<String> =
         candidates(graph, options)?.into_iter().map(|(name, ..)| name).collect();
     let mut walk = Walk::new(graph, samples, dims)?;
+    let thin = samples.len().div_ceil(FOLLOWED);
+    let outputs = walk.thinned(thin).finish(convolve)?;
     let mut costs = Vec::new();
     while let Some(step) = walk.next_convolution()? {
         walk.convolve(&step, &step.weights, convolve)?;
@@ -116,34 +127,71 @@ fn costs(
                 wanted: walk.outputs(),
             };
             let solver = Solver::new(&layer, DAMPING);
-            let cost = |bits: u8| -> Result<Cost> {
-                let plain = || with_bits(options, floats, bits);
-                let (error, weights) = match (&solver, fit) {
-                    (Some(solver), Fit::Gptq { method, .. }) => {
-                        let format = BlockFormat::new(bits, options.block)?;
-                        let how = Rounding { format, kds_bias: false, method, sweeps: 0 };
-                        let (weights, error) = solver.fit(&how)?;
-                        (error, weights)
-                    }
-                    (Some(solver), Fit::Moments) => {
-                        let weights = plain()?;
-                        (solver.error(&weights.dequantize()?), weights)
-                    }
-                    // Too few pixels to say more.
-                    (None, _) => {
-                        let weights = plain()?;
-                        (weight_error(floats, &weights)?, weights)
-                    }
+            let width = |bits: u8| width(options, floats, (solver.as_ref(), fit), bits);
+            let made = WIDTHS.map(width).collect::<Result<Vec<_>>>()?;
+            let probed = &made[usize::from(PROBED - WIDTHS.start())];
+            let mut probe = walk.thinned(thin);
+            let step = probe.next_convolution()?.unwrap_or(step);
+            probe.convolve(&step, &probed.weights.clone().into(), convolve)?;
+            probe.finish_convolution(None)?;
+            let far = distance(&probe.finish(convolve)?, &outputs);
+            // Errors are small enough to grow alike.
+            let weight = far / probed.error.max(f64::MIN_POSITIVE);
+            let cost = |width: Width| -> Result<Cost> {
+                let bits =
+                    u64::from(width.weights.format().bits()) * width.weights.q().len() as u64;
+                let stored = match options.full_shifts {
+                    true => width.weights,
+                    false => compact_layer(&width.weights)?,
                 };
-                let bits = u64::from(bits) * weights.q().len() as u64;
-                let weights = if options.full_shifts { weights } else { compact_layer(&weights)? };
-                Ok(Cost { error, bytes: stored_bytes(&weights.into()), bits })
+                let far = weight * width.error;
+                Ok(Cost { error: width.error, far, bytes: stored_bytes(&stored.into()), bits })
             };
-            costs.push((step.name.clone(), WIDTHS.map(cost).collect::<Result<_>>()?));
+            costs.push((step.name.clone(), made.into_iter().map(cost).collect::<Result<_>>()?));
         }
         walk.finish_convolution(None)?;
     }
     Ok(costs)
+}
+
+/// A layer's weights at some width, and the error of its output, relative to the output's variance.
+struct Width {
+    weights: DsConvWeights,
+    error: f64,
+}
+
+fn width(
+    options: &QuantizeOptions,
+    floats: &FloatWeights,
+    (solver, fit): (Option<&Solver>, Fit),
+    bits: u8,
+) -> Result<Width> {
+    if let (Some(solver), Fit::Gptq { method, .. }) = (solver, fit) {
+        let format = BlockFormat::new(bits, options.block)?;
+        let how = Rounding { format, kds_bias: false, method, sweeps: 0 };
+        let (weights, error) = solver.fit(&how)?;
+        return Ok(Width { weights, error });
+    }
+    let weights = with_bits(options, floats, bits)?;
+    let error = match solver {
+        Some(solver) => solver.error(&weights.dequantize()?),
+        // Too few pixels to say more.
+        None => weight_error(floats, &weights)?,
+    };
+    Ok(Width { weights, error })
+}
+
+/// The squared difference of outputs, relative to what they are away from their mean, over all samples.
+fn distance(got: &[Vec<f32>], wanted: &[Vec<f32>]) -> f64 {
+    let (mut noise, mut signal) = (0.0, f64::MIN_POSITIVE);
+    for (got, wanted) in got.iter().zip(wanted) {
+        let mean = wanted.iter().map(|&w| f64::from(w)).sum::<f64>() / wanted.len().max(1) as f64;
+        for (&got, &wanted) in got.iter().zip(wanted) {
+            noise += f64::from(got - wanted).powi(2);
+            signal += (f64::from(wanted) - mean).powi(2);
+        }
+    }
+    noise / signal
 }
 
 /// The squared error of weights, relative to their squares.
@@ -163,7 +211,7 @@ fn spend(layers: &[Candidate], mut budget: u64, size: fn(&Cost) -> u64) -> Vec<u
                 let now = costs[at];
                 costs.iter().enumerate().skip(at + 1).map(move |(to, cost)| {
                     let more = size(cost).saturating_sub(size(&now));
-                    (layer, to, more, (now.error - cost.error) / more.max(1) as f64)
+                    (layer, to, more, (now.far - cost.far) / more.max(1) as f64)
                 })
             });
         let best = steps.filter(|step| step.2 <= budget).max_by(|a, b| a.3.total_cmp(&b.3));

@@ -37,8 +37,9 @@ pub struct SampleRun<'a> {
 }
 
 /// A network run step by step on several samples at once, that stops at every convolution.
+#[derive(Clone)]
 pub(crate) struct Walk {
-    program: Program,
+    program: Arc<Program>,
     /// The tensors alive, per sample.
     tensors: Vec<Vec<Option<Arc<Vec<f32>>>>>,
     /// The number of readers that each tensor has left.
@@ -87,7 +88,35 @@ impl Walk {
         for &id in program.steps().iter().flat_map(|step| &step.inputs) {
             readers[program.storage(id).index()] += 1;
         }
-        Ok(Self { program, tensors, readers, at: 0, pending: Vec::new() })
+        // The caller reads the outputs, at the end.
+        for &id in program.outputs() {
+            readers[program.storage(id).index()] += 1;
+        }
+        Ok(Self { program: Arc::new(program), tensors, readers, at: 0, pending: Vec::new() })
+    }
+
+    /// A walk that goes on from here with every `step`th sample only.
+    pub(crate) fn thinned(&self, step: usize) -> Self {
+        let tensors = self.tensors.iter().step_by(step).cloned().collect();
+        Self { tensors, pending: Vec::new(), readers: self.readers.clone(), ..self.clone() }
+    }
+
+    /// Goes on to the end, and returns the network's outputs, one after the other, for each sample.
+    pub(crate) fn finish(mut self, convolve: &mut Convolve<'_>) -> Result<Vec<Vec<f32>>> {
+        while let Some(step) = self.next_convolution()? {
+            self.convolve(&step, &step.weights, convolve)?;
+            self.finish_convolution(None)?;
+        }
+        let output = |tensors: &Vec<Option<Arc<Vec<f32>>>>, id: TensorId| {
+            let value = tensors[self.program.storage(id).index()].as_ref();
+            let missing = || Error::invalid("output", "a tensor that a step computes", "none");
+            Ok(value.ok_or_else(missing)?.to_vec())
+        };
+        let outputs = |tensors| {
+            let all = self.program.outputs().iter().map(|&id| output(tensors, id));
+            Ok(all.collect::<Result<Vec<_>>>()?.concat())
+        };
+        self.tensors.iter().map(outputs).collect()
     }
 
     /// Runs up to the next convolution.
@@ -141,7 +170,8 @@ impl Walk {
 
     /// Goes past the convolution, whose outputs are there, with a scale and a shift for each of its output channels.
     pub(crate) fn finish_convolution(&mut self, fit: Option<&[(f32, f32)]>) -> Result<()> {
-        let step = &self.program.steps()[self.at];
+        let program = self.program.clone();
+        let step = &program.steps()[self.at];
         let StepOp::Conv { activation, residual, .. } = &step.op else { return Ok(()) };
         let shape = cpu::shape(&self.program.value(step.output).dims)?;
         let (channels, plane) = (shape.channels as usize, (shape.height * shape.width) as usize);
