@@ -2,7 +2,7 @@
 
 use super::calibrate::{DAMPING, Fit};
 use super::compact::compact_layer;
-use super::gptq::{self, Rounding, Solver};
+use super::gptq::{self, Errors, Rounding, Solver};
 use super::layers::{QuantizeOptions, candidates, compact, report, with_bits};
 use super::patches::Patches;
 use super::walk::{SampleRun, Walk};
@@ -136,7 +136,7 @@ fn costs(
             probe.finish_convolution(None)?;
             let far = distance(&probe.finish(convolve)?, &outputs);
             // Errors are small enough to grow alike.
-            let weight = far / probed.error.max(f64::MIN_POSITIVE);
+            let weight = far / probed.errors.seen.max(f64::MIN_POSITIVE);
             let cost = |width: Width| -> Result<Cost> {
                 let bits =
                     u64::from(width.weights.format().bits()) * width.weights.q().len() as u64;
@@ -144,8 +144,13 @@ fn costs(
                     true => width.weights,
                     false => compact_layer(&width.weights)?,
                 };
-                let far = weight * width.error;
-                Ok(Cost { error: width.error, far, bytes: stored_bytes(&stored.into()), bits })
+                let far = weight * width.errors.expected;
+                Ok(Cost {
+                    error: width.errors.seen,
+                    far,
+                    bytes: stored_bytes(&stored.into()),
+                    bits,
+                })
             };
             costs.push((step.name.clone(), made.into_iter().map(cost).collect::<Result<_>>()?));
         }
@@ -154,10 +159,10 @@ fn costs(
     Ok(costs)
 }
 
-/// A layer's weights at some width, and the error of its output, relative to the output's variance.
+/// A layer's weights at some width, and the errors of its output.
 struct Width {
     weights: DsConvWeights,
-    error: f64,
+    errors: Errors,
 }
 
 fn width(
@@ -169,16 +174,19 @@ fn width(
     if let (Some(solver), Fit::Gptq { method, .. }) = (solver, fit) {
         let format = BlockFormat::new(bits, options.block)?;
         let how = Rounding { format, kds_bias: false, method, sweeps: 0 };
-        let (weights, error) = solver.fit(&how)?;
-        return Ok(Width { weights, error });
+        let (weights, errors) = solver.fit(&how)?;
+        return Ok(Width { weights, errors });
     }
     let weights = with_bits(options, floats, bits)?;
-    let error = match solver {
-        Some(solver) => solver.error(&weights.dequantize()?),
+    let errors = match solver {
+        Some(solver) => solver.errors(&weights.dequantize()?),
         // Too few pixels to say more.
-        None => weight_error(floats, &weights)?,
+        None => {
+            let error = weight_error(floats, &weights)?;
+            Errors { seen: error, expected: error }
+        }
     };
-    Ok(Width { weights, error })
+    Ok(Width { weights, errors })
 }
 
 /// The squared difference of outputs, relative to what they are away from their mean, over all samples.

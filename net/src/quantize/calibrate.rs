@@ -2,7 +2,7 @@
 //! quantised one: integers by [GPTQ](super::gptq), and the channel distribution shift, per output channel a scale and a
 //! shift, so that mean and standard deviation of every layer's output are those of the float network.
 
-use super::gptq;
+use super::gptq::{self, Errors};
 use super::patches::Patches;
 use super::walk::{SampleRun, Walk};
 use crate::ir::graph::{Graph, WeightsId, descriptor};
@@ -97,10 +97,10 @@ pub fn calibrate(
             };
             let mut error = None;
             if let (Some(solver), Fit::Gptq { method, sweeps }) = (solver, fit) {
-                let before = solver.error(&plain.dequantize()?);
+                let before = solver.errors(&plain.dequantize()?).seen;
                 let (format, kds_bias) = (*plain.format(), plain.kds_bias().is_some());
                 let how = gptq::Rounding { format, kds_bias, method, sweeps };
-                let (fitted, after) = solver.fit(&how)?;
+                let (fitted, Errors { seen: after, .. }) = solver.fit(&how)?;
                 // It has no warrant to be better.
                 if after < before {
                     weights = fitted.into();

@@ -90,12 +90,13 @@ impl<'a> Channel<'a> {
         let Some(factor) = Cholesky::new(squares) else { return };
         let left = DVector::from_column_slice(&self.left);
         let more = factor.solve(&parts.tr_mul(&left));
-        for (block, rows) in self.blocks.to_vec().into_iter().enumerate() {
+        let blocks = self.blocks;
+        for (block, rows) in blocks.iter().enumerate() {
             // As it will be stored.
             let alpha = f64::from((self.alpha[block] + more[block]) as f32);
             let moved = alpha - self.alpha[block];
             self.alpha[block] = alpha;
-            for row in rows {
+            for row in rows.clone() {
                 self.add(row, -moved * self.q[row]);
             }
         }

@@ -125,6 +125,15 @@ fn matrix(descriptor: &ConvDescriptor, group: usize, oihw: &[f32]) -> DMatrix<f6
     })
 }
 
+/// The mean squared errors of a layer's output, relative to its variance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Errors {
+    /// On the samples.
+    pub(super) seen: f64,
+    /// On others: weights that were fitted to a few samples do worse there.
+    pub(super) expected: f64,
+}
+
 /// The least squares of a layer, ready for weights of any format.
 pub(super) struct Solver {
     descriptor: ConvDescriptor,
@@ -137,8 +146,11 @@ struct Group {
     upper: DMatrix<f64>,
     /// `T`, (K, O)
     target: DMatrix<f64>,
-    /// Relative to nothing: what was added to the diagonal.
+    /// What was added to the diagonal.
     damping: f64,
+    /// The float weights, (K, O), and the mean variance of what they read.
+    floats: DMatrix<f64>,
+    variance: f64,
     /// Of the samples; `xx` is used up.
     statistics: Statistics,
 }
@@ -155,40 +167,45 @@ impl Solver {
             let floats = matrix(&descriptor, index, layer.floats.values());
             let mut statistics = Statistics::of(layer, index);
             let mut lower = std::mem::replace(&mut statistics.xx, DMatrix::zeros(0, 0));
-            let damping = damping * lower.trace() / lower.nrows() as f64;
+            let variance = lower.trace() / lower.nrows() as f64;
+            let damping = damping * variance;
             if !(damping > 0.0 && damping.is_finite()) {
                 return None;
             }
             lower.set_diagonal(&lower.diagonal().add_scalar(damping));
-            let mut target = &statistics.xy + floats * damping;
+            let mut target = &statistics.xy + &floats * damping;
             linear::factor(&mut lower)?;
             linear::solve_lower(&lower, &mut target);
-            Some(Group { upper: lower.transpose(), target, damping, statistics })
+            let upper = lower.transpose();
+            Some(Group { upper, target, damping, floats, variance, statistics })
         };
         let groups = (0..descriptor.groups as usize).map(group).collect::<Option<_>>()?;
         Some(Self { descriptor, groups })
     }
 
-    /// The mean squared error that weights make at the layer's output, relative to the output's variance.
-    pub(super) fn error(&self, weights: &FloatWeights) -> f64 {
+    /// The errors that weights make at the layer's output.
+    pub(super) fn errors(&self, weights: &FloatWeights) -> Errors {
         let group = |(index, group): (usize, &Group)| {
-            group.error(&matrix(&self.descriptor, index, weights.values()))
+            group.errors(&matrix(&self.descriptor, index, weights.values()))
         };
-        let noise: f64 = self.groups.iter().enumerate().map(group).sum();
-        noise / self.signal()
+        self.relative(self.groups.iter().enumerate().map(group))
     }
 
-    /// The variance of the layer's output, summed over channels.
-    fn signal(&self) -> f64 {
+    /// The sum of the groups' errors, relative to the variance of the layer's output.
+    fn relative(&self, errors: impl Iterator<Item = Errors>) -> Errors {
         let signal: f64 = self.groups.iter().map(|group| group.statistics.yy).sum();
-        signal.max(f64::MIN_POSITIVE)
+        let signal = signal.max(f64::MIN_POSITIVE);
+        errors.fold(Errors::default(), |sum, errors| Errors {
+            seen: sum.seen + errors.seen / signal,
+            expected: sum.expected + errors.expected / signal,
+        })
     }
 
-    /// Integers, scales and bias, and the error that they make.
+    /// Integers, scales and bias, and the errors that they make.
     ///
     /// # Errors
     /// Weights that are out of f32's range.
-    pub(super) fn fit(&self, how: &Rounding) -> Result<(DsConvWeights, f64)> {
+    pub(super) fn fit(&self, how: &Rounding) -> Result<(DsConvWeights, Errors)> {
         let Self { descriptor, .. } = self;
         let format = &how.format;
         let columns = Columns::new(descriptor, format);
@@ -198,10 +215,10 @@ impl Solver {
         let mut alpha = vec![0.0f32; descriptor.out_channels as usize * blocks];
         let mut kds_bias = alpha.clone();
         let mut bias = vec![0.0f32; descriptor.out_channels as usize];
-        let mut noise = 0.0;
+        let mut errors = Vec::new();
         for (index, group) in self.groups.iter().enumerate() {
             let found = group.round(&columns, how)?;
-            noise += group.error(&found.weights);
+            errors.push(group.errors(&found.weights));
             for output in 0..outputs {
                 let channel = index * outputs + output;
                 for row in 0..found.q.nrows() {
@@ -222,7 +239,7 @@ impl Solver {
         if how.kds_bias {
             weights = weights.with_kds_bias(kds_bias)?;
         }
-        Ok((weights.with_bias(bias)?, noise / self.signal()))
+        Ok((weights.with_bias(bias)?, self.relative(errors.into_iter())))
     }
 }
 
@@ -248,11 +265,15 @@ struct Rounded {
 }
 
 impl Group {
-    /// The squared error of weights (K, O) at the output, summed over output channels.
-    fn error(&self, weights: &DMatrix<f64>) -> f64 {
-        let Statistics { xy, yy, .. } = &self.statistics;
+    /// The squared errors of weights (K, O) at the output, summed over output channels.
+    fn errors(&self, weights: &DMatrix<f64>) -> Errors {
+        let Statistics { xy, yy, count, .. } = &self.statistics;
         let squares = linear::squares(&self.upper, weights) - self.damping * weights.norm_squared();
-        (yy - 2.0 * weights.dot(xy) + squares).max(0.0)
+        let seen = (yy - 2.0 * weights.dot(xy) + squares).max(0.0);
+        // As if as many pixels as there are weights had been seen beside, that vary in all directions alike.
+        let alike = self.variance * (&self.floats - weights).norm_squared();
+        let more = weights.nrows() as f64;
+        Errors { seen, expected: (count * seen + more * alike) / (count + more) }
     }
 
     /// Finds the integers from the last column to the first.

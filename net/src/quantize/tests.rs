@@ -1,6 +1,6 @@
 //! Tests of GPTQ on single layers of every geometry, against what convolutions and the textbook give.
 
-use super::gptq::{Layer, Rounding, Solver};
+use super::gptq::{Errors, Layer, Rounding, Solver};
 use super::on_cpu;
 use super::patches::Patches;
 use dsconv::{BlockFormat, ConvDescriptor, FloatWeights, Method, Partition, Shape, Weights};
@@ -62,10 +62,8 @@ impl Case {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
         };
-        let sum = |of: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> f64 {
-            values.iter().map(|pair| variance(of(pair))).sum()
-        };
-        sum(|pair| &pair.0) / sum(|pair| &pair.1)
+        let noise: f64 = values.iter().map(|(errors, _)| variance(errors)).sum();
+        noise / values.iter().map(|(_, signal)| variance(signal)).sum::<f64>()
     }
 }
 
@@ -109,19 +107,20 @@ fn errors_are_those_of_the_convolution_and_gptq_makes_them_smaller() {
             let quantizer = quantizer.partition(Partition::Even).kds_bias(kds_bias);
             let plain = quantizer.weights(&descriptor, case.floats.values()).unwrap();
             let plain = plain.dequantize().unwrap();
-            let (fitted, told) = solver.fit(&how).unwrap();
+            let (fitted, Errors { seen: told, .. }) = solver.fit(&how).unwrap();
             let dequantized = fitted.dequantize().unwrap();
-            for (weights, told) in [(&plain, solver.error(&plain)), (&dequantized, told)] {
+            for (weights, told) in [(&plain, solver.errors(&plain).seen), (&dequantized, told)] {
                 let measured = case.error(weights);
                 assert!(
                     (told - measured).abs() < 1e-4 * measured + 1e-7,
                     "{context}: {told}, {measured}"
                 );
             }
-            fitting += (told / solver.error(&plain)).ln();
+            fitting += (told / solver.errors(&plain).seen).ln();
             assert_eq!(fitted.kds_bias().is_some(), kds_bias);
             // Sweeps go on from there.
-            let (swept, after) = solver.fit(&Rounding { sweeps: 2, ..how }).unwrap();
+            let (swept, Errors { seen: after, .. }) =
+                solver.fit(&Rounding { sweeps: 2, ..how }).unwrap();
             let measured = case.error(&swept.dequantize().unwrap());
             assert!(
                 (after - measured).abs() < 1e-4 * measured + 1e-7,
@@ -214,8 +213,8 @@ fn layers_that_saw_too_little_are_left_alone() {
     let few = Case::random(&mut rng, descriptor, Shape::new(1, 8, 1, 5));
     assert!(Solver::new(&few.layer(), 1.0).is_none(), "15 pixels");
     let mut dead = Case::random(&mut rng, descriptor, Shape::new(1, 8, 4, 5));
-    dead.inputs = vec![Arc::new(vec![0.25; 160]); 3];
+    dead.inputs = [0.25; 3].map(|x| Arc::new(vec![x; 160])).to_vec();
     assert!(Solver::new(&dead.layer(), 1.0).is_none(), "the same everywhere");
-    dead.inputs = vec![Arc::new(vec![f32::NAN; 160]); 3];
+    dead.inputs = [f32::NAN; 3].map(|x| Arc::new(vec![x; 160])).to_vec();
     assert!(Solver::new(&dead.layer(), 1.0).is_none(), "not numbers");
 }
