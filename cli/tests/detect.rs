@@ -259,6 +259,8 @@ fn characters_are_found_where_ddddocr_finds_them_at_four_and_five_bits_too() {
             bits,
             "--calibrate",
             &calibration,
+            "--views",
+            "1",
         ];
         printed(&[&arguments[..], &device()].concat());
         let drawn = path(&format!("drawn-i{bits}"));
