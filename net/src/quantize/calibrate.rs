@@ -79,9 +79,10 @@ pub fn calibrate(
         progress(done, count, &step.name);
         done += 1;
         target.convolve(&wanted, &wanted.weights, convolve)?;
-        let id = weights_of(quantized, &step.name)?;
+        // Products that the graph has no weights for stay as they are.
+        let id = weights_of(quantized, &step.name);
         let mut weights = step.weights.as_ref().clone();
-        if let Weights::DsConv(plain) = &weights {
+        if let (Some(id), Weights::DsConv(plain)) = (id, &weights) {
             let solver = match (fit, wanted.weights.as_ref()) {
                 (Fit::Gptq { .. }, Weights::Float(floats)) => {
                     let shapes = [step.input, step.output];
@@ -119,20 +120,18 @@ pub fn calibrate(
             wanted.iter().zip(&got).map(|(&w, &g)| scale_and_shift(w, g)).collect();
         // Where nothing was quantised on the way, nothing needs mending.
         let exact = wanted == got || step.output.pixels() * samples.len() < FEWEST;
-        if !exact {
+        let id = id.filter(|_| !exact);
+        if let Some(id) = id {
             calibrated.graph.set_weights(id, shifted(calibrated.graph.weights(id), &fit)?)?;
         }
-        walk.finish_convolution((!exact).then_some(&fit))?;
+        walk.finish_convolution(id.map(|_| &fit[..]))?;
     }
     Ok(calibrated)
 }
 
 /// The weights of the convolution of that name.
-fn weights_of(graph: &Graph, name: &str) -> Result<WeightsId> {
-    let node = graph.convolutions().find(|(node, _)| node.name == name);
-    let (_, id) =
-        node.ok_or_else(|| Error::invalid("networks", "a convolution of that name", name))?;
-    Ok(id)
+fn weights_of(graph: &Graph, name: &str) -> Option<WeightsId> {
+    graph.convolutions().find(|(node, _)| node.name == name).map(|(_, id)| id)
 }
 
 /// Mean and standard deviation of each output channel over all samples.
