@@ -26,7 +26,7 @@ pub(crate) struct Fitting {
     #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = 3,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     pub(crate) views: usize,
-    /// Sweep so many times over the integers that GPTQ found, for a slightly better network.
+    /// Sweep so many times over the integers that GPTQ found; with few pictures it seldom makes a better network.
     #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = 0,
           value_parser = clap::value_parser!(u32).range(..=100))]
     sweeps: u32,

@@ -51,8 +51,8 @@ pub struct FittedLayer {
 }
 
 /// Fits every quantised convolution, and scale and bias of the float ones behind them, on samples. `floats` is the
-/// network that `quantized` was made from, by `method`. Layers that saw too few samples for [`Fit::Gptq`] keep their
-/// integers.
+/// network that `quantized` was made from. Layers keep their integers where [`Fit::Gptq`] saw fewer than 16 output
+/// pixels, or finds nothing better.
 ///
 /// # Errors
 /// No samples, samples that don't fit, networks that don't belong together, or what the run's `convolve` says.
