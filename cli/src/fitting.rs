@@ -7,7 +7,7 @@ use crate::samples::{Folder, Samples};
 use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Shape, Weights};
-use dsconv_net::{Fit, Graph, Model, QuantizeOptions, SampleRun, Target};
+use dsconv_net::{Calibrated, Fit, Model, QuantizeOptions, SampleRun, Target};
 use std::path::PathBuf;
 
 /// Fewer pictures than this make a worse network.
@@ -83,7 +83,7 @@ impl Fitting {
         mut how: QuantizeOptions,
         samples: &Samples,
         device: Option<&Device>,
-    ) -> anyhow::Result<Graph> {
+    ) -> anyhow::Result<Calibrated> {
         let graph = &model.graph;
         let (dims, samples) = (samples.dims(), &samples.inputs[..]);
         let mut convolve = |weights: &Weights, shape: Shape, x: &[f32]| match device {
@@ -104,14 +104,15 @@ impl Fitting {
             how.overrides.extend(widths);
         }
         let plain = dsconv_net::quantize(graph, &how, |_, _, _| ())?;
-        let fitted = with_progress("fitting", |report| {
+        let mut fitted = with_progress("fitting", |report| {
             let (convolve, progress) = (&mut convolve, report);
             let run = SampleRun { samples, dims: &dims, convolve, progress };
             Ok(dsconv_net::calibrate(graph, &plain, fit, run)?)
         })?;
-        let fitted = dsconv_net::compact(&fitted.graph, &how)?;
+        fitted.graph = dsconv_net::compact(&fitted.graph, &how)?;
         if let Some(size) = self.target_size {
-            let got = Model { graph: fitted.clone(), ..model.clone() }.to_bytes()?.len() as u64;
+            let got =
+                Model { graph: fitted.graph.clone(), ..model.clone() }.to_bytes()?.len() as u64;
             ensure!(got <= size, "target size: expected at most {size} bytes, got {got}");
         }
         Ok(fitted)
@@ -125,9 +126,21 @@ impl Fitting {
                 let weights: u64 =
                     dsconv_net::report(&graph, &graph).iter().map(|layer| layer.bytes).sum();
                 let layers = graph.convolutions().count() as u64;
+                // Fitting gives a bias to layers that have none.
+                let without_bias =
+                    graph.convolutions().map(|(_, id)| match graph.weights(id).as_ref() {
+                        Weights::Float(weights) if weights.bias().is_none() => {
+                            weights.descriptor().out_channels
+                        }
+                        Weights::DsConv(weights) if weights.bias().is_none() => {
+                            weights.descriptor().out_channels
+                        }
+                        _ => 0,
+                    });
+                let biases: u64 = without_bias.map(|channels| 4 * u64::from(channels)).sum();
                 let file = Model { graph, ..model.clone() }.to_bytes()?.len() as u64;
-                // Numbers in the header may become longer, and layers get a bias.
-                let rest = file - weights + 64 * layers;
+                // Numbers in the header may become longer.
+                let rest = file - weights + biases + 128 * layers;
                 ensure!(
                     size > rest,
                     "target size: expected more than the {rest} bytes of names, biases and labels, got {size}"

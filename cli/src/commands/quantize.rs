@@ -13,7 +13,7 @@ use crate::samples::{Folder, Taker};
 use crate::weight_options::WeightOptions;
 use anyhow::{Context, ensure};
 use dsconv::Weights;
-use dsconv_net::{Model, QuantizeOptions};
+use dsconv_net::{Calibrated, Model, QuantizeOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -87,9 +87,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.pictures.apply(&mut model).with_context(name)?;
     check_runs(&model, folder.is_some()).with_context(name)?;
     settle_quantized(&mut model, options.requantize).with_context(name)?;
-    let quantized = match &folder {
+    let Calibrated { graph, layers: fitted, .. } = match &folder {
         None => with_progress("quantising", |report| {
-            Ok(dsconv_net::quantize(&model.graph, &how, report)?)
+            Ok(dsconv_net::quantize(&model.graph, &how, report)?.into())
         })
         .with_context(name)?,
         Some(folder) => {
@@ -97,21 +97,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 .read(Taker { model: &model, file: &options.input }, options.fitting.views)?;
             options.fitting.warn(folder);
             let device = options.device.open_or_cpu()?;
-            let graph = options.fitting.run(&model, how.clone(), &samples, device.as_ref())?;
+            let fitted = options.fitting.run(&model, how.clone(), &samples, device.as_ref())?;
             if let Some(device) = &device {
                 device.save_cache();
             }
-            graph
+            fitted
         }
     };
-    let layers = dsconv_net::report(&model.graph, &quantized);
-    let written = Model { graph: quantized, ..model };
+    let layers = dsconv_net::report(&model.graph, &graph);
+    let written = Model { graph, ..model };
     written.write(&options.output)?;
     let size = std::fs::metadata(&options.output).map_or(0, |file| file.len());
     match options.json {
-        true => say!("{}", serde_json::to_string(&rows(&layers))?),
+        true => say!("{}", serde_json::to_string(&rows(&layers, &fitted))?),
         false => {
-            say!("{}", layer_table(&layers));
+            say!("{}", layer_table(&layers, &fitted));
             say!("Wrote {}, {}.", options.output.display(), bytes(size));
         }
     }

@@ -29,7 +29,7 @@ pub enum Fit {
     },
 }
 
-/// A network fitted on samples.
+/// A network fitted on samples, or, made from a graph, one that was not.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Calibrated {
@@ -37,6 +37,12 @@ pub struct Calibrated {
     pub graph: Graph,
     /// What became of its quantised layers, in their order.
     pub layers: Vec<FittedLayer>,
+}
+
+impl From<Graph> for Calibrated {
+    fn from(graph: Graph) -> Self {
+        Self { graph, layers: Vec::new() }
+    }
 }
 
 /// What [`calibrate`] made of a quantised layer.
@@ -65,7 +71,7 @@ pub fn calibrate(
     let SampleRun { samples, dims, convolve, progress } = run;
     let mut target = Walk::new(floats, samples, dims)?;
     let mut walk = Walk::new(quantized, samples, dims)?;
-    let mut calibrated = Calibrated { graph: quantized.clone(), layers: Vec::new() };
+    let mut calibrated = Calibrated::from(quantized.clone());
     let count = floats.convolutions().count();
     let mut done = 0;
     while let Some(wanted) = target.next_convolution()? {

@@ -102,10 +102,10 @@ fn inspect(options: &Options) -> anyhow::Result<()> {
         file.write(&LayerChart { model: &options.model, layers: &layers })?;
     }
     match options.json {
-        true => say!("{}", serde_json::to_string(&rows(&layers))?),
+        true => say!("{}", serde_json::to_string(&rows(&layers, &[]))?),
         false => {
             say!("{}", summary(&model));
-            say!("{}", layer_table(&layers));
+            say!("{}", layer_table(&layers, &[]));
             if let Some(file) = &options.plot {
                 say!("Drawn in {file}.");
             }
