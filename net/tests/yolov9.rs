@@ -234,7 +234,9 @@ fn modules_compute_what_pytorch_computes() {
     let wanted = network.dsconv_layers(GraphOutputs::Training);
     let keep_float = network.convolutions(GraphOutputs::Training).into_iter();
     let keep_float = keep_float.filter(|name| !wanted.contains(name)).map(String::from).collect();
-    let options = QuantizeOptions { bits: 8, keep_float, ..QuantizeOptions::default() };
+    // Small as they are.
+    let overrides = vec![("*".into(), 8)];
+    let options = QuantizeOptions { keep_float, overrides, ..QuantizeOptions::default() };
     let quantized = dsconv_net::quantize(&graph, &options, |_, _, _| ()).unwrap();
     let packed: Vec<_> = dsconv_net::report(&graph, &quantized)
         .into_iter()
