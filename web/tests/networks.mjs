@@ -303,6 +303,7 @@ test("the package is small", async (t) => {
   );
   const total = files.flat().reduce((sum, size) => sum + size);
   t.diagnostic(`${total} bytes of WebAssembly and JavaScript`);
-  // Of these 390,000 came with ONNX operators: 175 are read, most of which only a network here and there has.
-  assert.ok(total > 100_000 && total <= 1_900_000, `${total} bytes`);
+  // Of these 390,000 came with ONNX operators: 175 are read, most of which only a network here and there has; 140,000
+  // with GPTQ.
+  assert.ok(total > 100_000 && total <= 2_000_000, `${total} bytes`);
 });
