@@ -257,7 +257,7 @@ export async function badInput() {
     "mean|3": () =>
       quantize(small, { preprocessing: { size: [4, 4], fit: "stretch", mean: [0], std: [1] } }),
     "block|blockSize|unknown": () => quantize(small, { block: 8 }),
-    "input|a picture (N": () => quantize(small, { calibration: [picture] }),
+    "input|a picture, (N": () => quantize(small, { calibration: [picture] }),
     "network|disposed": () => {
       network.dispose();
       return network.run(x);
