@@ -2,9 +2,8 @@
 
 use super::calibrate::{DAMPING, Fit};
 use super::compact::compact_layer;
-use super::gptq::{self, Errors, Rounding, Solver};
+use super::gptq::{Errors, Layer, Rounding, Solver};
 use super::layers::{QuantizeOptions, candidates, compact, report, with_bits};
-use super::patches::Patches;
 use super::walk::{SampleRun, Walk};
 use crate::ir::graph::Graph;
 use crate::{Error, Result};
@@ -119,13 +118,7 @@ fn costs(
             && names.contains(&step.name)
         {
             progress(costs.len(), names.len(), &step.name);
-            let shapes = [step.input, step.output];
-            let layer = gptq::Layer {
-                floats,
-                patches: Patches::new(floats.descriptor(), shapes, samples.len()),
-                inputs: &step.inputs,
-                wanted: walk.outputs(),
-            };
+            let layer = Layer::new(floats, &step, walk.outputs());
             let solver = Solver::new(&layer, DAMPING);
             let width = |bits: u8| width(options, floats, (solver.as_ref(), fit), bits);
             let made = WIDTHS.map(width).collect::<Result<Vec<_>>>()?;

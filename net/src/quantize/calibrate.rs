@@ -2,8 +2,7 @@
 //! quantised one: integers by [GPTQ](super::gptq), and the channel distribution shift, per output channel a scale and a
 //! shift, so that mean and standard deviation of every layer's output are those of the float network.
 
-use super::gptq::{self, Errors};
-use super::patches::Patches;
+use super::gptq::{Errors, Layer, Rounding, Solver};
 use super::walk::{SampleRun, Walk};
 use crate::ir::graph::{Graph, WeightsId, descriptor};
 use crate::{Error, Result};
@@ -91,14 +90,8 @@ pub fn calibrate(
         if let (Some(id), Weights::DsConv(plain)) = (id, &weights) {
             let solver = match (fit, wanted.weights.as_ref()) {
                 (Fit::Gptq { .. }, Weights::Float(floats)) => {
-                    let shapes = [step.input, step.output];
-                    let layer = gptq::Layer {
-                        floats,
-                        patches: Patches::new(plain.descriptor(), shapes, samples.len()),
-                        inputs: &step.inputs,
-                        wanted: target.outputs(),
-                    };
-                    gptq::Solver::new(&layer, DAMPING)
+                    let layer = Layer::new(floats, &step, target.outputs());
+                    Solver::new(&layer, DAMPING)
                 }
                 _ => None,
             };
@@ -106,7 +99,7 @@ pub fn calibrate(
             if let (Some(solver), Fit::Gptq { method, sweeps }) = (solver, fit) {
                 let before = solver.errors(&plain.dequantize()?).seen;
                 let (format, kds_bias) = (*plain.format(), plain.kds_bias().is_some());
-                let how = gptq::Rounding { format, kds_bias, method, sweeps };
+                let how = Rounding { format, kds_bias, method, sweeps };
                 let (fitted, Errors { seen: after, .. }) = solver.fit(&how)?;
                 // It has no warrant to be better.
                 if after < before {

@@ -1,23 +1,23 @@
 //! Coordinate descent on the integers of an output channel, after a first rounding: each goes to its best place while
 //! all others stay, and then all scales of the channel together to theirs.
 
-use nalgebra::{Cholesky, DMatrix, DVector};
+use nalgebra::{Cholesky, DMatrix, DVector, DVectorView};
 use std::ops::Range;
 
 /// The least squares of one output channel, `|upper w - target|`, and the weights found so far.
 pub(super) struct Channel<'a> {
     /// (K, K); what is below the diagonal does not count.
-    pub(super) upper: &'a DMatrix<f64>,
+    upper: &'a DMatrix<f64>,
     /// The squares of the columns of `upper`, summed.
-    pub(super) norms: &'a [f64],
+    norms: &'a [f64],
     /// The rows that share a scale.
-    pub(super) blocks: &'a [Range<usize>],
+    blocks: &'a [Range<usize>],
     /// The least and the largest integer.
-    pub(super) range: [f64; 2],
+    range: [f64; 2],
     /// The integers and scales.
     pub(super) q: Vec<f64>,
     pub(super) alpha: Vec<f64>,
-    pub(super) kds_bias: Vec<f64>,
+    kds_bias: Vec<f64>,
     /// `target - upper w`
     left: Vec<f64>,
 }
@@ -78,8 +78,8 @@ impl<'a> Channel<'a> {
             let mut part = parts.column_mut(block);
             for row in rows.clone() {
                 if self.q[row] != 0.0 {
-                    let column = self.upper.column(row);
-                    part.rows_mut(0, row + 1).axpy(self.q[row], &column.rows(0, row + 1), 1.0);
+                    let column = DVectorView::from_slice(self.column(row), row + 1);
+                    part.rows_mut(0, row + 1).axpy(self.q[row], &column, 1.0);
                 }
             }
         }
@@ -105,13 +105,13 @@ impl<'a> Channel<'a> {
     /// Adds a multiple of a column to what is left.
     fn add(&mut self, row: usize, factor: f64) {
         if factor != 0.0 {
-            let column = self.upper.column(row);
-            let column = &column.as_slice()[..=row];
+            let column = self.column(row);
             self.left.iter_mut().zip(column).for_each(|(left, u)| *left += factor * u);
         }
     }
 
-    fn column(&self, row: usize) -> &[f64] {
+    /// What a weight adds to, down to the diagonal.
+    fn column(&self, row: usize) -> &'a [f64] {
         let size = self.q.len();
         &self.upper.as_slice()[row * size..=row * size + row]
     }

@@ -14,6 +14,7 @@
 use super::descent::Channel;
 use super::linear;
 use super::patches::Patches;
+use super::walk::Convolution;
 use crate::Result;
 use dsconv::{
     BlockFormat, ConvDescriptor, DsConvWeights, FloatWeights, Method, QuantizedBlock, Quantizer,
@@ -28,14 +29,24 @@ const FEWEST: usize = 16;
 
 /// A layer, and what goes in and should come out on samples.
 pub(super) struct Layer<'a> {
-    /// The float weights.
-    pub(super) floats: &'a FloatWeights,
-    /// Where its windows lie.
-    pub(super) patches: Patches,
-    /// What the quantised network reads, NCHW, per sample.
-    pub(super) inputs: &'a [Arc<Vec<f32>>],
-    /// What the float network gives, NCHW, per sample.
-    pub(super) wanted: &'a [Vec<f32>],
+    floats: &'a FloatWeights,
+    patches: Patches,
+    inputs: &'a [Arc<Vec<f32>>],
+    wanted: &'a [Vec<f32>],
+}
+
+impl<'a> Layer<'a> {
+    /// The layer of those float weights, which reads what a walk's convolution reads, and should give `wanted`, NCHW, per
+    /// sample.
+    pub(super) fn new(
+        floats: &'a FloatWeights,
+        step: &'a Convolution,
+        wanted: &'a [Vec<f32>],
+    ) -> Self {
+        let shapes = [step.input, step.output];
+        let patches = Patches::new(floats.descriptor(), shapes, step.inputs.len());
+        Self { floats, patches, inputs: &step.inputs, wanted }
+    }
 }
 
 /// Sums over the output pixels of a group: what the weights read, times itself and times what they should give.

@@ -2,7 +2,7 @@
 
 use super::gptq::{Errors, Layer, Rounding, Solver};
 use super::on_cpu;
-use super::patches::Patches;
+use super::walk::Convolution;
 use dsconv::{BlockFormat, ConvDescriptor, FloatWeights, Method, Partition, Shape, Weights};
 use nalgebra::DMatrix;
 use std::sync::Arc;
@@ -10,9 +10,7 @@ use std::sync::Arc;
 /// A layer with what it reads and what it should give, which is not quite what it does give.
 struct Case {
     floats: FloatWeights,
-    input: Shape,
-    output: Shape,
-    inputs: Vec<Arc<Vec<f32>>>,
+    step: Convolution,
     wanted: Vec<Vec<f32>>,
 }
 
@@ -32,26 +30,22 @@ impl Case {
                 y.into_iter().zip(random(output.elements())).map(|(y, r)| y + 0.1 * r).collect()
             })
             .collect();
-        Self { floats, input, output, inputs, wanted }
+        let weights = Arc::new(weights);
+        let step = Convolution { name: "layer".into(), weights, input, output, inputs };
+        Self { floats, step, wanted }
     }
 
     fn layer(&self) -> Layer<'_> {
-        let shapes = [self.input, self.output];
-        Layer {
-            floats: &self.floats,
-            patches: Patches::new(self.floats.descriptor(), shapes, self.inputs.len()),
-            inputs: &self.inputs,
-            wanted: &self.wanted,
-        }
+        Layer::new(&self.floats, &self.step, &self.wanted)
     }
 
     /// The squared error of weights at the output without its mean, relative to the output's variance.
     fn error(&self, weights: &FloatWeights) -> f64 {
-        let channels = self.output.channels as usize;
-        let plane = (self.output.height * self.output.width) as usize;
+        let channels = self.step.output.channels as usize;
+        let plane = (self.step.output.height * self.step.output.width) as usize;
         let mut values = vec![(Vec::new(), Vec::new()); channels];
-        for (x, wanted) in self.inputs.iter().zip(&self.wanted) {
-            let got = on_cpu(&weights.clone().into(), self.input, x).unwrap();
+        for (x, wanted) in self.step.inputs.iter().zip(&self.wanted) {
+            let got = on_cpu(&weights.clone().into(), self.step.input, x).unwrap();
             for (index, (got, wanted)) in got.chunks(plane).zip(wanted.chunks(plane)).enumerate() {
                 let (errors, signal) = &mut values[index % channels];
                 errors.extend(got.iter().zip(wanted).map(|(g, w)| f64::from(g - w)));
@@ -144,9 +138,10 @@ fn the_mean_of_the_output_is_kept() {
         all.iter().sum::<f64>() / all.len() as f64
     };
     let outputs: Vec<_> = case
+        .step
         .inputs
         .iter()
-        .map(|x| on_cpu(&fitted.clone().into(), case.input, x).unwrap())
+        .map(|x| on_cpu(&fitted.clone().into(), case.step.input, x).unwrap())
         .collect();
     assert!((mean(&outputs) - mean(&case.wanted)).abs() < 1e-5);
 }
@@ -166,7 +161,7 @@ fn integers_are_those_of_the_textbook() {
         for at in 0..100 {
             for channel in 0..size {
                 x[(100 * sample + at, channel)] =
-                    f64::from(case.inputs[sample][100 * channel + at]);
+                    f64::from(case.step.inputs[sample][100 * channel + at]);
             }
             for channel in 0..outputs {
                 y[(100 * sample + at, channel)] =
@@ -213,8 +208,8 @@ fn layers_that_saw_too_little_are_left_alone() {
     let few = Case::random(&mut rng, descriptor, Shape::new(1, 8, 1, 5));
     assert!(Solver::new(&few.layer(), 1.0).is_none(), "15 pixels");
     let mut dead = Case::random(&mut rng, descriptor, Shape::new(1, 8, 4, 5));
-    dead.inputs = [0.25; 3].map(|x| Arc::new(vec![x; 160])).to_vec();
+    dead.step.inputs = [0.25; 3].map(|x| Arc::new(vec![x; 160])).to_vec();
     assert!(Solver::new(&dead.layer(), 1.0).is_none(), "the same everywhere");
-    dead.inputs = [f32::NAN; 3].map(|x| Arc::new(vec![x; 160])).to_vec();
+    dead.step.inputs = [f32::NAN; 3].map(|x| Arc::new(vec![x; 160])).to_vec();
     assert!(Solver::new(&dead.layer(), 1.0).is_none(), "not numbers");
 }

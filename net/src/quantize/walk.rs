@@ -37,7 +37,6 @@ pub struct SampleRun<'a> {
 }
 
 /// A network run step by step on several samples at once, that stops at every convolution.
-#[derive(Clone)]
 pub(crate) struct Walk {
     program: Arc<Program>,
     /// The tensors alive, per sample.
@@ -98,7 +97,8 @@ impl Walk {
     /// A walk that goes on from here with every `step`th sample only.
     pub(crate) fn thinned(&self, step: usize) -> Self {
         let tensors = self.tensors.iter().step_by(step).cloned().collect();
-        Self { tensors, pending: Vec::new(), readers: self.readers.clone(), ..self.clone() }
+        let (program, readers) = (self.program.clone(), self.readers.clone());
+        Self { program, tensors, readers, at: self.at, pending: Vec::new() }
     }
 
     /// Goes on to the end, and returns the network's outputs, one after the other, for each sample.
