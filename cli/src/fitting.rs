@@ -7,6 +7,7 @@ use crate::samples::{Folder, Samples};
 use anyhow::ensure;
 use dsconv::gpu::{Layer, LayerOptions};
 use dsconv::{Shape, Weights};
+use dsconv_net::picture::VIEWS;
 use dsconv_net::{Calibrated, Fit, Model, QuantizeOptions, SampleRun, Target};
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ pub(crate) struct Fitting {
     #[arg(long, value_name = "WHAT", requires = "calibrate", default_value = "gptq")]
     fit: FitName,
     /// Make so many views of each picture: as it is run, whole, and parts of it at random.
-    #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = 3,
+    #[arg(long, value_name = "COUNT", requires = "calibrate", default_value_t = usize::from(VIEWS),
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     pub(crate) views: usize,
     /// Sweep so many times over the integers that GPTQ found; with few pictures it seldom makes a better network.

@@ -5,6 +5,7 @@ use dsconv::{
     Activation, ConvDescriptor, Error, Layout, Method, Partition, Residual, Result, Shape,
 };
 use dsconv_net::model::{ChannelOrder, Fit as PictureFit, Preprocessing};
+use dsconv_net::picture::VIEWS;
 use dsconv_net::{Fit, QuantizeOptions, Target};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -253,9 +254,9 @@ impl QuantizeSpec {
         }
     }
 
-    /// The number of views of each picture; the command's own by default.
+    /// The number of views of each picture.
     pub(crate) fn views(&self) -> usize {
-        self.views.unwrap_or(3).into()
+        self.views.unwrap_or(VIEWS).into()
     }
 
     /// The aim of automatic widths.

@@ -49,6 +49,9 @@ pub fn input(picture: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<f3
     .collect())
 }
 
+/// As many [`views`] of a picture do where nobody says otherwise.
+pub const VIEWS: u8 = 3;
+
 /// Several views of a picture as inputs, so that a few pictures show a network more: first the input that
 /// [`input`] makes, then the whole picture, whatever its shape, then parts of it at random places, from half of the
 /// largest part that has the input's shape up to all of it, every other one mirrored. The same `seed` gives the same
