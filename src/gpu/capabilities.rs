@@ -5,8 +5,8 @@ use super::kernel::Kernel;
 
 /// What decides which kernels a device can run, and which it should.
 ///
-/// The default is a GPU that has nothing of all this.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The default is a GPU of a maker that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// The subgroup size, where the device has subgroups of one size only and the feature is on.
@@ -20,6 +20,19 @@ pub struct Capabilities {
     pub shader_f16: bool,
     /// Whether the device is a processor that plays a GPU.
     pub software: bool,
+    /// Whether a thread has registers for a tile of 8 x 8 sums. By `dsconv isa` those of Apple's GPUs spill it: there
+    /// `conv_gemm_wide` takes more instructions than `conv_gemm`.
+    pub wide_tiles: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        let adapter = wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::Noop);
+        Self {
+            packed_dot_product: PackedDotProduct::None,
+            ..Self::new(&adapter, wgpu::Features::empty())
+        }
+    }
 }
 
 impl Capabilities {
@@ -56,6 +69,7 @@ impl Capabilities {
             packed_dot_product: PackedDotProduct::of(info),
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             software: info.device_type == wgpu::DeviceType::Cpu,
+            wide_tiles: !is_apple(info),
         }
     }
 }
@@ -80,15 +94,19 @@ const QUALCOMM: [u32; 2] = [0x5143, 0x4d4f_4351];
 /// Apple's number. Its GPUs have no such instruction, nor has Metal's language.
 const APPLE: u32 = 0x106b;
 
+/// Whether it is to be taken for one of Apple's GPUs: Metal tells no maker.
+fn is_apple(adapter: &wgpu::AdapterInfo) -> bool {
+    adapter.vendor == APPLE || adapter.backend == wgpu::Backend::Metal
+}
+
 impl PackedDotProduct {
     /// What is to be expected of an adapter. Browsers do not tell wgpu the maker.
     fn of(adapter: &wgpu::AdapterInfo) -> Self {
         match adapter.vendor {
-            _ if !in_language() || adapter.backend == wgpu::Backend::Metal => Self::None,
+            _ if !in_language() || is_apple(adapter) => Self::None,
             // wgpu does not tell the compiler. FXC, which it takes by default, writes the products out, and DXC of
             // before the middle of 2025 refuses them.
             _ if adapter.backend == wgpu::Backend::Dx12 => Self::None,
-            APPLE => Self::None,
             vendor if QUALCOMM.contains(&vendor) => Self::Unsigned,
             _ => Self::Signed,
         }
@@ -117,12 +135,16 @@ pub(super) fn in_language() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{APPLE, PackedDotProduct, QUALCOMM};
+    use super::*;
+    use crate::gpu::{ActivationFormat, ConvProblem};
+    use crate::{BlockFormat, ConvDescriptor, Layout, Shape};
     use wgpu::{AdapterInfo, Backend, DeviceType};
+
+    const AMD: u32 = 0x1002;
+    const NVIDIA: u32 = 0x10de;
 
     #[test]
     fn the_packed_dot_product_follows_from_maker_and_backend() {
-        const NVIDIA: u32 = 0x10de;
         for (backend, vendor, expected) in [
             (Backend::Vulkan, NVIDIA, PackedDotProduct::Signed),
             (Backend::Vulkan, QUALCOMM[0], PackedDotProduct::Unsigned),
@@ -135,5 +157,54 @@ mod tests {
             adapter.vendor = vendor;
             assert_eq!(PackedDotProduct::of(&adapter), expected, "{backend:?} {vendor:#x}");
         }
+    }
+
+    /// The table of docs/kernels.md, all but its reasons, by the rules themselves.
+    #[test]
+    fn the_documents_table_of_kernels_by_device_is_what_the_rules_choose() {
+        use DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
+        let rows = [
+            ("NVIDIA, Vulkan", DiscreteGpu, Backend::Vulkan, NVIDIA, 32),
+            ("AMD, Vulkan", DiscreteGpu, Backend::Vulkan, AMD, 64),
+            ("Qualcomm, Vulkan", IntegratedGpu, Backend::Vulkan, QUALCOMM[0], 64),
+            ("Apple, Metal", IntegratedGpu, Backend::Metal, 0, 32),
+            ("others, Vulkan", IntegratedGpu, Backend::Vulkan, 0, 16),
+            ("all, DX12", DiscreteGpu, Backend::Dx12, NVIDIA, 32),
+            ("a browser", Other, Backend::BrowserWebGpu, 0, 0),
+            ("lavapipe, subgroups of 8", Cpu, Backend::Vulkan, 0, 8),
+            ("SwiftShader, subgroups of 4", Cpu, Backend::Vulkan, 0, 4),
+        ];
+        let format = BlockFormat::new(4, 32).unwrap();
+        let dense = ConvDescriptor::new(64, 64, [3, 3]);
+        let problem = |descriptor, blocks, layout| {
+            ConvProblem::of_format(descriptor, blocks).with_layouts(layout, layout)
+        };
+        let blocks = format.blocks(&dense);
+        let table = rows.map(|(name, kind, backend, vendor, subgroup)| {
+            let mut adapter = AdapterInfo::new(kind, backend);
+            adapter.vendor = vendor;
+            (adapter.subgroup_min_size, adapter.subgroup_max_size) = (subgroup, subgroup);
+            // A browser tells of no subgroups.
+            let features = match subgroup {
+                0 => wgpu::Features::empty(),
+                _ => wgpu::Features::SUBGROUP,
+            };
+            let capabilities = Capabilities::new(&adapter, features);
+            let of = |problem| Kernel::choose(&problem, &capabilities);
+            let small = of(problem(dense, Some(format), Layout::Nhwc));
+            let large = Shape::new(1, 64, 640, 640);
+            let large = small.for_output(&dense, &blocks, large, &capabilities);
+            let int8 = problem(dense, Some(format), Layout::Nhwc);
+            let int8 = of(int8.with_activations(ActivationFormat::Int8));
+            let depthwise = |layout| of(problem(dense.with_groups(64), None, layout)).name();
+            let (small, large, int8) = (small.name(), large.name(), int8.name());
+            let (last, planar) = (depthwise(Layout::Nhwc), depthwise(Layout::Nchw));
+            format!("| {name} | `{small}` | `{large}` | `{int8}` | `{last}` | `{planar}` |")
+        });
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kernels.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let listed: Vec<&str> =
+            table.iter().map(String::as_str).filter(|row| page.contains(row)).collect();
+        assert_eq!(listed, table, "docs/kernels.md should have:\n{}", table.join("\n"));
     }
 }

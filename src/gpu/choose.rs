@@ -154,18 +154,18 @@ impl Kernel {
         }
     }
 
-    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs so many pixels
-    /// that a device is still full: 512 workgroups, four for each unit of a large GPU.
+    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs registers, and so
+    /// many pixels that a device is still full: 512 workgroups, four for each unit of a large GPU.
     pub(crate) fn for_output(
         self,
         descriptor: &ConvDescriptor,
         blocks: &Blocks,
         output: Shape,
+        capabilities: &Capabilities,
     ) -> Self {
+        let workgroups = || Self::ConvGemmWide.workgroups(descriptor, blocks, output);
         match self {
-            Self::ConvGemm if Self::ConvGemmWide.workgroups(descriptor, blocks, output) >= 512 => {
-                Self::ConvGemmWide
-            }
+            Self::ConvGemm if capabilities.wide_tiles && workgroups() >= 512 => Self::ConvGemmWide,
             _ => self,
         }
     }

@@ -92,7 +92,10 @@ impl Layer {
         let output = descriptor.output_shape(input)?;
         let memory = MemoryUse::plan(descriptor, &layout.blocks, input, output, options)?;
         let kernel = match options.kernel {
-            None => self.kernel.for_output(descriptor, &layout.blocks, output),
+            None => {
+                let capabilities = self.pipelines.capabilities();
+                self.kernel.for_output(descriptor, &layout.blocks, output, capabilities)
+            }
             Some(chosen) => chosen,
         };
         let mut params = Params::new(&Geometry {
