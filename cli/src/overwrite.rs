@@ -61,7 +61,7 @@ impl Overwrite {
 
 /// An input, and the files that its tensors lie in if it is an ONNX file. One that is no such file is refused where it
 /// is read.
-fn with_parts(input: &Path) -> Vec<PathBuf> {
+pub(crate) fn with_parts(input: &Path) -> Vec<PathBuf> {
     let parts = match input.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
         true => dsconv_net::onnx::external_files(input).unwrap_or_default(),
         false => Vec::new(),

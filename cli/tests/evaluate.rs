@@ -44,24 +44,59 @@ fn right_answers_are_counted() {
     let report = json(&["evaluate", MODEL, &folder, "--floats", MODEL, "--json"]);
     let count = |value: &Value| value.as_u64().unwrap();
     let of = |network: &Value| (count(&network["top1"]), count(&network["top5"]));
-    assert_eq!((of(&report), of(&report["floats"])), ((1, 2), (1, 2)), "{report}");
-    assert_eq!((count(&report["pictures"]), count(&report["agreement"])), (3, 3), "{report}");
-    let answers = report["answers"].as_array().unwrap();
+    let network = &report["networks"][0];
+    assert_eq!((of(network), of(&report["floats"])), ((1, 2), (1, 2)), "{report}");
+    assert_eq!((count(&report["pictures"]), count(&network["agreement"])), (3, 3), "{report}");
+    let answers = network["answers"].as_array().unwrap();
     let classes: Vec<u64> = answers.iter().map(|answer| count(&answer["class"])).collect();
     assert_eq!(classes, [second, 967, 3], "in the order of the names");
     assert_eq!(answers[0]["top"].as_array().unwrap().len(), 5);
-    assert_eq!(report["divergence"], 0.0, "a network is no way from itself");
+    assert_eq!(network["divergence"], 0.0, "a network is no way from itself");
+    assert_eq!(count(&network["bytes"]), std::fs::metadata(MODEL).unwrap().len());
 }
 
 #[test]
 fn networks_are_compared_on_pictures_without_classes() {
     let folder = labelled("without-labels", None).display().to_string();
     let report = json(&["evaluate", MODEL, &folder, "--floats", MODEL, "--json"]);
-    assert_eq!((&report["agreement"], &report["divergence"]), (&3.into(), &0.0.into()), "{report}");
-    assert_eq!((&report["top1"], &report["answers"][0]["class"]), (&Value::Null, &Value::Null));
+    let network = &report["networks"][0];
+    let close = (&network["agreement"], &network["divergence"]);
+    assert_eq!(close, (&3.into(), &0.0.into()), "{report}");
+    assert_eq!((&network["top1"], &network["answers"][0]["class"]), (&Value::Null, &Value::Null));
     let printed = dsconv(&["evaluate", MODEL, &folder, "--floats", MODEL]);
     let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
     assert!(printed.contains("(KL)") && !printed.contains("wrong"), "{printed}");
+}
+
+#[test]
+fn several_networks_are_compared_and_drawn() {
+    let folder = labelled("several", None);
+    let other = folder.join("coarse").with_extension("safetensors").display().to_string();
+    let pictures = folder.display().to_string();
+    json(&["quantize", MODEL, &other, "--requantize", "--bits", "3", "--json"]);
+    let (plot, png) = (folder.join("plot.svg"), folder.join("plot.png"));
+    for plot in [&plot, &png] {
+        let plot = plot.display().to_string();
+        let arguments = ["evaluate", MODEL, &other, &pictures, "--floats", MODEL, "--plot", &plot];
+        let printed = dsconv(&arguments);
+        assert!(printed.status.success(), "{printed:?}");
+        let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+        let rows = printed.lines().filter(|line| line.contains(".safetensors")).count();
+        assert_eq!(rows, 3, "the float network and two others: {printed}");
+    }
+    let drawn = std::fs::read_to_string(plot).unwrap();
+    for text in ["efficientnet-lite0-i4", "coarse", "3 pictures", "models", "several"] {
+        assert!(drawn.contains(text), "{text}: {drawn}");
+    }
+    assert!(std::fs::read(png).unwrap().starts_with(b"\x89PNG"));
+    // Over a file that it reads, or of another kind, it draws nothing.
+    let report = dsconv(&["evaluate", MODEL, &pictures, "--floats", MODEL, "--plot", MODEL]);
+    assert_eq!(report.status.code(), Some(2), "{report:?}");
+    // Networks of other classes have no divergence.
+    let small = concat!(env!("CARGO_MANIFEST_DIR"), "/../net/tests/data/small.onnx");
+    let report = dsconv(&["evaluate", small, &pictures, "--floats", MODEL]);
+    let message = String::from_utf8_lossy(&report.stderr).into_owned();
+    assert!(message.contains("small.onnx") && report.status.code() == Some(1), "{message}");
 }
 
 #[test]
@@ -93,8 +128,9 @@ fn calibration_makes_few_bits_useful() {
         ["efficientnet-lite0.onnx", "labelled", "calibration", "quantized.safetensors"].map(path);
     let right = |report: &Value| {
         let count = |value: &Value| value.as_u64().unwrap();
-        println!("{} right, {} in the first five", report["top1"], report["top5"]);
-        (count(&report["pictures"]), count(&report["top1"]))
+        let network = &report["networks"][0];
+        println!("{} right, {} in the first five", network["top1"], network["top5"]);
+        (count(&report["pictures"]), count(&report["networks"][0]["top1"]))
     };
     let report = json(&["evaluate", MODEL, &pictures, "--floats", &floats, "--json"]);
     assert!(matches!(right(&report), (20, 17..)), "the carried model: {report}");
@@ -103,7 +139,7 @@ fn calibration_makes_few_bits_useful() {
         let options = ["--bits", bits, "--views", "1", "--calibrate", &calibration, "--json"];
         json(&[&["quantize", &floats, &model][..], &options].concat());
         let report = json(&["evaluate", &model, &pictures, "--floats", &floats, "--json"]);
-        let divergence = report["divergence"].as_f64().unwrap();
+        let divergence = report["networks"][0]["divergence"].as_f64().unwrap();
         println!("{bits} bits: divergence {divergence:.4}");
         assert!(right(&report).1 >= least && divergence < most, "{bits} bits: {report}");
     }
