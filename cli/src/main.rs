@@ -49,7 +49,7 @@ enum Command {
     Classify(commands::classify::Options),
     /// Find objects on pictures, and draw their boxes.
     Detect(commands::detect::Options),
-    /// Count how many labelled pictures a classifier gets right.
+    /// Count how many pictures classifiers get right, and how far they are from f32.
     Evaluate(commands::evaluate::Options),
     /// Run a network on tensors or pictures.
     Run(commands::run::Options),
