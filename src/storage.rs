@@ -153,7 +153,11 @@ impl LayerFile {
                 .remove(key)
                 .ok_or_else(|| format_error(file, format!("metadata has no {key:?}")))
         };
-        let (format, version, layers) = (take("format")?, take("version")?, take("layers")?);
+        let format = take("format").map_err(|_| {
+            let message = "tensors, but no file of dsconv: it has no metadata \"format\"";
+            format_error(file, message)
+        })?;
+        let (version, layers) = (take("version")?, take("layers")?);
         let names = take("tensors").unwrap_or_else(|_| "[]".into());
         if format != "dsconv" || !VERSIONS.contains(&version.as_str()) {
             let known = VERSIONS.join(" or ");

@@ -62,10 +62,10 @@ impl std::str::FromStr for DeviceChoice {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match (text, text.parse()) {
-            ("cpu", _) => Self::Cpu,
-            (_, Ok(index)) => Self::Gpu(Selection::Index(index)),
-            (name, Err(_)) => Self::Gpu(Selection::Name(name.into())),
+        Ok(match (text.eq_ignore_ascii_case("cpu"), text.parse()) {
+            (true, _) => Self::Cpu,
+            (false, Ok(index)) => Self::Gpu(Selection::Index(index)),
+            (false, Err(_)) => Self::Gpu(Selection::Name(text.into())),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Files that people have instead of the one they mean, told apart by their first bytes and their names.
 
+use crate::picture::has_extension;
 use anyhow::{Context, bail};
 use std::io::Read;
 use std::path::Path;
@@ -16,11 +17,65 @@ pub(crate) fn check_network(path: &Path) -> anyhow::Result<()> {
     if let Some((format, how)) = framework(path, &head) {
         bail!("{}: this is a network of {format}; export it to ONNX first, as {how}", name());
     }
+    if let Some(what) = archive(&head) {
+        bail!("{}: this is {what}; unpack it first, expected an ONNX file", name());
+    }
+    if let Some((format, what)) = converted(path, &head) {
+        bail!("{}: this is a network of {format}; expected {what}", name());
+    }
     Ok(())
 }
 
-/// What stands in a file's place where a download went wrong.
-pub(crate) fn placeholder(head: &[u8]) -> Option<&'static str> {
+/// What to say of a folder in a network's place.
+pub(crate) fn folder(path: &Path) -> &'static str {
+    if path.join("saved_model.pb").exists() {
+        "this is a network of TensorFlow; export it to ONNX first, as `python -m tf2onnx.convert --saved-model FOLDER \
+         --output model.onnx`"
+    } else {
+        "expected a file named *.safetensors or *.onnx, got a folder"
+    }
+}
+
+/// An archive of files.
+pub(crate) fn archive(head: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 5] = [
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b", "an archive of gzip"),
+        (b"BZh", "an archive of bzip2"),
+        (b"\xfd7zXZ\0", "an archive of xz"),
+        (b"\x28\xb5\x2f\xfd", "an archive of zstd"),
+    ];
+    kinds.into_iter().find(|(start, _)| head.starts_with(start)).map(|(_, what)| what)
+}
+
+/// The program whose own form of a network a file is, and what to take instead of it.
+fn converted(path: &Path, head: &[u8]) -> Option<(&'static str, &'static str)> {
+    const SOURCE: &str = "the ONNX file that it was made from";
+    let text = head.trim_ascii_start();
+    let xml = text.starts_with(b"<?xml") || text.starts_with(b"<net");
+    let named = |names: &[&str]| has_extension(path, names);
+    if head.starts_with(b"GGUF") {
+        Some(("llama.cpp", "a convolution network in ONNX"))
+    } else if head.get(4..8) == Some(b"ORTM") || named(&["ort"]) {
+        Some(("ONNX Runtime, in its own format", SOURCE))
+    } else if xml {
+        Some(("OpenVINO", SOURCE))
+    } else if named(&["engine", "plan", "trt"]) {
+        Some(("TensorRT", SOURCE))
+    } else if named(&["mlmodel", "mlpackage"]) {
+        Some(("Core ML", SOURCE))
+    } else if named(&["param"]) {
+        Some(("ncnn", SOURCE))
+    } else if named(&["caffemodel", "prototxt"]) {
+        Some(("Caffe", "an ONNX file"))
+    } else {
+        None
+    }
+}
+
+/// What stands in a file's place where a download went wrong, by its first bytes.
+pub(crate) fn placeholder(bytes: &[u8]) -> Option<&'static str> {
+    let head = bytes.get(..512).unwrap_or(bytes);
     let text = head.trim_ascii_start().to_ascii_lowercase();
     if head.is_empty() {
         Some("the file is empty; copy or download it again")
@@ -60,14 +115,16 @@ fn framework(path: &Path, head: &[u8]) -> Option<(&'static str, &'static str)> {
     if head.starts_with(b"\x89HDF\r\n\x1a\n") {
         return Some(KERAS);
     }
+    let zip = head.starts_with(b"PK\x03\x04");
     let extension = path.extension()?.to_str()?.to_ascii_lowercase();
     match extension.as_str() {
         "pt" | "pth" | "ckpt" | "torchscript" => Some(PYTORCH),
         "tflite" | "lite" => Some(TFLITE),
         "h5" | "hdf5" | "keras" => Some(KERAS),
         "pb" => Some(TENSORFLOW),
-        // A zip or a pickle under a name that is no framework's: torch.save makes both.
-        _ if head.starts_with(b"PK\x03\x04") || head.starts_with(b"\x80\x02") => Some(PYTORCH),
+        // A zip or a pickle under a name that is no framework's: torch.save makes both, the zip with a pickle in it.
+        _ if zip && head.windows(9).any(|window| window == b"/data.pkl") => Some(PYTORCH),
+        _ if head.starts_with(b"\x80\x02") => Some(PYTORCH),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Convolutions to measure: written out, or those of a network. The lists in cli/layers have their one home here; the
 //! library's benchmarks read them at run time.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use dsconv::{ConvDescriptor, Shape};
 
 /// The distinct dense convolutions of yolov9-c, for a picture of 320x320.
@@ -50,7 +50,7 @@ impl std::str::FromStr for LayerSpec {
         let (descriptor, input) = parse().with_context(|| {
             format!("{text:?}: expected INxOUTkKERNELsSTRIDE@HxW, as 64x128k3s1@80x80")
         })?;
-        descriptor.output_shape(input).with_context(|| text.to_string())?;
+        descriptor.output_shape(input).map_err(|e| anyhow!("{text:?}: {e}"))?;
         Ok(Self { name: text.into(), descriptor, input })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::foreign;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use dsconv::Weights;
 use dsconv::gpu::FloatFormat;
 use dsconv_net::gpu::{
@@ -23,6 +23,9 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Model> {
         foreign::check_network(path)?;
     }
     let name = || path.display().to_string();
+    if path.is_dir() {
+        bail!("{}: {}", name(), foreign::folder(path));
+    }
     match (onnx, safetensors) {
         (true, _) => Ok(onnx::read(path).with_context(name)?.into()),
         (_, true) => Model::read(path).with_context(name),
@@ -57,7 +60,14 @@ pub(crate) fn floats_of(graph: &Graph) -> anyhow::Result<Graph> {
 
 /// The names of classes in a file, one a line.
 pub(crate) fn read_labels(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let name = || path.display().to_string();
+    let bytes = std::fs::read(path).with_context(name)?;
+    let text = String::from_utf8(bytes)
+        .ok()
+        .with_context(|| format!("{}: expected names of classes, as text in UTF-8", name()))?;
+    // Editors on Windows put a mark before the text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    ensure!(!text.trim().is_empty(), "{}: expected names of classes, one a line, got none", name());
     Ok(text.lines().map(String::from).collect())
 }
 

@@ -29,11 +29,10 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
         "<u8" => (Dtype::U64, 8),
         "<i8" => (Dtype::I64, 8),
         "<f8" => (Dtype::F64, 8),
-        other => {
-            bail!(
-                "expected numbers in little-endian order, got {other:?}; astype(\"float32\") does"
-            )
+        other if other.starts_with('>') => {
+            bail!("expected bytes in little-endian order, got {other:?}; astype(\"<f4\") makes it")
         }
+        other => bail!("expected an array of real numbers or bools, got elements {other:?}"),
     };
     ensure!(
         value("fortran_order")?.starts_with("False"),
@@ -108,7 +107,8 @@ mod tests {
         }
         for (kind, shape, words) in [
             (">f4", "(2, 3)", "little-endian"),
-            ("<c8", "(3,)", "expected numbers"),
+            ("<c8", "(3,)", "real numbers"),
+            ("|O", "(3,)", "got elements \"|O\""),
             ("<f4", "(2, 4)", "expected 32 bytes of elements"),
             ("<f4", "(4611686018427387904, 4)", "too many"),
             ("<f4", "(0, 18446744073709551615)", "expected 0 bytes"),

@@ -1,5 +1,6 @@
 //! What a command may write over: nothing that it reads, and nothing of another kind than it writes.
 
+use crate::picture::has_extension;
 use anyhow::{Context, ensure};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ impl Overwrite {
     /// Refuses an output at whose place a file is that must stay. Commands ask before the work.
     ///
     /// # Errors
-    /// One of the inputs, a file of another kind without `--force`, a folder, or a file that can't be looked at.
+    /// One of the inputs, a file of another kind without `--force`, a folder, a file that can't be looked at, a name
+    /// with another ending than the kind's, or a folder that is not there.
     pub(crate) fn check<'a>(
         &self,
         output: &Path,
@@ -33,7 +35,7 @@ impl Overwrite {
         inputs: impl IntoIterator<Item = &'a Path>,
     ) -> anyhow::Result<()> {
         let named = output.display();
-        let Ok(found) = std::fs::metadata(output) else { return Ok(()) };
+        let Ok(found) = std::fs::metadata(output) else { return check_new(output, kind) };
         for input in inputs.into_iter().flat_map(with_parts) {
             ensure!(
                 !dsconv::file::same(output, &input),
@@ -43,7 +45,11 @@ impl Overwrite {
         }
         ensure!(!found.is_dir(), "{named}: expected the name of a file, got a folder");
         // Devices and pipes hold nothing that could be lost.
-        if self.force || !found.is_file() {
+        if !found.is_file() {
+            return Ok(());
+        }
+        check_ending(output, kind)?;
+        if self.force {
             return Ok(());
         }
         let mut head = Vec::new();
@@ -57,6 +63,30 @@ impl Overwrite {
         );
         Ok(())
     }
+}
+
+/// Refuses a new file that could not be written, or not be read again.
+fn check_new(output: &Path, kind: Kind) -> anyhow::Result<()> {
+    check_ending(output, kind)?;
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    ensure!(
+        folder.is_none_or(Path::is_dir),
+        "{}: expected a folder that exists, got {}; make it first",
+        output.display(),
+        folder.unwrap_or(output).display()
+    );
+    Ok(())
+}
+
+/// Refuses a name by which no program would know the kind.
+fn check_ending(output: &Path, kind: Kind) -> anyhow::Result<()> {
+    let (named, ending) = (output.display(), kind.ending());
+    ensure!(
+        has_extension(output, &[ending]),
+        "{named}: expected a name that ends in .{ending}, as {} is written",
+        kind.name()
+    );
+    Ok(())
 }
 
 /// An input, and the files that its tensors lie in if it is an ONNX file. One that is no such file is refused where it
@@ -86,6 +116,15 @@ impl Kind {
                 let text = head.trim_ascii_start();
                 text.starts_with(b"<svg") || text.starts_with(b"<?xml")
             }
+        }
+    }
+
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Onnx => "onnx",
+            Self::Png => "png",
+            Self::Svg => "svg",
         }
     }
 

@@ -12,34 +12,53 @@ use std::path::{Path, PathBuf};
 pub(crate) const EXTENSIONS: [&str; 8] =
     ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 
-/// The most bytes that a picture may take in memory.
+/// The most bytes that a decoded picture may take in memory, before it becomes three bytes a pixel.
 const LARGEST: u64 = 1 << 29;
+
+/// The most pixels of a picture: 400 MB at three bytes each.
+const PIXELS: u64 = 1 << 27;
 
 /// Decodes a file: PNG, JPEG, WebP, GIF (its first picture), BMP or TIFF.
 pub(crate) fn read(path: &Path) -> anyhow::Result<RgbImage> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    if let Some(what) = foreign::placeholder(&bytes[..bytes.len().min(512)]) {
-        bail!("{}: {what}", path.display());
+    let name = || path.display().to_string();
+    ensure!(!path.is_dir(), "{}: expected a picture, got a folder; name the files in it", name());
+    let bytes = std::fs::read(path).with_context(name)?;
+    if let Some(what) = foreign::placeholder(&bytes) {
+        bail!("{}: {what}", name());
     }
-    decode(&bytes).with_context(|| format!("{}: not a picture", path.display()))
+    decode(&bytes).with_context(name)
 }
 
 /// Decodes a picture's bytes, and turns it as its EXIF data says.
 pub(crate) fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let format = reader.format();
+    let known = format.filter(ImageFormat::reading_enabled);
+    ensure!(
+        known.is_some(),
+        "expected a picture, PNG, JPEG, WebP, GIF, BMP or TIFF, got {}; convert it first",
+        match format {
+            Some(format) => format!("{format:?}"),
+            None => foreign::archive(bytes).unwrap_or("another kind of file").into(),
+        }
+    );
     // The decoder would fill the rest with grey and say nothing.
-    if reader.format() == Some(ImageFormat::Jpeg) {
-        ensure!(jpeg_ends(bytes), "the JPEG is cut off: its end is missing");
+    if format == Some(ImageFormat::Jpeg) {
+        ensure!(jpeg_ends(bytes), "the JPEG is cut off: its end is missing; copy it again");
     }
-    let mut decoder = reader.into_decoder()?;
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(LARGEST);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().context("the picture can't be read")?;
     let (size, (width, height)) = (decoder.total_bytes(), decoder.dimensions());
     ensure!(
-        size <= LARGEST,
-        "{width}x{height} pixels take {size} bytes, expected at most {LARGEST}"
+        u64::from(width) * u64::from(height) <= PIXELS && size <= LARGEST,
+        "the picture has {width}x{height} pixels, of {size} bytes; expected at most {PIXELS} pixels, of {LARGEST} \
+         bytes; make it smaller first"
     );
     // Damaged data about a picture does not damage the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder)?;
+    let mut picture = DynamicImage::from_decoder(decoder).context("the picture can't be read")?;
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }

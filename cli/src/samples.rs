@@ -1,9 +1,10 @@
 //! The inputs of a network from files: pictures, or tensors.
 
 use crate::picture::has_extension;
-use crate::{npy, picture};
+use crate::{foreign, npy, picture};
 use anyhow::{Context, bail, ensure};
 use dsconv_net::Model;
+use dsconv_net::graph::{Input, Kind};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -130,19 +131,39 @@ impl Taker<'_> {
     fn tensors(&self, path: &Path) -> anyhow::Result<Vec<Tensor>> {
         let read = || {
             let bytes = std::fs::read(path)?;
+            if let Some(what) = foreign::placeholder(&bytes) {
+                bail!("{what}");
+            }
             let inputs = self.model.graph.inputs();
             let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-            match (has_extension(path, &["npy"]), &names[..]) {
-                (false, names) => named(&bytes, names),
-                (true, [_]) => Ok(vec![npy::parse(&bytes)?]),
+            let tensors = match (has_extension(path, &["npy"]), &names[..]) {
+                (false, names) => named(&bytes, names)?,
+                (true, [_]) => vec![npy::parse(&bytes)?],
                 (true, names) => bail!(
                     "a tensor for one input, but the network has {}; expected *.safetensors with tensors {names:?}",
                     names.len()
                 ),
+            };
+            for (input, (_, values)) in inputs.iter().zip(&tensors) {
+                check_kind(input, values)?;
             }
+            Ok(tensors)
         };
         read().with_context(|| path.display().to_string())
     }
+}
+
+/// Refuses elements that are none of the input's kind.
+fn check_kind(input: &Input, values: &[f32]) -> anyhow::Result<()> {
+    let (kind, fits): (&str, fn(f32) -> bool) = match input.kind {
+        Kind::Float => return Ok(()),
+        Kind::Integer => ("integers", |value| value.trunc() == value),
+        Kind::Bool => ("bools, 0 and 1", |value| value == 0.0 || value == 1.0),
+    };
+    let wrong = values.iter().enumerate().find(|&(_, &value)| !fits(value));
+    wrong.map_or(Ok(()), |(at, value)| {
+        bail!("input {:?}: expected {kind}, got {value} as element {at}", input.name)
+    })
 }
 
 /// The named tensors of a safetensors file, as floats.

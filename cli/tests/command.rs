@@ -133,7 +133,7 @@ fn an_unknown_device_is_refused_with_the_list() {
     for device in ["no such gpu", "99"] {
         let output = dsconv(&["--device", device]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        assert!(text(&output).contains("there are 0: "), "{}", text(&output));
+        assert!(text(&output).contains("expected one of 0 ("), "{}", text(&output));
     }
     let output = dsconv(&["devices"]).output().unwrap();
     assert!(output.status.success());

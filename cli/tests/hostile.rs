@@ -249,6 +249,25 @@ fn small_files_take_little_memory_before_a_run() {
     bounded(&file);
 }
 
+#[test]
+fn pictures_of_too_many_pixels_are_refused_before_they_are_decoded() {
+    let folder = folder("pixels");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [network, picture] = ["classifier.onnx", "large.png"].map(path);
+    fs::write(&network, classifier()).unwrap();
+    // A byte a pixel in the file, three bytes a pixel behind it: 550 MB.
+    image::GrayImage::new(13_500, 13_500).save(&picture).unwrap();
+    for command in
+        [format!("classify {network} {picture}"), format!("run {network} --input {picture}")]
+    {
+        let script = format!("ulimit -v 400000; exec {DSCONV} {command} --device cpu");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("13500x13500 pixels"), "{told}");
+    }
+}
+
 /// Looks into a network with at most a gigabyte of memory, which must end in words.
 fn bounded(file: &str) {
     for command in ["inspect", "quantize"] {

@@ -148,7 +148,18 @@ fn what_makes_no_sense_is_refused_by_name() {
     // What people have instead of the file they mean.
     let files = [
         ("net.pt", &b"PK\x03\x04archive"[..], "PyTorch"),
-        ("renamed.onnx", b"PK\x03\x04archive", "torch.onnx.export"),
+        ("renamed.onnx", b"PK\x03\x04archive/data.pkl", "torch.onnx.export"),
+        ("zip.onnx", b"PK\x03\x04net.onnx", "a zip archive"),
+        ("gzip.onnx", b"\x1f\x8b\x08", "unpack it first"),
+        ("net.gguf", b"GGUF\x03\0\0\0", "llama.cpp"),
+        ("net.ort", b"\x20\0\0\0ORTM", "ONNX Runtime"),
+        ("net.xml", b"<?xml version=\"1.0\"?><net>", "OpenVINO"),
+        ("net.engine", b"ftrt", "TensorRT"),
+        ("exported", b"", "--saved-model"),
+        ("photo.avif.jpg", b"\0\0\0\x1cftypavif\0\0\0\0", "got Avif; convert it first"),
+        ("tensors.npz.jpg", b"PK\x03\x04x.npy", "got a zip archive"),
+        ("cut.bmp.jpg", b"BM\0\0", "the picture can't be read"),
+        ("folder.jpg", b"", "got a folder; name the files in it"),
         ("net.tflite", b"\x1c\0\0\0TFL3", "--tflite"),
         ("net.h5", b"\x89HDF\r\n\x1a\n", "Keras"),
         ("net.pb", b"\n\x10", "--graphdef"),
@@ -161,7 +172,13 @@ fn what_makes_no_sense_is_refused_by_name() {
     ];
     for (name, bytes, words) in files {
         let file = path(name);
-        std::fs::write(&file, bytes).unwrap();
+        match name {
+            "exported" | "folder.jpg" => {
+                std::fs::create_dir(&file).unwrap();
+                std::fs::write(Path::new(&file).join("saved_model.pb"), bytes).unwrap();
+            }
+            _ => std::fs::write(&file, bytes).unwrap(),
+        }
         let message = match name.ends_with(".jpg") {
             true => refused(&["classify", MODEL, &file, "--device", "cpu"]),
             false => refused(&["inspect", &file]),
@@ -171,13 +188,30 @@ fn what_makes_no_sense_is_refused_by_name() {
     }
     let message = refused(&["inspect", &path("nothing.onnx")]);
     assert_eq!(message.matches("No such file").count(), 1, "{message}");
+    let [text, nothing, pointer, stranger] =
+        ["labels.txt", "nothing.txt", "lfs.npy", "tensors.safetensors"].map(path);
+    std::fs::write(&text, "one\ntwo\n").unwrap();
+    std::fs::write(&nothing, "\u{feff}\n").unwrap();
+    std::fs::write(&pointer, "version https://git-lfs.github.com/spec/v1\noid").unwrap();
+    std::fs::write(&stranger, b"\x02\0\0\0\0\0\0\0{}").unwrap();
     for (arguments, words) in [
         (vec!["classify", "/nonexistent.onnx", &picture], "/nonexistent.onnx"),
         (vec!["classify", "model.txt", &picture], "*.safetensors or *.onnx"),
         (vec!["classify", &broken, &picture], "broken.safetensors"),
-        (vec!["classify", MODEL, &no_picture], "text.png: not a picture"),
+        (vec!["classify", MODEL, &no_picture], "text.png: expected a picture"),
         (vec!["classify", SMALL, &picture], "expected a picture"),
         (vec!["quantize", SMALL, "out.bin"], "ends in .safetensors"),
+        (vec!["quantize", SMALL, &empty], "got a folder"),
+        (vec!["quantize", SMALL, &path("gone/out.safetensors")], "folder that exists"),
+        (vec!["export", SMALL, &path("out.txt")], "ends in .onnx"),
+        (vec!["run", MODEL, "--input", &picture, "--output", &path("y.npy")], "in .safetensors"),
+        (vec!["quantize", MODEL, &out, "--labels", &text], "names of 1000 classes, got 2"),
+        (vec!["quantize", MODEL, &out, "--labels", &picture], "as text in UTF-8"),
+        (vec!["quantize", MODEL, &out, "--labels", &nothing], "one a line, got none"),
+        (vec!["bench", "--rounds", "0"], "--rounds"),
+        (vec!["bench", "--conv", "8x8k0s1@8x8"], "expected"),
+        (vec!["run", MODEL, "--input", &pointer], "git lfs pull"),
+        (vec!["inspect", &stranger], "no file of dsconv"),
         (vec!["quantize", SMALL, &out, "--bits", "9"], "bits"),
         (vec!["quantize", SMALL, &out, "--keep-float", "nothing*"], "nothing*"),
         (vec!["quantize", SMALL, &out, "--target-size", "2MB"], "--calibrate"),

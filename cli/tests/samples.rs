@@ -3,7 +3,7 @@
 mod running;
 
 use dsconv::{FloatTensor, LayerFile};
-use running::{dsconv, folder, json, text};
+use running::{dsconv, folder, json, onnx, text};
 use std::fs;
 use std::path::Path;
 
@@ -166,4 +166,39 @@ fn widths_keep_to_a_size_and_to_a_mean() {
     }
     let printed = quantize(&["--mean-bits", "3", "--target-size", "1MB"]);
     assert_eq!(printed.status.code(), Some(2), "{}", text(&printed));
+}
+
+/// A network of bytes, whose output is its input.
+fn identity(dims: [u64; 4]) -> Vec<u8> {
+    let dims = dims.map(Some);
+    onnx::file(&[
+        onnx::node("y", "Identity", &["x"], "y"),
+        onnx::bytes("x", &dims),
+        onnx::output("y"),
+    ])
+}
+
+#[test]
+fn networks_of_integers_take_pixels_from_0_to_255_and_whole_numbers_only() {
+    let folder = folder("integers");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [network, picture, output, npy] = ["net.onnx", "p.png", "y.safetensors", "x.npy"].map(path);
+    let mut rng = fastrand::Rng::with_seed(fastrand::u64(..));
+    let pixels = image::RgbImage::from_fn(6, 5, |_, _| image::Rgb([(); 3].map(|()| rng.u8(..))));
+    pixels.save(&picture).unwrap();
+    fs::write(&network, identity([1, 5, 6, 3])).unwrap();
+    let run = |input: &str| {
+        dsconv(&["run", &network, "--input", input, "--output", &output, "--device", "cpu"])
+    };
+    let printed = run(&picture);
+    assert!(printed.status.success(), "{}", text(&printed));
+    let expected: Vec<f32> = pixels.as_raw().iter().map(|&level| f32::from(level)).collect();
+    assert_eq!(LayerFile::load(Path::new(&output)).unwrap().tensors["y"].values, expected);
+    let mut values = expected.clone();
+    save_npy(&npy, [1, 5, 6, 3], &values);
+    assert!(run(&npy).status.success());
+    values[7] = 0.5;
+    save_npy(&npy, [1, 5, 6, 3], &values);
+    let words = "input \"x\": expected integers, got 0.5 as element 7";
+    refused(&["run", &network, "--input", &npy, "--device", "cpu"], words);
 }

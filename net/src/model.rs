@@ -10,7 +10,7 @@
 //!
 //! Float constants are the file's further tensors, `constant.N` for value N.
 
-use crate::ir::graph::{Graph, Input, Node, Output, ValueId};
+use crate::ir::graph::{Graph, Input, Kind, Node, Output, ValueId};
 use crate::ir::tensor::{Data, Tensor};
 use crate::vision::detect::{Detector, Head};
 use crate::{Error, Result};
@@ -195,7 +195,8 @@ impl Model {
 
 impl Model {
     /// The model's own preprocessing, or else, for a network of one input that is a picture, that of its
-    /// [detector](Self::detector) (640 pixels where its size is open) or ImageNet's usual one (224 pixels).
+    /// [detector](Self::detector) (640 pixels where its size is open) or ImageNet's usual one (224 pixels). An input of
+    /// integers gets pixels from 0 to 255.
     ///
     /// # Errors
     /// A network of another kind.
@@ -217,7 +218,10 @@ impl Model {
             Some(detector) => detector.head.preprocessing(size(640)),
             None => Preprocessing::imagenet(size(224)),
         };
-        let preprocessing = preprocessing.with_channels(channels, last);
+        let mut preprocessing = preprocessing.with_channels(channels, last);
+        if input.kind != Kind::Float {
+            preprocessing = preprocessing.levels();
+        }
         preprocessing.validate().map(|()| preprocessing)
     }
 

@@ -111,9 +111,9 @@ pub async fn open(selection: &Selection) -> Result<Gpu> {
     };
     let Some(index) = index else {
         let list: Vec<String> =
-            names.iter().enumerate().map(|(index, name)| format!("{index}: {name}")).collect();
+            names.iter().enumerate().map(|(index, name)| format!("{index} ({name})")).collect();
         return Err(Error::NoAdapter(format!(
-            "none {}; there are {}",
+            "none {}; expected one of {}",
             match selection {
                 Selection::Best => "can be chosen".to_owned(),
                 Selection::Index(index) => format!("has the number {index}"),

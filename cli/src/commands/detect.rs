@@ -208,11 +208,6 @@ fn labels(model: &Model, file: Option<&Path>, classes: usize) -> anyhow::Result<
 fn drawings(to: Option<&Path>, pictures: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let Some(to) = to else { return Ok(Vec::new()) };
     if pictures.len() == 1 && !to.is_dir() {
-        ensure!(
-            to.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")),
-            "{}: expected a name that ends in .png",
-            to.display()
-        );
         return Ok(vec![to.into()]);
     }
     std::fs::create_dir_all(to).with_context(|| to.display().to_string())?;

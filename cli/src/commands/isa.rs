@@ -121,7 +121,10 @@ fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
     retain(&mut variants, "kernel", &options.kernel, |v| v.kernel.name().to_string())?;
     retain(&mut variants, "variant", &options.variant, ToString::to_string)?;
     variants.retain(|v| options.bits.is_empty() || options.bits.contains(&v.weights.bits()));
-    ensure!(!variants.is_empty(), "no variant has all that is asked for");
+    ensure!(
+        !variants.is_empty(),
+        "--kernel, --variant and --bits: no variant has all that is asked for; expected fewer of them"
+    );
     let blocks = |variant: Variant| {
         let blocks = match variant.kernel.spec().step {
             Some(_) if variant.specialization == Specialization::OneStep => vec![Some(BLOCKS[0])],
@@ -142,7 +145,10 @@ fn retain(
 ) -> anyhow::Result<()> {
     for wanted in wanted {
         let known = Variant::all().any(|variant| name(&variant) == *wanted);
-        ensure!(known, "there is no {what} {wanted:?}");
+        ensure!(
+            known,
+            "there is no {what} {wanted:?}; expected one of the table that dsconv isa prints"
+        );
     }
     variants.retain(|variant| wanted.is_empty() || wanted.contains(&name(variant)));
     Ok(())

@@ -61,17 +61,12 @@ fn layer_bits(text: &str) -> Result<(String, u8), String> {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    ensure!(
-        options.output.extension().is_some_and(|e| e == "safetensors"),
-        "{}: expected a name that ends in .safetensors",
-        options.output.display()
-    );
-    let mut model = network::read(&options.input)?;
     let folder = options.fitting.calibrate.as_deref().map(Folder::list).transpose()?;
     let samples = folder.iter().flat_map(|folder| &folder.paths);
     let inputs = [&options.input].into_iter().chain(&options.labels).chain(samples);
     let inputs = inputs.map(PathBuf::as_path);
     options.overwrite.check(&options.output, Kind::Safetensors, inputs)?;
+    let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
         model.labels = Some(network::read_labels(path)?);
     }
@@ -85,6 +80,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let name = || options.input.display().to_string();
     options.pictures.apply(&mut model).with_context(name)?;
+    if let Some(path) = &options.labels {
+        check_labels(&model).with_context(|| path.display().to_string())?;
+    }
     check_runs(&model, folder.is_some()).with_context(name)?;
     settle_quantized(&mut model, options.requantize).with_context(name)?;
     let Calibrated { graph, layers: fitted, .. } = match &folder {
@@ -116,6 +114,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses names of classes that are more or fewer than the scores that a classifier gives: each would name another
+/// class.
+fn check_labels(model: &Model) -> anyhow::Result<()> {
+    let (Some(labels), Some(pictures), None) =
+        (&model.labels, &model.preprocessing, &model.detection)
+    else {
+        return Ok(());
+    };
+    // Where it can't be run, another check says so.
+    let Ok(program) = model.graph.specialise(&[&pictures.dims()]) else { return Ok(()) };
+    let [output] = program.outputs() else { return Ok(()) };
+    let (classes, got) = (program.value(*output).elements(), labels.len());
+    let scores = program.value(*output).dims.iter().filter(|&&dim| dim != 1).count() <= 1;
+    ensure!(!scores || got == classes, "expected the names of {classes} classes, got {got}");
+    Ok(())
 }
 
 /// Opens the layers that are quantised already to be quantised again, or says that they stay.

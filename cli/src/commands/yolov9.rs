@@ -158,11 +158,6 @@ fn summary(options: &SummaryOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn build(options: &BuildOptions) -> anyhow::Result<ExitCode> {
-    ensure!(
-        options.output.extension().is_some_and(|e| e == "safetensors"),
-        "{}: expected a name that ends in .safetensors",
-        options.output.display()
-    );
     let inputs = [&options.yaml, &options.weights, &options.labels];
     let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
     options.overwrite.check(&options.output, Kind::Safetensors, inputs)?;

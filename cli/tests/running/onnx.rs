@@ -38,16 +38,21 @@ pub fn external(name: &str, dims: &[u64], file: &str) -> Vec<u8> {
     part(5, [dims, number(2, 1), part(8, name), place, number(14, 1)].concat())
 }
 
-fn value(field: u64, name: &str, dims: &[Option<u64>]) -> Vec<u8> {
+fn value(field: u64, name: &str, kind: u64, dims: &[Option<u64>]) -> Vec<u8> {
     let dim = |dim: &Option<u64>| part(1, dim.map_or_else(Vec::new, |dim| number(1, dim)));
     let shape: Vec<u8> = dims.iter().flat_map(dim).collect();
-    let tensor = part(1, [number(1, 1), part(2, shape)].concat());
+    let tensor = part(1, [number(1, kind), part(2, shape)].concat());
     part(field, [part(1, name), part(2, tensor)].concat())
 }
 
 /// An input of floats; a dim that is `None` is open.
 pub fn input(name: &str, dims: &[Option<u64>]) -> Vec<u8> {
-    value(11, name, dims)
+    value(11, name, 1, dims)
+}
+
+/// An input of bytes, uint8.
+pub fn bytes(name: &str, dims: &[Option<u64>]) -> Vec<u8> {
+    value(11, name, 2, dims)
 }
 
 /// An output of floats, without a shape.

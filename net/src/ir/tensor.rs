@@ -265,8 +265,10 @@ pub fn floats_of(tensor: &TensorView<'_>, what: &str) -> Result<Vec<f32>> {
             let one = |value: f64| {
                 let float = value as f32;
                 let fits = float.is_finite() || !value.is_finite();
-                fits.then_some(float)
-                    .ok_or_else(|| Error::invalid(what, "doubles in the range of floats", value))
+                fits.then_some(float).ok_or_else(|| {
+                    let expected = "doubles in the range of floats";
+                    Error::invalid(what, expected, format!("{value:e}"))
+                })
             };
             doubles.map(one).collect()
         }

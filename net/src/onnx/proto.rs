@@ -163,6 +163,7 @@ pub(crate) mod data_type {
     pub(crate) const INT16: i32 = 5;
     pub(crate) const INT32: i32 = 6;
     pub(crate) const INT64: i32 = 7;
+    pub(crate) const STRING: i32 = 8;
     pub(crate) const BOOL: i32 = 9;
     pub(crate) const FLOAT16: i32 = 10;
     pub(crate) const DOUBLE: i32 = 11;
@@ -188,6 +189,7 @@ pub(crate) mod data_type {
             UINT32 => "uint32",
             UINT64 => "uint64",
             BFLOAT16 => "bfloat16",
+            STRING => "strings",
             UINT4 => "uint4",
             INT4 => "int4",
             _ => return format!("data type {code}"),

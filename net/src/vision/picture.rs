@@ -34,7 +34,12 @@ pub fn input(picture: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<f3
             }
             _ => f32::from([r, g, b, u8::MAX][planes[index]]),
         };
-        (level / 255.0 - preprocessing.mean[index]) / preprocessing.std[index]
+        let (mean, std) = (preprocessing.mean[index], preprocessing.std[index]);
+        // Where 0 to 255 are asked for they stay whole, which networks of integers need.
+        match mean == 0.0 && 255.0 * std == 1.0 {
+            true => level.round(),
+            false => (level / 255.0 - mean) / std,
+        }
     };
     let channels = 0..planes.len();
     let pixels = || (0..height).flat_map(move |y| (0..width).map(move |x| (x, y)));
@@ -219,6 +224,23 @@ mod tests {
             assert_eq!(levels(4, last), [30, 40, 200, 1]);
             // 0.299 * 30 + 0.587 * 40 + 0.114 * 200
             assert_eq!(levels(1, last), [55]);
+        }
+    }
+
+    #[test]
+    fn levels_from_0_to_255_stay_whole() {
+        let picture = RgbImage::from_fn(8, 4, |x, y| Rgb([8 * (8 * y as u8 + x as u8), 7, 255]));
+        for channels in [1, 3, 4] {
+            let how = how(Fit::Stretch, ChannelOrder::Rgb, false).with_channels(channels, true);
+            let x = input(&picture, &how.levels()).unwrap();
+            for (pixel, x) in picture.pixels().zip(x.chunks(channels)) {
+                let [r, g, b] = pixel.0.map(f32::from);
+                match channels {
+                    1 => assert_eq!(x, [(0.299 * r + 0.587 * g + 0.114 * b).round()]),
+                    3 => assert_eq!(x, [r, g, b]),
+                    _ => assert_eq!(x, [r, g, b, 255.0]),
+                }
+            }
         }
     }
 

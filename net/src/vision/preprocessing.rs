@@ -75,6 +75,12 @@ impl Preprocessing {
         Self { channels, mean, std, channels_last, ..self }
     }
 
+    /// The same with pixels from 0 to 255 as they are, for an input of integers.
+    pub fn levels(self) -> Self {
+        let count = self.mean.len();
+        Self { mean: vec![0.0; count], std: vec![1.0 / 255.0; count], ..self }
+    }
+
     /// The dims of the input of one picture.
     pub fn dims(&self) -> Vec<usize> {
         let [height, width] = self.size.map(|side| side as usize);

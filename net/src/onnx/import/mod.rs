@@ -78,7 +78,9 @@ pub fn read(path: impl AsRef<Path>) -> Result<Graph> {
 /// model; [`Error::Node`] and [`Error::Invalid`] for a model that is wrong.
 pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
     let refused = |message: String| Error::format("ONNX model", message);
-    let model = ModelProto::decode(bytes).map_err(|e| refused(e.to_string()))?;
+    let model = ModelProto::decode(bytes).map_err(|e| {
+        refused(format!("not an ONNX file, or a damaged one, as a cut download leaves ({e})"))
+    })?;
     let opset = model
         .opset_import
         .iter()
@@ -87,7 +89,11 @@ pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
         .max()
         .ok_or_else(|| refused("no operator set".into()))?;
     if !OPSETS.contains(&opset) {
-        let expected = format!("{} to {}", OPSETS.start(), OPSETS.end());
+        let expected = format!(
+            "an operator set of {} to {}, as the exporter's option opset_version=17 makes",
+            OPSETS.start(),
+            OPSETS.end()
+        );
         return Err(Error::invalid("opset_import", expected, opset));
     }
     let graph = model.graph.as_ref().ok_or_else(|| refused("no graph".into()))?;
