@@ -35,3 +35,38 @@ pub(crate) fn bytes(bytes: u64) -> String {
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
 }
+
+/// Parses a number of bytes with a unit.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a size, as 2MB, 900KiB or 1500000, got {text:?}");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Ok((number * unit) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("2MB"), Ok(2_000_000));
+        assert_eq!(size("1.5 KiB"), Ok(1536));
+        assert_eq!(size("4GiB"), Ok(4 << 30));
+        assert_eq!(size("77"), Ok(77));
+        for wrong in ["", "MB", "2GBit", "-1"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

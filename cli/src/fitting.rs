@@ -1,6 +1,7 @@
 //! The options for fitting a quantised network on samples, and the fit.
 
 use crate::device::Device;
+use crate::display::size;
 use crate::output::tell;
 use crate::progress::with_progress;
 use crate::samples::{Folder, Samples};
@@ -47,23 +48,6 @@ pub(crate) struct Fitting {
 enum FitName {
     Moments,
     Gptq,
-}
-
-/// Parses a number of bytes with a unit.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("expected a size, as 2MB, 900KiB or 1500000, got {text:?}");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    Ok((number * unit) as u64)
 }
 
 impl Fitting {
@@ -164,19 +148,4 @@ fn on_gpu(
 ) -> dsconv_net::Result<Vec<f32>> {
     let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
     Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(size("2MB"), Ok(2_000_000));
-        assert_eq!(size("1.5 KiB"), Ok(1536));
-        assert_eq!(size("77"), Ok(77));
-        for wrong in ["", "MB", "2GBit", "-1"] {
-            assert!(size(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

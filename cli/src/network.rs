@@ -1,6 +1,7 @@
 //! Networks as commands use them: read from files, run on a device.
 
 use crate::device::Device;
+use crate::display::{bytes, size};
 use crate::foreign;
 use anyhow::{Context, anyhow, bail, ensure};
 use dsconv::Weights;
@@ -71,23 +72,43 @@ pub(crate) fn read_labels(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(text.lines().map(String::from).collect())
 }
 
-/// The options that say what a network is computed in.
+/// The options that say what a network is computed in, and in how much memory.
 #[derive(clap::Args)]
-pub(crate) struct Precision {
+pub(crate) struct RunOptions {
     /// Compute with integer activations too, where weights are integers.
     #[arg(long)]
     int8: bool,
     /// Keep the scales of blocks as 16-bit floats: less memory, for up to 0.05% of a weight.
     #[arg(long)]
     half_scales: bool,
+    /// Take at most so much memory for the tensors of a run, as 6GB.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    memory: u64,
 }
 
-impl Precision {
-    pub(crate) fn options(&self) -> NetworkOptions {
+impl RunOptions {
+    fn network(&self) -> NetworkOptions {
         NetworkOptions {
             activations: if self.int8 { Activations::Int8 } else { Activations::F32 },
             scale_format: if self.half_scales { FloatFormat::F16 } else { FloatFormat::F32 },
         }
+    }
+
+    /// Refuses tensors that take more than is allowed.
+    fn check_memory(&self, needed: u64) -> anyhow::Result<()> {
+        ensure!(
+            needed <= self.memory,
+            "this run needs {} for tensors, and --memory allows {}; smaller inputs or fewer at a time need less",
+            bytes(needed),
+            bytes(self.memory)
+        );
+        Ok(())
+    }
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { int8: false, half_scales: false, memory: cpu::MEMORY }
     }
 }
 
@@ -108,14 +129,20 @@ impl Runner {
         graph: &Graph,
         dims: &[&[usize]],
         device: Option<&Device>,
-        options: NetworkOptions,
+        options: &RunOptions,
     ) -> anyhow::Result<Self> {
         let program = graph.specialise(dims)?;
         let on = match device {
-            None => On::Cpu,
+            None => {
+                options.check_memory(cpu::memory(&program))?;
+                On::Cpu
+            }
             Some(device) => {
-                let pipelines = device.pipelines_for(options.activations)?;
-                let mut network = Network::new(&pipelines, options)?;
+                let how = options.network();
+                let pipelines = device.pipelines_for(how.activations)?;
+                let mut network = Network::new(&pipelines, how)?;
+                let memory = network.memory_use(&program).map_err(remedied)?;
+                options.check_memory(memory.tensors)?;
                 let plan = network.plan(&program).map_err(remedied)?;
                 let plan = Box::new(plan);
                 On::Gpu { plan, queue: device.gpu.queue.clone() }
@@ -128,7 +155,7 @@ impl Runner {
     pub(crate) fn run(&self, inputs: &[&[f32]]) -> anyhow::Result<(Vec<Vec<f32>>, Duration)> {
         let started = Instant::now();
         let outputs = match &self.on {
-            On::Cpu => cpu::run(&self.program, inputs)?,
+            On::Cpu => cpu::run_with(&self.program, inputs, |_, _| ())?,
             On::Gpu { plan, queue } => pollster::block_on(plan.run(queue, inputs))?,
         };
         Ok((outputs, started.elapsed()))

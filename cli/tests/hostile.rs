@@ -268,6 +268,57 @@ fn pictures_of_too_many_pixels_are_refused_before_they_are_decoded() {
     }
 }
 
+/// A network whose tensors have so many elements: what x becomes, and behind it a chain of negations, the last of which
+/// is added to it.
+fn chain(elements: i64, length: usize) -> Vec<u8> {
+    let mut nodes = vec![
+        integers("dims", &[elements]),
+        onnx::input("x", &[Some(1)]),
+        onnx::output("y"),
+        onnx::node("v0", "Expand", &["x", "dims"], "v0"),
+    ];
+    for index in 0..length {
+        let (from, to) = (format!("v{index}"), format!("v{}", index + 1));
+        nodes.push(onnx::node(&to, "Neg", &[&from], &to));
+    }
+    nodes.push(onnx::node("y", "Add", &[&format!("v{length}"), "v0"], "y"));
+    onnx::file(&nodes)
+}
+
+#[test]
+fn the_memory_of_a_run_is_told_before_it_is_taken() {
+    let folder = folder("run-memory");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let [network, input] = ["chain.onnx", "x.npy"].map(path);
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }\n";
+    let length = (header.len() as u16).to_le_bytes();
+    let bytes = [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), &1f32.to_le_bytes()].concat();
+    fs::write(&input, bytes).unwrap();
+    let run = |more: &str| {
+        let script = format!(
+            "ulimit -v 400000; exec {DSCONV} run {network} --input {input} --device cpu {more}"
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    // Two tensors and the sum: 3 times 1.6 GB.
+    fs::write(&network, chain(400_000_000, 1)).unwrap();
+    let (code, told) = run("");
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("needs 4.5 GiB for tensors, and --memory allows 4.0 GiB"), "{told}");
+    // Three hundred tensors of 4 MB, of which three are alive at a time.
+    fs::write(&network, chain(1_000_000, 300)).unwrap();
+    let (code, told) = run("--memory 11999999");
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("chain.onnx: this run needs 11.4 MiB"), "{told}");
+    let (code, told) = run("--memory 12MB");
+    assert_eq!(code, Some(0), "{told}");
+    if !running::skip_gpu() {
+        let told = text(&dsconv(&["run", &network, "--input", &input, "--memory", "1MB"]));
+        assert!(told.contains("--memory allows 976.6 KiB"), "{told}");
+    }
+}
+
 /// Looks into a network with at most a gigabyte of memory, which must end in words.
 fn bounded(file: &str) {
     for command in ["inspect", "quantize"] {

@@ -2,8 +2,10 @@
 //! against, and the folding of constants.
 
 mod indexed;
+mod memory;
 mod walk;
 
+pub use memory::memory;
 pub(crate) use walk::Operand;
 
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};
@@ -15,18 +17,26 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use walk::Offsets;
 
+/// The [`memory`] that [`run`] takes at most.
+pub const MEMORY: u64 = 4 << 30;
+
 /// Runs a program: its inputs' elements in, its outputs' elements out. Tensors are f32 between steps.
 ///
 /// # Errors
-/// Inputs of another number or length than the program's.
+/// Inputs of another number or length than the program's, or a program that needs more than [`MEMORY`].
 pub fn run(program: &Program, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+    let needed = memory(program);
+    if needed > MEMORY {
+        let expected = format!("at most {MEMORY} bytes at once; run_with takes any");
+        return Err(Error::invalid("tensors of a run", expected, needed));
+    }
     run_with(program, inputs, |_, _| ())
 }
 
-/// Runs a program as [`run`] does, and shows `watch` the index and the output of every step.
+/// Runs a program as [`run`] does, whatever memory it needs, and shows `watch` the index and the output of every step.
 ///
 /// # Errors
-/// As [`run`].
+/// Inputs of another number or length than the program's.
 pub fn run_with(
     program: &Program,
     inputs: &[&[f32]],
@@ -42,11 +52,7 @@ pub fn run_with(
             Source::Step(_) | Source::View(_) => None,
         })
         .collect();
-    let mut readers = vec![0usize; tensors.len()];
-    let reads = program.steps().iter().flat_map(|step| &step.inputs).chain(program.outputs());
-    for &id in reads {
-        readers[program.storage(id).index()] += 1;
-    }
+    let mut readers = memory::readers(program);
     let missing = |id: TensorId| {
         Error::invalid(&program.value(id).name, "a tensor computed before it is read", "none")
     };

@@ -2,7 +2,7 @@
 
 use crate::device::{self, OnDevice};
 use crate::display::table;
-use crate::network::{self, Precision, Runner};
+use crate::network::{self, RunOptions, Runner};
 use crate::output::say;
 use crate::picture;
 use crate::progress::progress;
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
-    precision: Precision,
+    how: RunOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -41,7 +41,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         model.picture_input().with_context(|| options.model.display().to_string())?;
     let device = options.device.open_or_cpu()?;
     let dims = preprocessing.dims();
-    let runner = Runner::new(&model.graph, &[&dims], device.as_ref(), options.precision.options())
+    let runner = Runner::new(&model.graph, &[&dims], device.as_ref(), &options.how)
         .with_context(|| options.model.display().to_string())?;
     let mut answers = Vec::new();
     let mut out = table(&["picture", "1", "2", "3", "4", "5", "ms"]);

@@ -3,13 +3,12 @@
 use crate::carried;
 use crate::device::{self, Device, OnDevice};
 use crate::display::{bytes, table};
-use crate::network::{self, Runner};
+use crate::network::{self, RunOptions, Runner};
 use crate::output::say;
 use crate::picture;
 use crate::progress::progress;
 use crate::timing::ms;
 use anyhow::{Context, ensure};
-use dsconv_net::gpu::NetworkOptions;
 use dsconv_net::{Graph, Model};
 use image::RgbImage;
 use std::process::ExitCode;
@@ -43,7 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .collect::<anyhow::Result<Vec<(&str, RgbImage)>>>()?;
     let dims = preprocessing.dims();
     let runner = |graph: &Graph, device: Option<&Device>| {
-        Runner::new(graph, &[&dims], device, NetworkOptions::default())
+        Runner::new(graph, &[&dims], device, &RunOptions::default())
     };
     let packed = runner(&model.graph, device.as_ref())?;
     // The f32 network's time is worth knowing on a GPU; the reference is slow in either.

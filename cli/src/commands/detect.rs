@@ -2,7 +2,7 @@
 
 use crate::device::{self, OnDevice};
 use crate::display::table;
-use crate::network::{self, Precision, Runner};
+use crate::network::{self, RunOptions, Runner};
 use crate::output::say;
 use crate::overwrite::{Kind, Overwrite};
 use crate::progress::progress;
@@ -55,7 +55,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
-    precision: Precision,
+    how: RunOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -102,13 +102,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let preprocessing = model.picture_input().with_context(name)?;
     let detector = detector(&model, &preprocessing, options).with_context(name)?;
     let device = options.device.open_or_cpu()?;
-    let runner = Runner::new(
-        &model.graph,
-        &[&preprocessing.dims()],
-        device.as_ref(),
-        options.precision.options(),
-    )
-    .with_context(name)?;
+    let runner = Runner::new(&model.graph, &[&preprocessing.dims()], device.as_ref(), &options.how)
+        .with_context(name)?;
     let program = runner.program();
     let [output] = program.outputs() else {
         bail!("{}: expected a network with one output, got {}", name(), program.outputs().len());

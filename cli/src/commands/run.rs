@@ -2,7 +2,7 @@
 
 use crate::device::{self, OnDevice};
 use crate::display::{bytes, table};
-use crate::network::{self, Precision, Runner};
+use crate::network::{self, RunOptions, Runner};
 use crate::output::say;
 use crate::overwrite::{Kind, Overwrite};
 use crate::samples::{self, Taker};
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
-    precision: Precision,
+    how: RunOptions,
     /// Show how long each step takes, on a GPU.
     #[arg(long)]
     profile: bool,
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let device = options.device.open_or_cpu()?;
     let dims: Vec<&[usize]> = inputs.iter().map(|(dims, _)| dims.as_slice()).collect();
     let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
-    let runner = Runner::new(&model.graph, &dims, device.as_ref(), options.precision.options())
+    let runner = Runner::new(&model.graph, &dims, device.as_ref(), &options.how)
         .with_context(|| options.model.display().to_string())?;
     // The first run compiles; the second is what runs take.
     let (_, first) = runner.run(&values)?;

@@ -5,7 +5,7 @@ mod pictures;
 
 use crate::device::{self, Device, OnDevice};
 use crate::display::{bytes, table};
-use crate::network::{self, Precision, Runner};
+use crate::network::{self, RunOptions, Runner};
 use crate::output::say;
 use crate::overwrite::{Overwrite, with_parts};
 use crate::picture;
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     device: OnDevice,
     #[command(flatten)]
-    precision: Precision,
+    how: RunOptions,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -157,8 +157,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let device = options.device.open_or_cpu()?;
     let evaluate = |path: &Path, model: &Model| {
-        let answers =
-            evaluate(path, model, &pictures, device.as_ref(), options.precision.options())?;
+        let answers = evaluate(path, model, &pictures, device.as_ref(), &options.how)?;
         let files = with_parts(path).into_iter();
         let bytes = files.filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
         let (counts, model) = (Counts::of(&answers), path.to_owned());
@@ -196,7 +195,7 @@ fn evaluate(
     model: &Model,
     pictures: &[Labelled],
     device: Option<&Device>,
-    options: dsconv_net::gpu::NetworkOptions,
+    options: &RunOptions,
 ) -> anyhow::Result<Vec<Answer>> {
     let what = path.display().to_string();
     let preprocessing = model.picture_input().with_context(|| what.clone())?;

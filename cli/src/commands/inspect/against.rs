@@ -1,6 +1,6 @@
 //! What `dsconv inspect --against` shows: a quantised network beside the floats that it came from, layer by layer.
 
-use crate::display::table;
+use crate::display::{bytes, table};
 use crate::network;
 use crate::output::say;
 use crate::samples::{self, Taker};
@@ -36,6 +36,14 @@ pub(super) fn compare_outputs(
     let values: Vec<&[f32]> = inputs.iter().map(|(_, values)| values.as_slice()).collect();
     let outputs = |graph: &Graph, file: &Path| -> anyhow::Result<Vec<(String, Vec<f32>)>> {
         let program = graph.specialise(&dims).with_context(|| file.display().to_string())?;
+        let needed = cpu::memory(&program);
+        ensure!(
+            needed <= cpu::MEMORY,
+            "{}: this run needs {} for tensors, expected at most {}; smaller inputs or fewer at a time need less",
+            file.display(),
+            bytes(needed),
+            bytes(cpu::MEMORY)
+        );
         let mut outputs = Vec::new();
         cpu::run_with(&program, &values, |index, y| {
             let step = &program.steps()[index];
