@@ -334,6 +334,51 @@ fn external_data_stays_in_the_models_folder() {
     }
 }
 
+#[test]
+fn many_tensors_on_one_file_are_counted_together() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("external-shared");
+    std::fs::create_dir_all(&folder).unwrap();
+    // A megabyte that takes no place on the disk.
+    std::fs::File::create(folder.join("data.bin")).unwrap().set_len(1 << 20).unwrap();
+    let read = |count: usize| {
+        let tensor = |index: usize| Tensor {
+            float_data: vec![],
+            external_data: vec![Entry { key: "location".into(), value: "data.bin".into() }],
+            data_location: 1,
+            ..floats(&format!("c{index}"), &[1 << 18], &[])
+        };
+        let mut nodes = vec![node("Relu", &["x"], &["v0"])];
+        for index in 0..count {
+            let (from, to) = (format!("v{index}"), format!("v{}", index + 1));
+            nodes.push(node("Add", &[&from, &format!("c{index}")], &[&to]));
+        }
+        nodes.push(node("Relu", &[&format!("v{count}")], &["y"]));
+        let bytes = model(nodes, (0..count).map(tensor).collect());
+        onnx::from_bytes(&bytes, Some(&folder)).map(|_| ())
+    };
+    read(257).unwrap();
+    refused(read(258), &["data.bin", "in all"]);
+}
+
+#[test]
+fn what_no_static_size_has_is_refused_with_the_reason() {
+    for (op, words) in [
+        ("NonZero", "sizes are static"),
+        ("Bernoulli", "for inference"),
+        ("SequenceConstruct", "lists of tensors"),
+    ] {
+        refused(take(vec![node(op, &["x"], &["y"])], vec![]), &[op, words]);
+    }
+    let mut old =
+        Model::decode(model(vec![node("Relu", &["x"], &["y"])], vec![]).as_slice()).unwrap();
+    old.opset_import = vec![Opset { version: 5 }];
+    refused(
+        onnx::from_bytes(&old.encode_to_vec(), None).map(|_| ()),
+        &["opset_import", "7 to 25", "opset_version"],
+    );
+    refused(onnx::from_bytes(b"garbage", None).map(|_| ()), &["not an ONNX file"]);
+}
+
 /// Reads bytes as a model, and runs and exports what they still are.
 fn use_bytes(bytes: &[u8]) {
     let Ok(graph) = onnx::from_bytes(bytes, None) else { return };

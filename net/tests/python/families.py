@@ -71,6 +71,23 @@ def reductions():
         run(f"Reduce{op}", f"Reduce{op}", [floats(3, 4) * 30], [i64(-1)], opset=18)
 
 
+def diagonals_and_sequences():
+    for k in (0, 1, -2, 9):
+        for opset in (9, 22):
+            for dtype in (TensorProto.FLOAT, TensorProto.INT64):
+                nodes = [node("EyeLike", ["x"], ["e"], dtype=dtype, k=k), cast("e", "y")]
+                graph("EyeLike", nodes, {"x": floats(size(1, 5), size(1, 5))}, {}, ["y"], opset=opset)
+    run("EyeLike", "EyeLike", [floats(3, 4)])
+    for axes in ((1, 0), (0, 1)):
+        for dims in ((4, 3), (3, 4, 2), (4, 4, 2, 3)):
+            batch, time = axes
+            lengths = tools.rng.integers(0, dims[time] + 1, dims[batch])
+            x = floats(*dims)
+            run("ReverseSequence", "ReverseSequence", [x], [lengths], opset=10, batch_axis=batch, time_axis=time)
+            run("ReverseSequence of the run", "ReverseSequence", [x, lengths], opset=10, batch_axis=batch, time_axis=time)
+    run("ReverseSequence", "ReverseSequence", [floats(3, 2)], [i64(3, 1)])
+
+
 def norms():
     c = 6
     for dims in ((2, c), (2, c, 7), (2, c, 3, 4)):
@@ -497,6 +514,6 @@ def bodies():
     graph("functions", nodes, {"x": image}, {"w": floats(4, 3, 3, 3), "v": floats(2, 4, 3, 3)}, ["y"], functions=[relu])
 
 
-for make in (functions, reductions, norms, windows, volumes, comparisons, orders, boxes, places, samples, recurrent, quantised, bodies):
+for make in (functions, reductions, diagonals_and_sequences, norms, windows, volumes, comparisons, orders, boxes, places, samples, recurrent, quantised, bodies):
     make()
 tools.writer.close()

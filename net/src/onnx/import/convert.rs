@@ -97,7 +97,7 @@ pub(crate) fn dims(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
         "ConstantOfShape" => Op::ConstantOfShape {
             value: match attributes.tensor("value")? {
                 None => Scalar::Float(0.0),
-                Some(tensor) => match data::tensor(tensor, context.importer.folder)?.data() {
+                Some(tensor) => match data::tensor(tensor, &context.importer.folder)?.data() {
                     Data::F32(values) if values.len() == 1 => Scalar::Float(values[0]),
                     Data::I64(values) if values.len() == 1 => Scalar::Integer(values[0]),
                     _ => return Err(Error::invalid("value", "one number", "more").into()),
@@ -116,6 +116,26 @@ pub(crate) fn dims(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
         "Trilu" => Op::Triangle { upper: attributes.int("upper")?.unwrap_or(1) != 0 },
         _ => return Err(Refusal::Operator),
     })
+}
+
+/// Ones on a diagonal: the triangle above it, and of that the one below it.
+pub(crate) fn eye_like(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    let x = context.input(0)?;
+    let kind = match context.attributes.int("dtype")? {
+        None => context.importer.kind(x),
+        Some(code) => kind_of(code)?,
+    };
+    let diagonal = context.attributes.int("k")?.unwrap_or(0);
+    let diagonal = context.importer.number(diagonal)?;
+    let dims = context.dims(x, 0, None)?;
+    let mut y = context.push(Op::ConstantOfShape { value: Scalar::Float(1.0) }, [dims])?;
+    for upper in [true, false] {
+        y = context.push(Op::Triangle { upper }, [y, diagonal])?;
+    }
+    match kind {
+        Kind::Float => Ok(y),
+        to => context.push(Op::Cast { to }, [y]),
+    }
 }
 
 /// Operators that are a few others.
@@ -150,10 +170,15 @@ fn block(attributes: &Attributes<'_>) -> Converted<u32> {
 
 fn cast(attributes: &Attributes<'_>) -> Converted<Kind> {
     attributes.ignore(&["saturate", "round_mode"]);
-    let to = attributes.int("to")?.and_then(|to| i32::try_from(to).ok()).unwrap_or(0);
-    match data::kind(to) {
+    kind_of(attributes.int("to")?.unwrap_or(0))
+}
+
+/// The kind that a type's number stands for.
+fn kind_of(code: i64) -> Converted<Kind> {
+    let code = i32::try_from(code).unwrap_or(0);
+    match data::kind(code) {
         Some(kind) => Ok(kind),
-        None => refuse(format!("to {}", data_type::name(to))),
+        None => refuse(format!("to {}", data_type::name(code))),
     }
 }
 

@@ -4,12 +4,39 @@ use crate::ir::graph::Kind;
 use crate::ir::tensor::{Tensor, elements};
 use crate::onnx::proto::{TensorProto, data_type};
 use crate::{Error, Result};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-/// The folder that external data may lie in.
-#[derive(Clone, Copy)]
-pub(crate) struct DataFolder<'a>(pub(crate) Option<&'a Path>);
+/// The folder that external data may lie in, and how much of each file in it was read.
+pub(crate) struct DataFolder<'a> {
+    path: Option<&'a Path>,
+    read: RefCell<HashMap<PathBuf, u64>>,
+}
+
+/// The bytes of a file that may be read again: tensors may share a place, but not many a large one.
+const SHARED: u64 = 1 << 28;
+
+impl<'a> DataFolder<'a> {
+    pub(crate) fn new(path: Option<&'a Path>) -> Self {
+        Self { path, read: RefCell::default() }
+    }
+
+    /// Counts bytes that are about to be read.
+    fn count(&self, file: &Path, size: u64, bytes: u64) -> Result<()> {
+        let mut counts = self.read.borrow_mut();
+        let read = counts.entry(file.to_owned()).or_default();
+        *read = read.saturating_add(bytes);
+        let most = size.saturating_add(SHARED);
+        if *read <= most {
+            return Ok(());
+        }
+        let field = format!("external data of {}", file.display());
+        let expected = format!("tensors of at most {most} bytes in all, the file's and {SHARED}");
+        Err(Error::invalid(field, expected, *read))
+    }
+}
 
 /// Whether the type is one of floats.
 pub(crate) fn is_float(code: i32) -> bool {
@@ -38,7 +65,7 @@ pub(crate) fn dims(tensor: &TensorProto) -> Result<Vec<usize>> {
 }
 
 /// Any tensor of numbers.
-pub(crate) fn tensor(proto: &TensorProto, folder: DataFolder<'_>) -> Result<Tensor> {
+pub(crate) fn tensor(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<Tensor> {
     let shape = dims(proto)?;
     if is_float(proto.data_type) {
         Tensor::f32(shape, floats(proto, folder)?)
@@ -47,7 +74,7 @@ pub(crate) fn tensor(proto: &TensorProto, folder: DataFolder<'_>) -> Result<Tens
     }
 }
 
-fn floats(proto: &TensorProto, folder: DataFolder<'_>) -> Result<Vec<f32>> {
+fn floats(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<Vec<f32>> {
     let elements = elements(&proto.name, &dims(proto)?)?;
     let typed = |count: usize| check_count(proto, elements, count);
     if let Some(raw) = raw(proto, elements, folder)? {
@@ -80,7 +107,7 @@ fn floats(proto: &TensorProto, folder: DataFolder<'_>) -> Result<Vec<f32>> {
 }
 
 /// Integers and bools of any width.
-pub(crate) fn integers(proto: &TensorProto, folder: DataFolder<'_>) -> Result<Vec<i64>> {
+pub(crate) fn integers(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<Vec<i64>> {
     let elements = elements(&proto.name, &dims(proto)?)?;
     let typed = |count: usize| check_count(proto, elements, count);
     let refused = || {
@@ -161,7 +188,7 @@ fn width(code: i32) -> Option<usize> {
 fn raw<'a>(
     proto: &'a TensorProto,
     elements: usize,
-    folder: DataFolder<'_>,
+    folder: &DataFolder<'_>,
 ) -> Result<Option<std::borrow::Cow<'a, [u8]>>> {
     let bits = width(proto.data_type).ok_or_else(|| {
         let got = data_type::name(proto.data_type);
@@ -185,7 +212,7 @@ fn raw<'a>(
     }
 }
 
-fn external(proto: &TensorProto, bytes: usize, folder: DataFolder<'_>) -> Result<Vec<u8>> {
+fn external(proto: &TensorProto, bytes: usize, folder: &DataFolder<'_>) -> Result<Vec<u8>> {
     let field = |part: &str| format!("{part} of tensor {:?}'s external data", proto.name);
     let entry = |key: &str| {
         proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
@@ -200,17 +227,17 @@ fn external(proto: &TensorProto, bytes: usize, folder: DataFolder<'_>) -> Result
         .ok_or_else(|| Error::invalid(field("location"), "a file's name", "nothing"))?;
     let outside =
         || Error::invalid(field("location"), "a file inside of the model's folder", location);
-    let folder = folder.0.ok_or_else(|| {
+    let root = folder.path.ok_or_else(|| {
         Error::invalid(field("location"), "no file: the model came without a folder", location)
     })?;
     let path = Path::new(location);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
         return Err(outside());
     }
-    let path = folder.join(path);
+    let path = root.join(path);
     let io = |source| Error::Io { path: path.clone(), source };
     // A link could lead out.
-    let (real, root) = (path.canonicalize().map_err(io)?, folder.canonicalize().map_err(io)?);
+    let (real, root) = (path.canonicalize().map_err(io)?, root.canonicalize().map_err(io)?);
     if !real.starts_with(root) || !real.is_file() {
         return Err(outside());
     }
@@ -226,6 +253,7 @@ fn external(proto: &TensorProto, bytes: usize, folder: DataFolder<'_>) -> Result
         let got = format!("{length} from {offset}");
         return Err(Error::invalid(field("place"), format!("inside of {whole} bytes"), got));
     }
+    folder.count(&real, whole, length)?;
     file.seek(SeekFrom::Start(offset)).map_err(io)?;
     let mut data = vec![0; bytes];
     file.read_exact(&mut data).map_err(io)?;

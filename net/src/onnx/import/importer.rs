@@ -187,7 +187,7 @@ impl<'a> Importer<'a> {
                 "none",
             )
         })?;
-        let tensor = data::tensor(tensor, self.folder)?;
+        let tensor = data::tensor(tensor, &self.folder)?;
         self.allow(tensor.len());
         let value = self.constant(name, tensor);
         self.scopes[at].names.insert(name, value);

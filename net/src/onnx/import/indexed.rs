@@ -2,8 +2,10 @@
 
 use super::attributes::{Converted, Refusal, refuse};
 use super::context::NodeContext;
+use crate::Error;
+use crate::ir::graph::Comparison;
 use crate::ir::graph::{Op, ValueId};
-use crate::ir::op::Combination;
+use crate::ir::op::{Binary, Combination};
 
 /// The place of an extreme.
 pub(crate) fn arg(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
@@ -87,4 +89,38 @@ pub(crate) fn scatter(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
         }
         _ => Err(Refusal::Operator),
     }
+}
+
+/// The first elements of each sequence in reverse, as many as its length says.
+pub(crate) fn reverse_sequence(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
+    let attributes = context.attributes;
+    let (batch, time) = (attributes.int("batch_axis")?, attributes.int("time_axis")?);
+    let axis = match (batch.unwrap_or(1), time.unwrap_or(0)) {
+        (1, 0) => 0,
+        (0, 1) => 1,
+        axes => {
+            let expected = "one of them 0 and the other 1";
+            return Err(
+                Error::invalid("batch_axis, time_axis", expected, format!("{axes:?}")).into()
+            );
+        }
+    };
+    // Both axes, and all others as one: the place that each element comes from.
+    let (along, across) =
+        if axis == 0 { ([-1, 1, 1], [1, -1, 1]) } else { ([1, -1, 1], [-1, 1, 1]) };
+    let (x, lengths) = (context.input(0)?, context.input(1)?);
+    let rows = context.reshape_to(x, &[0, 0, -1])?;
+    let lengths = context.reshape_to(lengths, &across)?;
+    let (zero, one) = (context.importer.number(0)?, context.importer.number(1)?);
+    let count = context.dims(rows, axis, Some(axis + 1))?;
+    let places = context.push(Op::Range, [zero, count, one])?;
+    let places = context.reshape_to(places, &along)?;
+    let inside = context.push(Op::Compare(Comparison::Less), [places, lengths])?;
+    let last = context.binary(Binary::Sub, lengths, one)?;
+    let reversed = context.binary(Binary::Sub, last, places)?;
+    let from = context.push(Op::Where, [inside, reversed, places])?;
+    let dims = context.dims(rows, 0, None)?;
+    let from = context.push(Op::Expand, [from, dims])?;
+    let y = context.push(Op::GatherElements { axis }, [rows, from])?;
+    context.reshape_like(y, x)
 }

@@ -97,7 +97,7 @@ pub fn from_bytes(bytes: &[u8], folder: Option<&Path>) -> Result<Graph> {
         return Err(Error::invalid("opset_import", expected, opset));
     }
     let graph = model.graph.as_ref().ok_or_else(|| refused("no graph".into()))?;
-    let mut importer = Importer::new(DataFolder(folder), opset, convert_nodes);
+    let mut importer = Importer::new(DataFolder::new(folder), opset, convert_nodes);
     let entries = model.metadata_props.iter();
     importer.metadata = entries.map(|e| (e.key.as_str(), e.value.as_str())).collect();
     let functions = model.functions.iter();

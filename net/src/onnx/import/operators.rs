@@ -72,6 +72,8 @@ static ONNX: &[(&[&str], Rule)] = &[
     (&["ReduceL1", "ReduceL2", "ReduceSumSquare"], Value(reduce::reduce)),
     (&["ReduceLogSum", "ReduceLogSumExp"], Value(reduce::reduce)),
     (&["ArgMax", "ArgMin"], Same(indexed::arg)),
+    (&["EyeLike"], Value(convert::eye_like)),
+    (&["ReverseSequence"], Value(indexed::reverse_sequence)),
     (&["TopK"], Values(indexed::top_k)),
     (&["NonMaxSuppression"], Value(indexed::suppress)),
     (&["CumSum"], Same(indexed::cumulative_sum)),
@@ -147,6 +149,23 @@ pub(crate) fn full_name(domain: &str, name: &str) -> String {
     }
 }
 
+/// Why an operator is not taken.
+fn refusal(name: &str) -> Refusal {
+    match name {
+        "NonZero" | "Compress" | "Unique" => {
+            Refusal::Use("the run alone knows how much it gives, and sizes are static".into())
+        }
+        "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike"
+        | "Multinomial" | "Bernoulli" => {
+            Refusal::Use("random numbers; export the network for inference".into())
+        }
+        name if name.contains("Sequence") || name.starts_with("Optional") => {
+            Refusal::Use("lists of tensors".into())
+        }
+        _ => Refusal::Operator,
+    }
+}
+
 /// The values that a node writes, in its outputs' order.
 pub(crate) fn convert<'a>(
     importer: &mut Importer<'a>,
@@ -167,7 +186,7 @@ pub(crate) fn convert<'a>(
         }
         (None, Some(function)) => control_flow::call(context, function),
         (None, None) if ["", "ai.onnx"].contains(&domain) => {
-            let op = plain::operator(name).cloned().ok_or(Refusal::Operator)?;
+            let op = plain::operator(name).cloned().ok_or_else(|| refusal(name))?;
             Ok(vec![convert::one_node(context, op)?])
         }
         (None, None) => Err(Refusal::Operator),

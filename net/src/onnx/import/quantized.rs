@@ -47,7 +47,7 @@ impl Stored {
             if data::is_float(proto.data_type) {
                 return Ok(None);
             }
-            let values = data::integers(proto, context.importer.folder)?;
+            let values = data::integers(proto, &context.importer.folder)?;
             context.importer.allow(values.len());
             // Unsigned integers move down by half of their range, and their zero points too.
             let offset = match proto.data_type {
