@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    BOUND, Extras, HALF_BOUND, Run, expected, gpu, random_f32, random_weights, run_guarded,
-    worst_error,
+    BOUND, Extras, HALF_BOUND, MATRIX_BOUND, Run, expected, gpu, random_f32, random_weights,
+    run_guarded, worst_error,
 };
 use dsconv::gpu::{
     ActivationFormat, ConvProblem, FloatFormat, Kernel, LayerOptions, PackedDotProduct,
@@ -130,7 +130,9 @@ fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFo
             }
             let error = worst_error(&result.unwrap(), expected);
             let all_f32 = [options.float_format, options.scale_format] == [FloatFormat::F32; 2];
-            let bound = if all_f32 { BOUND } else { HALF_BOUND };
+            let memory = if all_f32 { BOUND } else { HALF_BOUND };
+            let matrix = if kernel.spec().matrix.is_some() { MATRIX_BOUND } else { 0.0 };
+            let bound = memory + matrix;
             assert!(error <= bound, "{} for {problem}: {error:e}", kernel.name());
         }
     }

@@ -34,9 +34,13 @@ fn every_variant_fits_the_pipeline_layout() {
         upload(&device, "tensor", wgpu::BufferUsages::STORAGE, &vec![0.0f32; floats]).unwrap()
     };
     let (x, y, integers) = (tensor(64 * 64), tensor(4 * 64), tensor(4 * 64 * 64));
-    // The device has no subgroups, so the kernel that wants them is not for it.
-    let subgroups = [Kernel::ConvSubgroup, Kernel::ConvSubgroupInt8];
-    let variants = || Variant::all().filter(|variant| !subgroups.contains(&variant.kernel));
+    // The device has no subgroups and no matrix units, so the kernels that want them are not for it.
+    let variants = || {
+        Variant::all().filter(|variant| {
+            let spec = variant.kernel.spec();
+            spec.subgroup_size.is_none() && spec.matrix.is_none()
+        })
+    };
     for variant in variants() {
         // One channel per group, which every kernel takes; or whole steps, for those that know them.
         let (descriptor, block) = match variant.specialization {

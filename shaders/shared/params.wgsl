@@ -73,6 +73,7 @@ struct Params {
     output_eights: u32,
     output_scales_at: u32,
     weight_scale_factor: f32, // what alpha and KDS bias in memory are to be multiplied by, where they are halves
+    matrix_factor: f32, // a power of two that weights are multiplied by on their way into halves
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

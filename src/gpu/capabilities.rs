@@ -23,6 +23,9 @@ pub struct Capabilities {
     /// Whether a thread has registers for a tile of 8 x 8 sums. By `dsconv isa` those of Apple's GPUs spill it: there
     /// `conv_gemm_wide` takes more instructions than `conv_gemm`.
     pub wide_tiles: bool,
+    /// The matrix units that kernels may use: none until somebody has proven them, see
+    /// [`tensor_cores`](super::tensor_cores()).
+    pub tensor_cores: Option<TensorCores>,
 }
 
 impl Default for Capabilities {
@@ -32,6 +35,23 @@ impl Default for Capabilities {
             packed_dot_product: PackedDotProduct::None,
             ..Self::new(&adapter, wgpu::Features::empty())
         }
+    }
+}
+
+/// Matrix units of a device, which multiply halves and add the products in 32-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TensorCores {
+    /// Rows and columns of the matrices: 8 or 16.
+    pub size: u32,
+    /// Threads of a subgroup, which multiply a matrix together: the most, where a device has several sizes.
+    pub subgroup_size: u32,
+}
+
+impl TensorCores {
+    /// Units for matrices of that size, with such subgroups.
+    pub fn new(size: u32, subgroup_size: u32) -> Self {
+        Self { size, subgroup_size }
     }
 }
 
@@ -56,6 +76,11 @@ impl Capabilities {
         Self { packed_dot_product, ..self }
     }
 
+    /// The same with these matrix units, or with `None` without.
+    pub fn with_tensor_cores(self, tensor_cores: impl Into<Option<TensorCores>>) -> Self {
+        Self { tensor_cores: tensor_cores.into(), ..self }
+    }
+
     /// The same with halves in memory.
     pub fn with_shader_f16(self) -> Self {
         Self { shader_f16: true, ..self }
@@ -70,6 +95,7 @@ impl Capabilities {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             software: info.device_type == wgpu::DeviceType::Cpu,
             wide_tiles: !is_apple(info),
+            tensor_cores: None,
         }
     }
 }

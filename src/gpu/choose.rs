@@ -249,6 +249,14 @@ impl Kernel {
                 ),
             );
         }
+        if let Some(size) = self.spec().matrix
+            && capabilities.tensor_cores.is_none_or(|units| units.size != size)
+        {
+            return refuse(
+                format!("on a device without proven matrix units of {size} x {size}"),
+                "request dsconv::gpu::TENSOR_CORE_FEATURES, and give what tensor_cores() finds to Pipelines::with_tensor_cores; or use conv_gemm",
+            );
+        }
         Ok(())
     }
 
@@ -287,7 +295,9 @@ impl Kernel {
 
     /// Whether this kernel can put out such blocks: a workgroup must hold whole ones.
     fn emits(self, problem: &ConvProblem, int8: &Int8Output) -> bool {
-        let Some(tile) = self.spec().tile() else { return false };
+        let Some(tile) = self.spec().tile().filter(|_| self.spec().matrix.is_none()) else {
+            return false;
+        };
         if int8.check(&problem.descriptor).is_err() {
             return false;
         }

@@ -9,6 +9,14 @@ pub const WANTED_FEATURES: wgpu::Features = wgpu::Features::PIPELINE_CACHE
     .union(wgpu::Features::SUBGROUP)
     .union(wgpu::Features::TIMESTAMP_QUERY);
 
+/// What a host requests of an adapter, besides [`WANTED_FEATURES`], for kernels on matrix units
+/// ("tensor cores"). The first is one of wgpu's experimental features: it also wants
+/// `DeviceDescriptor::experimental_features` to be `ExperimentalFeatures::enabled()`, an unsafe call that only a host
+/// can answer for.
+pub const TENSOR_CORE_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP);
+
 /// Limits to request of that adapter: the defaults, with buffers as large as it allows.
 pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
     let of = adapter.limits();
@@ -21,7 +29,9 @@ pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
 
 /// Checks that kernels can run at all under these limits.
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<()> {
-    let shared = KERNELS.iter().map(|spec| spec.workgroup_bytes).max().unwrap_or(0);
+    // Kernels for matrix units are extra.
+    let kernels = KERNELS.iter().filter(|spec| spec.matrix.is_none());
+    let shared = kernels.map(|spec| spec.workgroup_bytes).max().unwrap_or(0);
     let needed = [
         ("max_storage_buffers_per_shader_stage", 7, limits.max_storage_buffers_per_shader_stage),
         ("max_compute_invocations_per_workgroup", 64, limits.max_compute_invocations_per_workgroup),
@@ -43,7 +53,7 @@ pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<()> {
 pub struct Gpu {
     /// The adapter.
     pub adapter: wgpu::Adapter,
-    /// The device, with [`WANTED_FEATURES`] as far as the adapter has them.
+    /// The device, with [`WANTED_FEATURES`] as far as the adapter has them, and with what [`open_with`] adds.
     pub device: wgpu::Device,
     /// Its queue.
     pub queue: wgpu::Queue,
@@ -92,6 +102,19 @@ pub async fn adapters() -> Vec<wgpu::Adapter> {
 /// # Errors
 /// [`Error::NoAdapter`], with the remedy, if none matches; [`Error::Gpu`] if it can't be opened.
 pub async fn open(selection: &Selection) -> Result<Gpu> {
+    open_with(selection, wgpu::ExperimentalFeatures::disabled()).await
+}
+
+/// [`open`], where the caller answers for wgpu's experimental features by
+/// `unsafe { wgpu::ExperimentalFeatures::enabled() }`: then the device also has [`TENSOR_CORE_FEATURES`], if its adapter
+/// has them.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    selection: &Selection,
+    experimental_features: wgpu::ExperimentalFeatures,
+) -> Result<Gpu> {
     let mut adapters = adapters().await;
     if adapters.is_empty() {
         let backends = wgpu::Instance::enabled_backend_features();
@@ -123,9 +146,14 @@ pub async fn open(selection: &Selection) -> Result<Gpu> {
         )));
     };
     let adapter = adapters.swap_remove(index);
+    let wanted = match experimental_features.is_enabled() {
+        true => WANTED_FEATURES | TENSOR_CORE_FEATURES,
+        false => WANTED_FEATURES,
+    };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("dsconv"),
-        required_features: adapter.features() & WANTED_FEATURES,
+        required_features: adapter.features() & wanted,
+        experimental_features,
         required_limits: wanted_limits(&adapter),
         ..wgpu::DeviceDescriptor::default()
     };

@@ -38,6 +38,11 @@ pub enum Kernel {
     ConvSubgroupInt8,
     /// `quantize_activations` turns floats into integer activations. It is not a convolution.
     QuantizeActivations,
+    /// `conv_matrix_8` is the matrix product in halves on matrix units that multiply 8 x 8 by 8 x 8, 64 x 64 a
+    /// workgroup.
+    ConvMatrix8,
+    /// `conv_matrix_16` is `conv_matrix_8` for units that multiply 16 x 16 by 16 x 16, with 128 x 128 a workgroup.
+    ConvMatrix16,
 }
 
 /// The facts about a kernel.
@@ -62,6 +67,8 @@ pub struct KernelSpec {
     pub step: Option<u32>,
     /// The subgroup size that it is written for, if for one only.
     pub subgroup_size: Option<u32>,
+    /// Rows and columns of the matrices that it multiplies, if it is for a device's matrix units.
+    pub matrix: Option<u32>,
     /// Whether its pipelines are compiled for the [`Parts`](super::Parts) that a layer has, and not for all.
     pub compiled_parts: bool,
     /// Workgroup memory in bytes.
@@ -197,13 +204,31 @@ const GEMM_INT8: KernelSpec = KernelSpec {
     threads: 64,
     step: Some(32),
     subgroup_size: None,
+    matrix: None,
     compiled_parts: false,
     workgroup_bytes: (2 * 32 + 256) * 16 + (128 + 64 + 128) * 4,
     constants: &[("UNSIGNED", 0.0)],
 };
 
+/// The form for matrices of 8 x 8.
+const MATRIX_8: KernelSpec = KernelSpec {
+    kernel: Kernel::ConvMatrix8,
+    name: "conv_matrix_8",
+    source: file!("conv_matrix"),
+    inputs: &[AcceptedInput { specializations: &[WholeStepsNhwc, WholeSteps, General], ..FLOAT }],
+    weights: AcceptedWeights::Any,
+    work: Work::Tiles(Tile { pixels: 64, outputs: 64 }),
+    threads: 64,
+    step: Some(16),
+    subgroup_size: None,
+    matrix: Some(8),
+    compiled_parts: false,
+    workgroup_bytes: 3072 * 2 + 256 * 4,
+    constants: &[],
+};
+
 /// Every kernel, in the order of [`Kernel`].
-pub static KERNELS: [KernelSpec; 11] = [
+pub static KERNELS: [KernelSpec; 13] = [
     KernelSpec {
         kernel: Kernel::ConvDirect,
         name: "conv_direct",
@@ -214,6 +239,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: None,
         subgroup_size: None,
+        matrix: None,
         compiled_parts: false,
         workgroup_bytes: 0,
         constants: &[],
@@ -228,6 +254,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: Some(16),
         subgroup_size: None,
+        matrix: None,
         compiled_parts: false,
         workgroup_bytes: 4 * (64 + 64) * 16,
         constants: &[("TILE_PIXELS", 32.0)],
@@ -242,6 +269,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: Some(16),
         subgroup_size: None,
+        matrix: None,
         compiled_parts: false,
         workgroup_bytes: 4 * (64 + 64) * 16,
         constants: &[("TILE_PIXELS", 64.0)],
@@ -259,6 +287,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 8,
         step: Some(4),
         subgroup_size: Some(8),
+        matrix: None,
         compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
@@ -273,6 +302,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: None,
         subgroup_size: None,
+        matrix: None,
         compiled_parts: false,
         workgroup_bytes: 0,
         constants: &[],
@@ -287,6 +317,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 32,
         step: None,
         subgroup_size: None,
+        matrix: None,
         compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
@@ -301,6 +332,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: None,
         subgroup_size: None,
+        matrix: None,
         compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
@@ -322,6 +354,7 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 8,
         step: None,
         subgroup_size: Some(8),
+        matrix: None,
         compiled_parts: true,
         workgroup_bytes: 0,
         constants: &[],
@@ -336,9 +369,20 @@ pub static KERNELS: [KernelSpec; 11] = [
         threads: 64,
         step: Some(4),
         subgroup_size: None,
+        matrix: None,
         compiled_parts: false,
         workgroup_bytes: 0,
         constants: &[],
+    },
+    MATRIX_8,
+    KernelSpec {
+        kernel: Kernel::ConvMatrix16,
+        name: "conv_matrix_16",
+        work: Work::Tiles(Tile { pixels: 128, outputs: 128 }),
+        threads: 128,
+        matrix: Some(16),
+        workgroup_bytes: 1536 * 8 + 1024 * 4,
+        ..MATRIX_8
     },
 ];
 

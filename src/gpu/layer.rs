@@ -7,7 +7,7 @@ use super::memory::{MemoryUse, check_buffer};
 use super::options::LayerOptions;
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
-use super::planes::{pack_halves, pack_planes, transpose_floats, transpose_scales};
+use super::planes::{matrix_factor, pack_halves, pack_planes, transpose_floats, transpose_scales};
 use super::transfer::{bits, upload};
 use crate::error::Labelled;
 use crate::{ConvDescriptor, Result, WeightsRef};
@@ -82,10 +82,11 @@ impl Layer {
         // Words: what comes per block, then the bias.
         let mut scales = Vec::new();
         let (mut kds_bias_at, mut bias_at, mut scale_factor) = (NONE, NONE, 1.0);
-        let (words, bias) = match weights {
+        let most = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let (words, bias, largest) = match weights {
             WeightsRef::Float(weights) => {
                 let words = transpose_floats(weights).into_iter().map(f32::to_bits).collect();
-                (words, weights.bias().map(<[f32]>::to_vec))
+                (words, weights.bias().map(<[f32]>::to_vec), most(weights.values()))
             }
             WeightsRef::DsConv(weights) => {
                 let transpose = |scales: &[f32]| {
@@ -93,7 +94,9 @@ impl Layer {
                 };
                 let folded = weights.folded_scales()?;
                 let mut per_block = transpose(&folded.alpha);
+                let mut largest = most(&folded.alpha) * f32::from(1u8 << (format.bits() - 1));
                 if let Some(kds_bias) = &folded.kds_bias {
+                    largest += most(kds_bias);
                     kds_bias_at = per_block.len() as u32;
                     per_block.extend(transpose(kds_bias));
                 }
@@ -101,7 +104,8 @@ impl Layer {
                     FloatFormat::F32 => (bits(&per_block), 1.0),
                     FloatFormat::F16 => pack_halves(&per_block),
                 };
-                (pack_planes(weights, !kernel.channel_fours(format, &descriptor)), folded.bias)
+                let in_fours = !kernel.channel_fours(format, &descriptor);
+                (pack_planes(weights, in_fours), folded.bias, largest)
             }
         };
         if let Some(bias) = bias {
@@ -126,6 +130,7 @@ impl Layer {
                 kds_bias_at,
                 bias_at,
                 scale_factor,
+                matrix_factor: matrix_factor(largest),
             },
             options,
             kernel,

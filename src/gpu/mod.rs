@@ -65,6 +65,7 @@ mod prepared;
 mod run;
 mod scope;
 mod shader;
+mod tensor_cores;
 mod timestamps;
 mod transfer;
 mod trusted;
@@ -73,9 +74,11 @@ mod tune;
 mod variant;
 mod warm_up;
 
-pub use capabilities::{Capabilities, PackedDotProduct};
+pub use capabilities::{Capabilities, PackedDotProduct, TensorCores};
 pub use choose::ConvProblem;
-pub use device::{Gpu, Selection, WANTED_FEATURES, adapters, open, wanted_limits};
+pub use device::{
+    Gpu, Selection, TENSOR_CORE_FEATURES, WANTED_FEATURES, adapters, open, open_with, wanted_limits,
+};
 pub use format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};
 pub use kernel::{
     AcceptedInput, AcceptedWeights, KERNELS, Kernel, KernelSpec, Specialization, Tile, Work,
@@ -87,6 +90,7 @@ pub use pipelines::Pipelines;
 pub use plan::{Plan, Tensors};
 pub use prepared::{Prepared, grid};
 pub use scope::checked;
+pub use tensor_cores::tensor_cores;
 pub use timestamps::Timestamps;
 pub use transfer::{download, finished, upload};
 #[cfg(not(target_arch = "wasm32"))]

@@ -16,6 +16,8 @@ pub(crate) struct WeightLayout {
     pub(crate) kds_bias_at: u32,
     pub(crate) bias_at: u32,
     pub(crate) scale_factor: f32,
+    /// What the kernels for matrix units multiply weights by, see `matrix_factor`.
+    pub(crate) matrix_factor: f32,
 }
 
 /// The uniform of a plan: the twin of `Params` in shaders/shared/params.wgsl (a test compares them).
@@ -67,6 +69,7 @@ pub(crate) struct Params {
     output_eights: u32,
     output_scales_at: u32,
     weight_scale_factor: f32,
+    matrix_factor: f32,
 }
 
 /// Words of the mantissas of integer activations; their scales follow.
@@ -189,6 +192,7 @@ impl Params {
             output_eights: 1,
             output_scales_at: NONE,
             weight_scale_factor: weights.scale_factor,
+            matrix_factor: weights.matrix_factor,
         }
     }
 

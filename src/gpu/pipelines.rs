@@ -1,6 +1,6 @@
 //! What layers on one device share: layouts, shader modules and compiled pipelines.
 
-use super::capabilities::{Capabilities, PackedDotProduct};
+use super::capabilities::{Capabilities, PackedDotProduct, TensorCores};
 use super::once::OnceMap;
 use super::scope::checked;
 use super::shader::Source;
@@ -155,6 +155,14 @@ impl Pipelines {
     /// integer activations by it, unless they name a kernel. See `Tuner::packed_dot_product`.
     pub fn with_packed_dot_product(mut self, packed_dot_product: PackedDotProduct) -> Self {
         self.capabilities.packed_dot_product = packed_dot_product;
+        self
+    }
+
+    /// The same pipelines for a device that is known to have these matrix units, or with `None` for one without:
+    /// layers made from these are computed by them, where they name no kernel and it pays. See
+    /// [`tensor_cores`](super::tensor_cores()).
+    pub fn with_tensor_cores(mut self, tensor_cores: impl Into<Option<TensorCores>>) -> Self {
+        self.capabilities.tensor_cores = tensor_cores.into();
         self
     }
 

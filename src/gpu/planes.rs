@@ -123,6 +123,15 @@ pub(crate) fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
     (words.collect(), scale as f32)
 }
 
+/// The power of two that brings the largest weight, which is at most `largest`, near a half's upper end: at most to
+/// 2^14, for rounding may add to it. So weights of less than 2^-28 of the largest are the first that lose precision.
+pub(crate) fn matrix_factor(largest: f32) -> f32 {
+    // The inverse must be a float too, and so must sums of products with inputs.
+    const MOST: f64 = 96.0;
+    let exponent = 14.0 - f64::from(largest.max(f32::MIN_POSITIVE)).log2().ceil();
+    exponent.clamp(-MOST, MOST).exp2() as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +192,19 @@ mod tests {
             }
         }
         assert_eq!(pack_halves(&[0.0; 2]).0, [0]);
+    }
+
+    #[test]
+    fn the_largest_weight_comes_near_the_upper_end_of_a_half() {
+        for largest in [1e-20f32, 1e-3, 0.999, 1.0, 1.001, 1e20] {
+            let scaled = f64::from(largest) * f64::from(matrix_factor(largest));
+            assert!((8192.0..=16384.0).contains(&scaled), "{largest:e} became {scaled:e}");
+        }
+        for largest in [0.0, f32::MIN_POSITIVE, f32::MAX] {
+            let factor = matrix_factor(largest);
+            assert!(factor.is_normal() && (1.0 / factor).is_normal(), "{largest:e}: {factor:e}");
+            assert_eq!(factor.to_bits() & 0x7f_ffff, 0, "{largest:e}: a power of two");
+        }
     }
 
     #[test]

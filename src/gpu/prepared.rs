@@ -110,7 +110,8 @@ impl Layer {
         if let Some(int8) = &options.int8_output {
             params = params.with_int8_output(kernel, output, int8);
         }
-        let variant = Variant::of(kernel, self.format, descriptor, layout, options);
+        let variant = Variant::of(kernel, self.format, descriptor, layout, options)
+            .on(self.pipelines.capabilities());
         Ok(Blueprint { variant, params, output, memory })
     }
 

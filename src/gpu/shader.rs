@@ -1,8 +1,8 @@
 //! The only place that reads shader files: a kernel's file, then the shared files that it imports.
 //!
 //! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what
-//! the variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, and `{tiles}` for what the
-//! kernel keeps in workgroup memory, `float` or `int8`.
+//! the variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, `{tiles}` for what the
+//! kernel keeps in workgroup memory, `float` or `int8`, and `{size}` for that of its matrices, `8` or `16`.
 
 use super::format::{ActivationFormat, FloatFormat};
 use super::kernel::Kernel;
@@ -16,7 +16,7 @@ macro_rules! shared {
 }
 
 /// Every file of `shaders/shared`.
-const SHARED: [(&str, &str); 25] = shared![
+const SHARED: [(&str, &str); 27] = shared![
     "activation",
     "coordinates",
     "epilogue",
@@ -30,6 +30,8 @@ const SHARED: [(&str, &str); 25] = shared![
     "input_f32",
     "input_int8",
     "input_quad",
+    "matrix_16",
+    "matrix_8",
     "output_f16",
     "output_f32",
     "output_vectors_f16",
@@ -82,9 +84,13 @@ impl Source {
         let files = self.files();
         let texts: Vec<&str> = files.iter().map(|(_, text)| *text).collect();
         let mut wgsl = texts.join("\n");
-        if files.iter().any(|(name, _)| name.ends_with("_f16")) {
-            // On the first line, so that line numbers stay.
+        // On the first line, so that line numbers stay.
+        let matrix = self.kernel.spec().matrix.is_some();
+        if matrix || files.iter().any(|(name, _)| name.ends_with("_f16")) {
             wgsl.insert_str(0, "enable f16; ");
+        }
+        if matrix {
+            wgsl.insert_str(0, "enable wgpu_cooperative_matrix; ");
         }
         wgsl
     }
@@ -120,6 +126,7 @@ impl Source {
             true => "float",
             false => "int8",
         };
+        let size = self.kernel.spec().matrix.unwrap_or(0).to_string();
         let lines = text.lines().map_while(|line| line.strip_prefix("// #import "));
         let names = lines.flat_map(|line| line.split(','));
         let filled = names.map(|name| {
@@ -127,6 +134,7 @@ impl Source {
                 .replace("{floats}", floats)
                 .replace("{activations}", activations)
                 .replace("{tiles}", tiles)
+                .replace("{size}", &size)
         });
         filled.collect()
     }
@@ -152,13 +160,16 @@ mod tests {
     use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
     use std::collections::BTreeSet;
 
-    fn validator() -> Validator {
-        let mut validator = Validator::new(
-            ValidationFlags::all(),
-            Capabilities::SUBGROUP
-                | Capabilities::SHADER_FLOAT16
-                | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-        );
+    fn validator(kernel: Kernel) -> Validator {
+        let capabilities = Capabilities::SUBGROUP
+            | Capabilities::SHADER_FLOAT16
+            | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        // No other kernel may use matrix units.
+        let capabilities = match kernel.spec().matrix {
+            Some(_) => capabilities | Capabilities::COOPERATIVE_MATRIX,
+            None => capabilities,
+        };
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(naga::valid::SubgroupOperationSet::all());
@@ -175,7 +186,7 @@ mod tests {
         let (wgsl, name) = (source.wgsl(), source.kernel.name());
         let module = naga::front::wgsl::parse_str(&wgsl)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, name)));
-        let info = validator()
+        let info = validator(source.kernel)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&wgsl, name)));
         (module, info)
@@ -422,6 +433,10 @@ mod tests {
                     .unwrap();
             assert!(metal.contains("kernel void"));
 
+            // DX12 has no matrix units, by wgpu.
+            if variant.kernel.spec().matrix.is_some() {
+                continue;
+            }
             let mut text = String::new();
             let options = hlsl::Options {
                 fake_missing_bindings: true,

@@ -1,5 +1,6 @@
 //! A pipeline's variant: a kernel with the formats, the specialization and the parts that are compiled in.
 
+use super::capabilities::{Capabilities, TensorCores};
 use super::format::{ActivationFormat, FloatFormat, WeightFormat};
 use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization, Work};
 use super::options::LayerOptions;
@@ -28,6 +29,8 @@ pub struct Variant {
     pub channel_fours: bool,
     /// What the code is for.
     pub parts: Parts,
+    /// How many parts of a workgroup's tile a subgroup computes, in kernels for matrix units; 1 in all others.
+    pub patches: u32,
 }
 
 /// What not every layer has, and a pipeline's code may be without. Software devices work out both sides of a branch: on
@@ -91,6 +94,7 @@ impl Variant {
                     scale_format: FloatFormat::F32,
                     channel_fours: false,
                     parts: Parts::ALL,
+                    patches: 1,
                 })
             })
             .filter(|variant| variant.specialization.suits(variant.weights))
@@ -102,7 +106,9 @@ impl Variant {
                 let tensors = halves.then_some(tensors);
                 let scales = (variant.weights == WeightFormat::Packed(4)).then_some(scales);
                 let fours = variant.kernel.reads_fours(variant.weights).then_some(fours);
-                [Some(variant), tensors, scales, fours].into_iter().flatten()
+                let patches = Self { patches: 2, ..variant };
+                let patches = variant.kernel.spec().matrix.is_some().then_some(patches);
+                [Some(variant), tensors, scales, fours, patches].into_iter().flatten()
             })
     }
 
@@ -163,7 +169,17 @@ impl Variant {
                 true => Parts::of(layout, options),
                 false => Parts::ALL,
             },
+            patches: 1,
         }
+    }
+
+    /// The same for a device: where its subgroups are so large that a workgroup of a kernel for matrix units has two of
+    /// them only, each computes twice as much.
+    pub(crate) fn on(self, capabilities: &Capabilities) -> Self {
+        let spec = self.kernel.spec();
+        let wide = |units: TensorCores| 2 * units.subgroup_size >= spec.threads;
+        let wide = spec.matrix.is_some() && capabilities.tensor_cores.is_some_and(wide);
+        Self { patches: if wide { 2 } else { 1 }, ..self }
     }
 
     /// Whether every block is a whole number of steps.
@@ -220,6 +236,9 @@ impl Variant {
         if let Specialization::Window { size, stride } = self.specialization {
             constants.extend([("WINDOW", f64::from(size)), ("STRIDE", f64::from(stride))]);
         }
+        if spec.matrix.is_some() {
+            constants.push(("PATCHES", f64::from(self.patches)));
+        }
         constants.extend(spec.constants);
         constants
     }
@@ -244,9 +263,14 @@ impl std::fmt::Display for Variant {
         let tensors = if self.float_format == FloatFormat::F16 { " f16" } else { "" };
         let scales = if self.scale_format == FloatFormat::F16 { " f16 scales" } else { "" };
         let fours = if self.channel_fours { " channel fours" } else { "" };
+        let patches = if self.patches == 1 { "" } else { " wide subgroups" };
         let weights = self.weights;
         let parts = self.parts;
-        write!(f, "{} {weights}{specialization}{input}{tensors}{scales}{fours}{parts}", spec.name)
+        write!(
+            f,
+            "{} {weights}{specialization}{input}{tensors}{scales}{fours}{patches}{parts}",
+            spec.name
+        )
     }
 }
 

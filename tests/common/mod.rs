@@ -24,6 +24,13 @@ pub fn gpu() -> Option<&'static (Gpu, Pipelines)> {
         }
         let gpu = open();
         let pipelines = Pipelines::new(&gpu.device).unwrap();
+        // Where the device has matrix units, they must prove themselves: no test skips them.
+        let found = gpu::tensor_cores(&gpu.adapter, &pipelines, &gpu.queue);
+        let pipelines = match pollster::block_on(found) {
+            Ok(units) => pipelines.with_tensor_cores(units),
+            Err(dsconv::Error::Unsupported { .. }) if !has_tensor_cores(&gpu.adapter) => pipelines,
+            Err(error) => panic!("{error}"),
+        };
         Some((gpu, pipelines))
     })
     .as_ref()
@@ -35,12 +42,30 @@ pub fn open() -> Gpu {
         Ok(name) => gpu::Selection::Name(name),
         Err(_) => gpu::Selection::Best,
     };
-    pollster::block_on(gpu::open(&selection))
+    #[expect(unsafe_code, reason = "wgpu has no safe form of it")]
+    // SAFETY: tests take the risk of a feature that wgpu calls experimental.
+    let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    pollster::block_on(gpu::open_with(&selection, experimental_features))
         .unwrap_or_else(|e| panic!("{e}; or set DSCONV_GPU=skip to do without GPU tests"))
+}
+
+/// Whether an adapter has all that kernels for matrix units want.
+pub fn has_tensor_cores(adapter: &wgpu::Adapter) -> bool {
+    adapter.features().contains(gpu::TENSOR_CORE_FEATURES)
+        && adapter.cooperative_matrix_properties().iter().any(|matrix| {
+            let sizes = [matrix.m_size, matrix.n_size, matrix.k_size];
+            (sizes == [8; 3] || sizes == [16; 3])
+                && matrix.ab_type == wgpu::CooperativeScalarType::F16
+                && matrix.cr_type == wgpu::CooperativeScalarType::F32
+        })
 }
 
 /// The bound of the float path, as a share of the reference's magnitude.
 pub const BOUND: f64 = 4e-6;
+
+/// The bound on matrix units, see docs/kernels.md: input and weight are rounded to halves, 2^-11 each. The steepest
+/// activation function, hard swish, multiplies an error by 1.5.
+pub const MATRIX_BOUND: f64 = 1.5 * (1.0 / 1024.0 + 1.0 / 4_194_304.0) + BOUND;
 
 pub fn random_f32(rng: &mut fastrand::Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| rng.f32() * 2.0 - 1.0).collect()

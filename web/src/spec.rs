@@ -358,9 +358,12 @@ impl Options {
 }
 
 fn kernel(name: &str) -> Result<Kernel> {
-    Kernel::from_name(name).ok_or_else(|| Error::Invalid {
+    // Browsers have no matrix units, by wgpu.
+    let kernels =
+        || Kernel::CONVOLUTIONS.into_iter().filter(|kernel| kernel.spec().matrix.is_none());
+    kernels().find(|kernel| kernel.name() == name).ok_or_else(|| Error::Invalid {
         field: "options.kernel".into(),
-        expected: format!("one of {}", Kernel::CONVOLUTIONS.map(Kernel::name).join(", ")),
+        expected: format!("one of {}", kernels().map(Kernel::name).collect::<Vec<_>>().join(", ")),
         got: format!("{name:?}"),
     })
 }
