@@ -21,9 +21,8 @@
 //          64           . . . .      . . . .
 //                       ...          ...
 //
-// A subgroup computes one patch, or two where its threads are so many that a workgroup has two of them (PATCHES).
-// Whatever the device's subgroups are, all patches are computed: where subgroups are fewer, the workgroup passes over
-// its input again, and where they are more, some compute what is not stored.
+// A subgroup computes one patch, or two where a workgroup may have as few as two subgroups (PATCHES). Where there are
+// more of them than patches, some compute the last patch again.
 //
 // Why it is as it is:
 //
@@ -35,9 +34,11 @@
 // 4. Padding is loaded like everything else, from row 0, and stored in this thread's own row of w, which the thread
 //    fills right afterwards. The zeros that x holds instead are stored once for a whole tap.
 // 5. Sums have names: an array that a loop variable indexes would leave the registers.
-// 6. Sums leave by way of workgroup memory, because nobody knows which thread holds which sum of a matrix.
+// 6. Bytes are unpacked as unsigned ones, moved by 128, which AMD's chips do in one instruction each. Scaling moves them
+//    back: 128 times alpha is exact.
+// 7. Sums leave by way of workgroup memory, because nobody knows which thread holds which sum of a matrix.
 
-// Patches of a subgroup: 1, or 2 where a workgroup has two subgroups.
+// Patches of a subgroup: 1, or 2 where a workgroup may have two subgroups only.
 override PATCHES: u32 = 1;
 // Whether every block is a whole number of steps, of 16 channels: then nothing is cut off at a block's end.
 override WHOLE_STEPS: bool = false;
@@ -67,45 +68,28 @@ struct Patch {
     c33: MatrixC,
 }
 
-// The part of a subgroup in one pass over the input.
-struct Share {
-    thread: u32,
-    subgroup: u32,
-    subgroups: u32,
-    pass_number: u32,
-}
-
 @compute @workgroup_size(TILE)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
     @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
 ) {
     let index = workgroup_index(workgroup, grid);
     if index >= params.workgroups {
         return;
     }
     let tile = tile_place(index, TILE, TILE);
-    let in_pass = subgroups * PATCHES;
-    for (var pass_number = 0u; pass_number * in_pass < TILE_PATCHES; pass_number++) {
-        compute(tile, Share(thread, subgroup, subgroups, pass_number));
-    }
-}
-
-// Computes the patches of one pass, and stores them.
-fn compute(tile: Tile, share: Share) {
-    let pixel = output_pixel(tile.first_pixel + share.thread);
-    let channel = tile_channel(tile, share.thread);
-    let x_to = ROW * share.thread;
-    let w_to = ROW * (TILE + share.thread);
+    let pixel = output_pixel(tile.first_pixel + thread);
+    let channel = tile_channel(tile, thread);
+    let x_to = ROW * thread;
+    let w_to = ROW * (TILE + thread);
     // From a quad of float weights to the next three.
     let w_quads = vec3<u32>(1u, 2u, 3u) * params.all_outputs;
     let w_step = select(next_sixteen(), vec3<u32>(STEP * params.all_outputs, 0u, 0u), BITS == 32u);
-    let at = first_patch(share);
-    let x_from = ROW * PATCH * (at / 2u);
-    let w_from = ROW * (TILE + PATCH * (at % 2u));
+    let number = min(subgroup, TILE_PATCHES / PATCHES - 1u);
+    let x_from = ROW * PATCH * (PATCHES * number / 2u);
+    let w_from = ROW * (TILE + PATCH * (PATCHES * number % 2u));
 
     var first = Patch();
     var second = Patch();
@@ -167,15 +151,10 @@ fn compute(tile: Tile, share: Share) {
             start = end;
         }
     }
-    store_patch(tile, share, 0u, &first);
+    store_patch(tile, thread, number, 0u, &first);
     if PATCHES == 2u {
-        store_patch(tile, share, 1u, &second);
+        store_patch(tile, thread, number, 1u, &second);
     }
-}
-
-// The first patch of this subgroup. Subgroups for which there is none compute the tile's last ones again.
-fn first_patch(share: Share) -> u32 {
-    return min(PATCHES * (share.pass_number * share.subgroups + share.subgroup), TILE_PATCHES - PATCHES);
 }
 
 // Adds the products of four matrices of pixels with four of output channels.
@@ -215,11 +194,17 @@ fn put_weights(at: vec3<u32>, odd: u32, channel: u32, quads: vec3<u32>, scale: W
         return;
     }
     let bytes = unpack_sixteen(at, odd, channel, quads.x);
+    // Trick 6.
+    let moved = WeightScale(scale.alpha, scale.kds_bias - 128.0 * scale.alpha);
     put_row(
-        row,
-        byte_floats(bytes.x) * scale.alpha + scale.kds_bias, byte_floats(bytes.y) * scale.alpha + scale.kds_bias,
-        byte_floats(bytes.z) * scale.alpha + scale.kds_bias, byte_floats(bytes.w) * scale.alpha + scale.kds_bias,
+        row, scaled_quad(bytes.x, moved), scaled_quad(bytes.y, moved), scaled_quad(bytes.z, moved),
+        scaled_quad(bytes.w, moved),
     );
+}
+
+// The weights of a word's four bytes, with a scale for moved ones.
+fn scaled_quad(bytes: u32, scale: WeightScale) -> vec4<f32> {
+    return vec4<f32>(unpack4xU8(bytes ^ 0x80808080u)) * scale.alpha + scale.kds_bias;
 }
 
 // The same up to the block's end. What lies past it meets zeros of the input, so it must be a number: the last quad
@@ -235,28 +220,25 @@ fn put_ragged_weights(tap: u32, start: u32, end: u32, channel: u32, scale: Weigh
     );
 }
 
-// Stores the `which`th patch of every subgroup: matrix by matrix through workgroup memory, a place for each patch of
-// the pass. Subgroups that compute the same patch bring the same sums to the same place.
-fn store_patch(tile: Tile, share: Share, which: u32, sums: ptr<function, Patch>) {
-    let pass_first = PATCHES * share.pass_number * share.subgroups;
-    let to = (first_patch(share) - pass_first) / PATCHES;
+// Stores the `which`th patch of every subgroup, matrix by matrix through workgroup memory, where each has the place of
+// that number. Subgroups that compute the same patch bring the same sums to the same place.
+fn store_patch(tile: Tile, thread: u32, number: u32, which: u32, sums: ptr<function, Patch>) {
     for (var i = 0u; i < SIDE * SIDE; i++) {
-        stage(to, i, sums);
+        stage(number, i, sums);
         workgroupBarrier();
-        for (var at = share.thread; at < TILE_PATCHES * SIZE * SIZE; at += TILE) {
+        for (var at = thread; at < TILE_PATCHES / PATCHES * SIZE * SIZE; at += TILE) {
             // Neighbouring threads store neighbouring channels, or else pixels.
             let slow = at / SIZE % SIZE;
             let fast = at % SIZE;
             let row = select(fast, slow, params.output_c == 1u);
             let column = select(slow, fast, params.output_c == 1u);
-            let place_number = at / (SIZE * SIZE);
-            let patch_number = pass_first + PATCHES * place_number + which;
+            let from_number = at / (SIZE * SIZE);
+            let patch_number = PATCHES * from_number + which;
             let pixel = output_pixel(tile.first_pixel + PATCH * (patch_number / 2u) + SIZE * (i / SIDE) + row);
             let output = tile.first_output + PATCH * (patch_number % 2u) + SIZE * (i % SIDE) + column;
-            let exists = place_number < share.subgroups && patch_number < TILE_PATCHES;
-            if exists && pixel.valid && output < params.outputs {
+            if pixel.valid && output < params.outputs {
                 let place = OutputPlace(pixel.image, tile.group * params.outputs + output, pixel.y, pixel.x);
-                store_output(place, staged(place_number, row, column) / params.matrix_factor);
+                store_output(place, staged(from_number, row, column) / params.matrix_factor);
             }
         }
         workgroupBarrier();
@@ -264,8 +246,8 @@ fn store_patch(tile: Tile, share: Share, which: u32, sums: ptr<function, Patch>)
 }
 
 // Stages one matrix of a patch. naga wants each store in a block of its own, of a value that has a name.
-fn stage(to: u32, number: u32, sums: ptr<function, Patch>) {
-    switch number {
+fn stage(to: u32, matrix: u32, sums: ptr<function, Patch>) {
+    switch matrix {
         case 0u: { let c = (*sums).c00; store_c(to, c); }
         case 1u: { let c = (*sums).c01; store_c(to, c); }
         case 2u: { let c = (*sums).c02; store_c(to, c); }

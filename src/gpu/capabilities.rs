@@ -50,7 +50,7 @@ pub struct TensorCores {
 
 impl TensorCores {
     /// Units for matrices of that size, with such subgroups.
-    pub fn new(size: u32, subgroup_size: u32) -> Self {
+    pub const fn new(size: u32, subgroup_size: u32) -> Self {
         Self { size, subgroup_size }
     }
 }

@@ -15,8 +15,8 @@ use crate::{ConvDescriptor, Error, FloatWeights, Result, Shape, reference};
 ///
 /// # Errors
 /// [`Error::Unsupported`] with the reason why there are none for the library: the device lacks
-/// [`TENSOR_CORE_FEATURES`], has no matrices of 8 x 8 or 16 x 16 halves with sums of 32 bits, has too low limits, or does
-/// not compute what it should. [`Error::DeviceLost`], or what the device reports.
+/// [`TENSOR_CORE_FEATURES`], has no matrices of 8 x 8 or 16 x 16 halves with sums of 32 bits, has too low limits or too large subgroups, or does not
+/// compute what it should. [`Error::DeviceLost`], or what the device reports.
 pub async fn tensor_cores(
     adapter: &wgpu::Adapter,
     pipelines: &Pipelines,
@@ -43,6 +43,7 @@ pub async fn tensor_cores(
                 && !matrix.saturating_accumulation
         });
         let limits = pipelines.limits();
+        let subgroup_size = adapter.get_info().subgroup_max_size;
         if !found {
             reasons.push(format!("no {size} x {size} halves with sums of 32 bits"));
         } else if spec.workgroup_bytes > limits.max_compute_workgroup_storage_size
@@ -55,8 +56,13 @@ pub async fn tensor_cores(
                 "{size} x {size} halves want workgroups of {} threads with {} bytes of memory",
                 spec.threads, spec.workgroup_bytes
             ));
+        } else if 2 * subgroup_size > spec.threads {
+            reasons.push(format!(
+                "{size} x {size} halves want subgroups of at most {}, and these have up to {subgroup_size}",
+                spec.threads / 2
+            ));
         } else {
-            let units = TensorCores::new(size, adapter.get_info().subgroup_max_size);
+            let units = TensorCores::new(size, subgroup_size);
             let pipelines = pipelines.clone().with_tensor_cores(units);
             match wrong_products(&pipelines, queue, spec.kernel).await {
                 Ok(0) => return Ok(units),

@@ -175,7 +175,7 @@ impl Variant {
 
     /// The same for a device: where its subgroups are so large that a workgroup of a kernel for matrix units has two of
     /// them only, each computes twice as much.
-    pub(crate) fn on(self, capabilities: &Capabilities) -> Self {
+    pub fn on(self, capabilities: &Capabilities) -> Self {
         let spec = self.kernel.spec();
         let wide = |units: TensorCores| 2 * units.subgroup_size >= spec.threads;
         let wide = spec.matrix.is_some() && capabilities.tensor_cores.is_some_and(wide);

@@ -6,7 +6,8 @@ use crate::output::{say, tell};
 use crate::progress::progress;
 use anyhow::{Context, ensure};
 use dsconv::gpu::{
-    ActivationFormat, Capabilities, ConvProblem, Kernel, Specialization, Variant, WeightFormat,
+    ActivationFormat, Capabilities, ConvProblem, Kernel, Specialization, TensorCores, Variant,
+    WeightFormat,
 };
 use dsconv::{BlockFormat, ConvDescriptor, Layout};
 use std::process::ExitCode;
@@ -154,11 +155,17 @@ fn retain(
     Ok(())
 }
 
-/// The cases that a chip can run: some kernels are for subgroups of one size only.
+/// The cases that a chip can run: some kernels are for subgroups of one size only, or for matrix units.
 fn of_chip(cases: &[Case], chip: &Chip) -> Vec<Case> {
     let runs = |(variant, _): &&Case| {
-        let size = variant.kernel.spec().subgroup_size;
-        size.is_none_or(|size| chip.subgroup_sizes.contains(&size))
+        let spec = variant.kernel.spec();
+        let size = spec.subgroup_size.is_none_or(|size| chip.subgroup_sizes.contains(&size));
+        let units = spec.matrix.is_none_or(|size| {
+            let fits =
+                |units: TensorCores| units.size == size && variant.on(&gpu(chip)) == *variant;
+            chip.tensor_cores.is_some_and(fits)
+        });
+        size && units
     };
     cases.iter().filter(runs).copied().collect()
 }
@@ -234,10 +241,7 @@ fn shader(variant: &Variant, block: Option<u32>) -> Shader {
 
 /// Says whether the chip would be given this variant for an ordinary layer, or for the kind it is for.
 fn chosen(variant: &Variant, chip: &Chip) -> bool {
-    let gpu = Capabilities::default()
-        .with_subgroup_size(32)
-        .with_packed_dot_product(chip.maker.packed_dot_product())
-        .with_shader_f16();
+    let gpu = gpu(chip);
     let dense = ConvDescriptor::new(64, 64, [3, 3]);
     let depthwise = ConvDescriptor::new(64, 64, [3, 3]).with_groups(64);
     let dilated = depthwise.with_dilation([2, 2]);
@@ -256,6 +260,15 @@ fn chosen(variant: &Variant, chip: &Chip) -> bool {
         let kernel = Kernel::choose(&problem, &gpu);
         kernel == variant.kernel || large_outputs(kernel) == variant.kernel
     }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)
+}
+
+/// What a chip's kernels are chosen by.
+fn gpu(chip: &Chip) -> Capabilities {
+    Capabilities::default()
+        .with_subgroup_size(32)
+        .with_packed_dot_product(chip.maker.packed_dot_product())
+        .with_tensor_cores(chip.tensor_cores)
+        .with_shader_f16()
 }
 
 /// The kernel that takes the place of this one for large outputs, or itself: what the library takes by the size.

@@ -43,6 +43,10 @@ fn is_mnemonic(word: &str) -> bool {
 
 fn instruction(mnemonic: &str, operands: &str) -> Instruction {
     let kind = kind(mnemonic);
+    if kind == Kind::Matrix {
+        // 16 x 16 x 16 products in a subgroup of 64, which RADV takes for matrices.
+        return Instruction { kind, fused: 64, products: 0, int_products: 0 };
+    }
     if kind != Kind::Vector {
         return kind.into();
     }
@@ -62,6 +66,8 @@ fn kind(mnemonic: &str) -> Kind {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| mnemonic.starts_with(prefix));
     if starts(&["v_dot4"]) {
         Kind::Dot
+    } else if starts(&["v_wmma"]) {
+        Kind::Matrix
     } else if starts(&["s_wait", "s_nop", "s_delay_alu", "s_clause", "s_inst_prefetch"])
         || starts(&["s_set_inst_prefetch", "s_sleep", "s_code_end"])
     {

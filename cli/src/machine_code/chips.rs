@@ -1,7 +1,7 @@
 //! The chips that machine code can be made for, and the makers' drivers in Mesa.
 
 use ash::vk::DriverId;
-use dsconv::gpu::PackedDotProduct;
+use dsconv::gpu::{PackedDotProduct, TensorCores};
 use serde::{Deserialize, Serialize};
 
 /// A maker of GPUs, each with one Vulkan driver in Mesa.
@@ -105,10 +105,24 @@ pub(crate) struct Chip {
     pub(super) shim_value: &'static str,
     /// The sizes of subgroup that it can run.
     pub(crate) subgroup_sizes: &'static [u32],
+    /// Its matrix units, by their driver.
+    pub(crate) tensor_cores: Option<TensorCores>,
 }
 
 const fn amd(name: &'static str, aliases: &'static [&'static str]) -> Chip {
-    Chip { name, aliases, maker: Maker::Amd, shim_value: name, subgroup_sizes: &[32, 64] }
+    Chip {
+        name,
+        aliases,
+        maker: Maker::Amd,
+        shim_value: name,
+        subgroup_sizes: &[32, 64],
+        tensor_cores: None,
+    }
+}
+
+/// AMD's chips from RDNA 3 on: RADV has matrices multiplied by subgroups of 64.
+const fn with_wmma(name: &'static str, aliases: &'static [&'static str]) -> Chip {
+    Chip { tensor_cores: Some(TensorCores::new(16, 64)), ..amd(name, aliases) }
 }
 
 /// AMD's chips before RDNA.
@@ -117,11 +131,25 @@ const fn gcn(name: &'static str) -> Chip {
 }
 
 const fn nvidia(name: &'static str, aliases: &'static [&'static str], id: &'static str) -> Chip {
-    Chip { name, aliases, maker: Maker::Nvidia, shim_value: id, subgroup_sizes: &[32] }
+    Chip {
+        name,
+        aliases,
+        maker: Maker::Nvidia,
+        shim_value: id,
+        subgroup_sizes: &[32],
+        tensor_cores: Some(TensorCores::new(16, 32)),
+    }
 }
 
 const fn adreno(name: &'static str, aliases: &'static [&'static str], id: &'static str) -> Chip {
-    Chip { name, aliases, maker: Maker::Qualcomm, shim_value: id, subgroup_sizes: &[64, 128] }
+    Chip {
+        name,
+        aliases,
+        maker: Maker::Qualcomm,
+        shim_value: id,
+        subgroup_sizes: &[64, 128],
+        tensor_cores: None,
+    }
 }
 
 /// Every chip that can be asked for. Mesa 26.1's shim for NVIDIA ends at Ampere.
@@ -131,9 +159,9 @@ pub(crate) static CHIPS: [Chip; 13] = [
     gcn("vega20"),
     amd("navi10", &["gfx1010"]),
     amd("navi21", &["gfx1030"]),
-    amd("navi31", &["gfx1100"]),
-    amd("navi33", &["gfx1102"]),
-    amd("gfx1201", &["navi48"]),
+    with_wmma("navi31", &["gfx1100"]),
+    with_wmma("navi33", &["gfx1102"]),
+    with_wmma("gfx1201", &["navi48"]),
     nvidia("turing", &["tu102"], "162"),
     nvidia("ampere", &["ga102"], "172"),
     adreno("adreno660", &["a660"], "660"),
@@ -144,6 +172,7 @@ pub(crate) static CHIPS: [Chip; 13] = [
         maker: Maker::Apple,
         shim_value: "",
         subgroup_sizes: &[32],
+        tensor_cores: None,
     },
 ];
 

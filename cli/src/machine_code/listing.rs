@@ -22,6 +22,8 @@ pub(super) enum Memory {
 pub(super) enum Kind {
     /// A dot product of four integers.
     Dot,
+    /// A product of matrices, which a subgroup does together.
+    Matrix,
     /// A vector instruction that does a floating multiply-add, or several.
     Fma,
     /// Another vector instruction.
@@ -40,7 +42,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Instruction {
     pub(super) kind: Kind,
-    /// Floating multiply-adds: packed and dual instructions do two.
+    /// Floating multiply-adds: packed and dual instructions do two; of a product of matrices a thread's share.
     pub(super) fused: u32,
     /// Floating products that are added to nothing.
     pub(super) products: u32,
@@ -62,6 +64,8 @@ pub(crate) type Widths = BTreeMap<u32, u32>;
 pub(crate) struct Counts {
     /// Integer dot products of four.
     pub(crate) dots: u32,
+    /// Products of matrices.
+    pub(crate) matrices: u32,
     /// Floating multiply-add instructions.
     pub(crate) fmas: u32,
     /// Other vector instructions.
@@ -79,7 +83,7 @@ pub(crate) struct Counts {
     pub(crate) waits: u32,
     /// Cycles from instruction to instruction by the driver's own reckoning, where it tells.
     pub(crate) cycles: Option<u32>,
-    /// Multiply-adds of the `fmas`.
+    /// Multiply-adds of the `fmas` and, as a thread's share, of the `matrices`.
     #[serde(skip)]
     pub(super) fused: u32,
     /// Floating products among `vector`: the start of a sum of products has no sum to add to.
@@ -99,7 +103,7 @@ impl Counts {
 
     /// All instructions.
     pub(super) fn instructions(&self) -> u32 {
-        let vector = self.dots + self.fmas + self.vector;
+        let vector = self.dots + self.matrices + self.fmas + self.vector;
         vector + self.scalar + self.memory() + self.branches + self.waits
     }
 
@@ -133,6 +137,7 @@ impl Counts {
     pub(super) fn count(&mut self, instruction: Instruction, times: u32) {
         match instruction.kind {
             Kind::Dot => self.dots += times,
+            Kind::Matrix => self.matrices += times,
             Kind::Fma => self.fmas += times,
             Kind::Vector => self.vector += times,
             Kind::Scalar => self.scalar += times,
@@ -155,6 +160,7 @@ impl Counts {
 impl AddAssign<&Self> for Counts {
     fn add_assign(&mut self, other: &Self) {
         self.dots += other.dots;
+        self.matrices += other.matrices;
         self.fmas += other.fmas;
         self.vector += other.vector;
         self.scalar += other.scalar;

@@ -50,6 +50,7 @@ fn instruction(code: &str) -> Option<Instruction> {
     let (base, suffix) = name.split_once('.').unwrap_or((name, ""));
     let kind = match base {
         "idp4" => Kind::Dot,
+        "hmma" => Kind::Matrix,
         "nop" => Kind::Hint,
         "bra" | "brx" | "bssy" | "bsync" | "bclear" | "bmov" | "break" | "brk" | "exit"
         | "kill" | "ret" | "cal" | "call" | "warpsync" => Kind::Branch,
@@ -76,6 +77,7 @@ fn instruction(code: &str) -> Option<Instruction> {
         fused: match (kind, base) {
             (Kind::Fma, "ffma") => 1,
             (Kind::Fma, _) => 2,
+            (Kind::Matrix, _) => matrix_share(suffix),
             _ => 0,
         },
         products: match (kind, base) {
@@ -85,6 +87,13 @@ fn instruction(code: &str) -> Option<Instruction> {
         },
         int_products: u32::from(kind == Kind::Vector && matches!(base, "imad" | "imul")),
     })
+}
+
+/// The multiply-adds of a thread in a product of matrices, `m16n8k16`, of a subgroup of 32.
+fn matrix_share(suffix: &str) -> u32 {
+    let shape = suffix.split('.').find(|part| part.starts_with('m')).unwrap_or("");
+    let sides = shape.split(['m', 'n', 'k']).filter_map(|side| side.parse::<u32>().ok());
+    sides.product::<u32>() / 32
 }
 
 /// Bytes that a load or store moves for a thread: `.b128`, and `.u8` for less than a register.

@@ -138,18 +138,28 @@ impl Instance {
 
     /// Creates a device with the features that wgpu would enable and that change a shader's code.
     fn create_device(&self, physical: vk::PhysicalDevice) -> anyhow::Result<ash::Device> {
-        let wanted = [khr::pipeline_executable_properties::NAME, ext::robustness2::NAME];
+        let mut wanted = vec![khr::pipeline_executable_properties::NAME, ext::robustness2::NAME];
         let found = unsafe { self.instance.enumerate_device_extension_properties(physical) }
             .context("vkEnumerateDeviceExtensionProperties")?;
-        for name in wanted {
-            let known = found.iter().any(|found| found.extension_name_as_c_str() == Ok(name));
-            ensure!(known, "no extension {}", name.to_string_lossy());
+        let known = |name| found.iter().any(|found| found.extension_name_as_c_str() == Ok(name));
+        for name in &wanted {
+            ensure!(known(*name), "no extension {}", name.to_string_lossy());
         }
-        let wanted = wanted.map(CStr::as_ptr);
+        // Of chips with matrix units, by drivers that know them.
+        let matrices = known(khr::cooperative_matrix::NAME);
+        if matrices {
+            wanted.push(khr::cooperative_matrix::NAME);
+        }
+        let wanted: Vec<_> = wanted.into_iter().map(CStr::as_ptr).collect();
         let queue =
             vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0]);
         let core = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
-        let mut version_1_2 = vk::PhysicalDeviceVulkan12Features::default().shader_int8(true);
+        let mut version_1_2 = vk::PhysicalDeviceVulkan12Features::default()
+            .shader_int8(true)
+            .shader_float16(matrices)
+            .vulkan_memory_model(matrices);
+        let mut matrix =
+            vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(matrices);
         let mut version_1_3 = vk::PhysicalDeviceVulkan13Features::default()
             .robust_image_access(true)
             .shader_integer_dot_product(true)
@@ -167,6 +177,7 @@ impl Instance {
             .push_next(&mut version_1_3)
             .push_next(&mut robustness)
             .push_next(&mut executables);
+        let info = if matrices { info.push_next(&mut matrix) } else { info };
         unsafe { self.instance.create_device(physical, &info, None) }.context("vkCreateDevice")
     }
 }
