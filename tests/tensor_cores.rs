@@ -8,8 +8,8 @@ use common::{
     run_guarded, worst_error,
 };
 use dsconv::gpu::{
-    ConvProblem, Kernel, Layer, LayerOptions, Pipelines, Selection, TENSOR_CORE_FEATURES,
-    TensorCores, WANTED_FEATURES, tensor_cores,
+    ActivationFormat, Capabilities, ConvProblem, Kernel, Layer, LayerOptions, Pipelines, Selection,
+    TENSOR_CORE_FEATURES, TensorCores, WANTED_FEATURES, tensor_cores,
 };
 use dsconv::{Activation, BlockFormat, ConvDescriptor, Error, Layout, Residual, Shape};
 
@@ -89,5 +89,32 @@ fn a_device_that_was_not_asked_for_them_has_none_and_says_how_to_ask() {
         // Units of another size do not help.
         let other = pipelines.clone().with_tensor_cores(TensorCores::new(24 - size, 32));
         assert!(matches!(Layer::new(&other, &weights, options), Err(Error::Unsupported { .. })));
+    }
+}
+
+#[test]
+fn layers_that_fill_a_quarter_of_a_tile_are_given_to_matrix_units() {
+    let gpu = Capabilities::default().with_shader_f16();
+    for (units, kernel, outputs) in [
+        (TensorCores::new(8, 32), Kernel::ConvMatrix8, 16),
+        (TensorCores::new(16, 32), Kernel::ConvMatrix16, 32),
+    ] {
+        let choose = |channels, outputs, gpu: Capabilities| {
+            let format = BlockFormat::new(4, 32).unwrap();
+            let layer = ConvDescriptor::new(channels, outputs, [3, 3]);
+            Kernel::choose(&ConvProblem::of_format(layer, Some(format)), &gpu)
+        };
+        let with = gpu.with_tensor_cores(units);
+        assert_eq!(choose(16, outputs, with), kernel);
+        assert_eq!(choose(16, outputs - 1, with), Kernel::ConvGemm);
+        assert_eq!(choose(15, outputs, with), Kernel::ConvGemm);
+        assert_eq!(choose(16, outputs, gpu), Kernel::ConvGemm);
+        // Integers are exact elsewhere.
+        let int8 = ConvProblem::of_format(
+            ConvDescriptor::new(64, 64, [1, 1]),
+            Some(BlockFormat::new(8, 32).unwrap()),
+        )
+        .with_activations(ActivationFormat::Int8);
+        assert_eq!(Kernel::choose(&int8, &with), Kernel::choose(&int8, &gpu));
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::message::in_words;
 use crate::output::tell;
+use crate::tensor_cores::UseTensorCores;
 use anyhow::Context;
-use dsconv::gpu::{self, Gpu, PackedDotProduct, Pipelines, Selection, Tuner};
+use dsconv::gpu::{Gpu, PackedDotProduct, Pipelines, Selection, Tuner};
 use dsconv_net::gpu::Activations;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ pub(crate) struct OnDevice {
     /// Run on `cpu`, the reference, or on the GPU of this number or name in `dsconv devices`.
     #[arg(long, value_name = "cpu|NAME|INDEX")]
     device: Option<DeviceChoice>,
+    #[command(flatten)]
+    pub(crate) tensor_cores: UseTensorCores,
 }
 
 impl OnDevice {
@@ -32,7 +35,8 @@ impl OnDevice {
 
     /// Opens the chosen device; `None` is the CPU reference.
     pub(crate) fn open(&self) -> dsconv::Result<Option<Device>> {
-        self.selection().map(|selection| Device::open(&selection)).transpose()
+        let open = |selection| Device::open(&selection, self.tensor_cores);
+        self.selection().map(open).transpose()
     }
 
     /// Opens the chosen device. Without a choice and without a GPU it says so, and goes on with the CPU reference.
@@ -78,13 +82,14 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    fn open(selection: &Selection) -> dsconv::Result<Self> {
-        let gpu = open_gpu(selection)?;
+    fn open(selection: &Selection, tensor_cores: UseTensorCores) -> dsconv::Result<Self> {
+        let gpu = open_gpu(selection, tensor_cores)?;
         let cache = cache_file(&gpu);
         let pipelines = match &cache {
             Some(path) => Pipelines::with_cache_file(&gpu.device, path)?,
             None => Pipelines::new(&gpu.device)?,
         };
+        let pipelines = pipelines.with_tensor_cores(tensor_cores.prove(&gpu)?);
         Ok(Self { gpu, pipelines, cache })
     }
 
@@ -112,8 +117,8 @@ impl Device {
 }
 
 /// Opens a GPU. A number that no GPU has may be a part of a name, as 4090.
-pub(crate) fn open_gpu(selection: &Selection) -> dsconv::Result<Gpu> {
-    let open = |selection: &Selection| pollster::block_on(gpu::open(selection));
+pub(crate) fn open_gpu(selection: &Selection, tensor_cores: UseTensorCores) -> dsconv::Result<Gpu> {
+    let open = |selection: &Selection| tensor_cores.open(selection);
     match (open(selection), selection) {
         (Err(error @ dsconv::Error::NoAdapter(_)), Selection::Index(index)) => {
             open(&Selection::Name(index.to_string())).map_err(|_| error)

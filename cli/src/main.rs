@@ -22,6 +22,7 @@ mod plot;
 mod preset;
 mod progress;
 mod samples;
+mod tensor_cores;
 mod timing;
 mod weight_options;
 mod yolov9_model;

@@ -53,6 +53,14 @@ impl TensorCores {
     pub const fn new(size: u32, subgroup_size: u32) -> Self {
         Self { size, subgroup_size }
     }
+
+    /// The kernel for float activations.
+    pub(super) fn kernel(self) -> Kernel {
+        match self.size {
+            8 => Kernel::ConvMatrix8,
+            _ => Kernel::ConvMatrix16,
+        }
+    }
 }
 
 impl Capabilities {

@@ -3,8 +3,9 @@
 use crate::device::kind;
 use crate::display::{bytes, table};
 use crate::output::say;
+use crate::tensor_cores::UseTensorCores;
 use comfy_table::Table;
-use dsconv::gpu::{self, ActivationFormat, Capabilities, ConvProblem, Kernel};
+use dsconv::gpu::{self, ActivationFormat, Capabilities, ConvProblem, Kernel, TensorCores};
 use dsconv::{BlockFormat, ConvDescriptor, Layout};
 use std::process::ExitCode;
 
@@ -26,10 +27,12 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         "shared",
         "f16",
         "subgroups",
+        "tensor cores",
         "timestamps",
         "pipeline cache",
     ]);
-    for (index, adapter) in adapters.iter().enumerate() {
+    let tensor_cores: Vec<_> = (0..adapters.len()).map(tensor_cores).collect();
+    for ((index, adapter), tensor_cores) in adapters.iter().enumerate().zip(&tensor_cores) {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
         let has = |feature| if features.contains(feature) { "yes" } else { "no" }.to_string();
         let subgroups = match features.contains(wgpu::Features::SUBGROUP) {
@@ -50,19 +53,33 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             bytes(limits.max_compute_workgroup_storage_size.into()),
             has(wgpu::Features::SHADER_F16),
             subgroups,
+            tensor_cores.as_ref().map_or("no".into(), |units| format!("{0} x {0}", units.size)),
             has(wgpu::Features::TIMESTAMP_QUERY),
             has(wgpu::Features::PIPELINE_CACHE),
         ]);
     }
     say!("{out}");
-    say!("{}", choices(&adapters)?);
+    say!("{}", choices(&adapters, &tensor_cores)?);
+    for (index, found) in tensor_cores.iter().enumerate() {
+        // Most adapters have none, and need not say so.
+        let has = adapters[index].features().contains(gpu::TENSOR_CORE_FEATURES);
+        if let (Err(error), true) = (found, has) {
+            say!("{index}: {error}");
+        }
+    }
+    say!(
+        "tensor cores: matrix units that were proven to compute rightly. Software uses them by --tensor-cores only."
+    );
     say!("The kernels need none of the features; a pipeline cache makes the second start faster.");
     say!("shared: memory of a workgroup. binding: the largest tensor or weight buffer.");
     Ok(ExitCode::SUCCESS)
 }
 
 /// The kernels that layers of a network get on each adapter, by rule: 64 channels, and 64 groups of one.
-fn choices(adapters: &[wgpu::Adapter]) -> anyhow::Result<Table> {
+fn choices(
+    adapters: &[wgpu::Adapter],
+    tensor_cores: &[dsconv::Result<TensorCores>],
+) -> anyhow::Result<Table> {
     let mut out = table(&["#", "float activations", "int8 activations", "depthwise"]);
     let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
     let problem = |descriptor, blocks| {
@@ -72,9 +89,19 @@ fn choices(adapters: &[wgpu::Adapter]) -> anyhow::Result<Table> {
     let depthwise = problem(descriptor.with_groups(64), None);
     let int8 = dense.with_activations(ActivationFormat::Int8);
     for (index, adapter) in adapters.iter().enumerate() {
-        let capabilities = Capabilities::of_adapter(adapter);
+        let mut capabilities = Capabilities::of_adapter(adapter);
+        if let (Ok(units), false) = (&tensor_cores[index], capabilities.software) {
+            capabilities = capabilities.with_tensor_cores(*units);
+        }
         let name = |problem| Kernel::choose(problem, &capabilities).name().to_string();
         out.add_row([index.to_string(), name(&dense), name(&int8), name(&depthwise)]);
     }
     Ok(out)
+}
+
+/// The matrix units of the adapter of that number, or why there are none to use.
+fn tensor_cores(index: usize) -> dsconv::Result<TensorCores> {
+    let gpu = UseTensorCores::YES.open(&gpu::Selection::Index(index))?;
+    let pipelines = gpu::Pipelines::new(&gpu.device)?;
+    pollster::block_on(gpu::tensor_cores(&gpu.adapter, &pipelines, &gpu.queue))
 }

@@ -241,7 +241,8 @@ fn shader(variant: &Variant, block: Option<u32>) -> Shader {
 
 /// Says whether the chip would be given this variant for an ordinary layer, or for the kind it is for.
 fn chosen(variant: &Variant, chip: &Chip) -> bool {
-    let gpu = gpu(chip);
+    // Not every host asks for matrix units.
+    let gpus = [gpu(chip), gpu(chip).with_tensor_cores(None)];
     let dense = ConvDescriptor::new(64, 64, [3, 3]);
     let depthwise = ConvDescriptor::new(64, 64, [3, 3]).with_groups(64);
     let dilated = depthwise.with_dilation([2, 2]);
@@ -257,8 +258,10 @@ fn chosen(variant: &Variant, chip: &Chip) -> bool {
             .with_activations(activations)
             .with_float_format(variant.float_format)
             .with_layouts(layout, layout);
-        let kernel = Kernel::choose(&problem, &gpu);
-        kernel == variant.kernel || large_outputs(kernel) == variant.kernel
+        gpus.iter().any(|gpu| {
+            let kernel = Kernel::choose(&problem, gpu);
+            kernel == variant.kernel || large_outputs(kernel) == variant.kernel
+        })
     }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)
 }
 

@@ -167,7 +167,13 @@ fn measure_network(options: &Options) -> anyhow::Result<Record> {
     let selection =
         selection.context("--device cpu: expected a GPU; the CPU reference is no measure")?;
     let subject = Subject::find(options.model.as_deref())?;
-    let bench = NetworkBench { selection: &selection, sizes: &options.size, batch, rounds };
+    let bench = NetworkBench {
+        selection: &selection,
+        tensor_cores: options.device.tensor_cores,
+        sizes: &options.size,
+        batch,
+        rounds,
+    };
     let (report, adapter) = bench.measure(subject)?;
     Ok(Record { provenance: Provenance::now(&adapter), report: Report::Network(report) })
 }

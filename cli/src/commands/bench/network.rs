@@ -3,6 +3,7 @@
 use super::network_report::{NetworkReport, Row};
 use crate::device;
 use crate::progress::progress;
+use crate::tensor_cores::UseTensorCores;
 use crate::timing::ms;
 use crate::{carried, network, yolov9_model};
 use anyhow::{Context, bail, ensure};
@@ -59,6 +60,7 @@ impl Subject {
 /// A measurement of a network, as the user wants it.
 pub(super) struct NetworkBench<'a> {
     pub(super) selection: &'a Selection,
+    pub(super) tensor_cores: UseTensorCores,
     /// Sides of the pictures; none are the network's own.
     pub(super) sizes: &'a [u32],
     /// Pictures in a run.
@@ -92,6 +94,7 @@ impl NetworkBench<'_> {
             let jobs = forms.map(|(form, graph, options)| Job {
                 form,
                 selection: self.selection,
+                tensor_cores: self.tensor_cores,
                 graph,
                 dims: &dims,
                 options,
@@ -140,6 +143,7 @@ impl NetworkBench<'_> {
 struct Job<'a> {
     form: &'static str,
     selection: &'a Selection,
+    tensor_cores: UseTensorCores,
     graph: &'a Graph,
     dims: &'a [usize],
     options: NetworkOptions,
@@ -159,17 +163,19 @@ struct Started {
 impl Job<'_> {
     /// Opens a device of its own, so that nothing is compiled yet, and waits for the first result.
     fn start(&self, cache: Option<&[u8]>) -> anyhow::Result<Started> {
-        let gpu = device::open_gpu(self.selection)?;
+        let gpu = device::open_gpu(self.selection, self.tensor_cores)?;
         let count = self.dims.iter().product();
         let mut rng = fastrand::Rng::with_seed(1);
         let input: Vec<f32> = (0..count).map(|_| rng.f32()).collect();
         // It is known from then on, so that the time to the first result has no part in it.
         let packed_dot_product = device::packed_dot_product(&gpu, self.options.activations)?;
+        let tensor_cores = self.tensor_cores.prove(&gpu)?;
         let from = Instant::now();
         let mut pipelines = match cache {
             Some(data) => Pipelines::with_cache(&gpu.device, data)?,
             None => Pipelines::new(&gpu.device)?,
         };
+        pipelines = pipelines.with_tensor_cores(tensor_cores);
         if let Some(measured) = packed_dot_product {
             pipelines = pipelines.with_packed_dot_product(measured);
         }
