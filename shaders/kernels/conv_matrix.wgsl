@@ -34,8 +34,8 @@
 // 4. Padding is loaded like everything else, from row 0, and stored in this thread's own row of w, which the thread
 //    fills right afterwards. The zeros that x holds instead are stored once for a whole tap.
 // 5. Sums have names: an array that a loop variable indexes would leave the registers.
-// 6. Bytes are unpacked as unsigned ones, moved by 128, which AMD's chips do in one instruction each. Scaling moves them
-//    back: 128 times alpha is exact.
+// 6. Bytes are unpacked as unsigned ones, moved by 128, which AMD's chips do in one instruction each. Scaling moves
+//    them back: 128 times alpha is exact.
 // 7. Sums leave by way of workgroup memory, because nobody knows which thread holds which sum of a matrix.
 
 // Patches of a subgroup: 1, or 2 where a workgroup may have two subgroups only.
