@@ -60,6 +60,8 @@ fn the_chosen_forms_are_lean_on_chips_of_every_maker() {
     const UNSIGNED: &str = "conv_gemm_int8_unsigned i4 one step";
     const UNSIGNED_STEPS: &str = "conv_gemm_int8_unsigned i4";
     const DEPTHWISE: &str = "conv_depthwise_nhwc f32 3x3 stride 2";
+    const MATRIX: &str = "conv_matrix_16 i4 nhwc";
+    const MATRIX_WIDE: &str = "conv_matrix_16 i4 nhwc wide subgroups";
     // Registers, waves, and instructions over multiply-adds of Mesa 26.1.
     type Limits<'a> = (&'a str, u64, u64, f64);
     let chips: [(&str, &[Limits<'_>]); 4] = [
@@ -70,6 +72,7 @@ fn the_chosen_forms_are_lean_on_chips_of_every_maker() {
                 (PACKED, 160, 8, 1.23),
                 (INTEGERS, 144, 10, 0.45),
                 (DEPTHWISE, 96, 16, 2.26),
+                (MATRIX_WIDE, 192, 8, 0.089),
             ],
         ),
         // NVK loads a vector by four words, each with its own bounds, because wgpu asks for robust access.
@@ -80,6 +83,7 @@ fn the_chosen_forms_are_lean_on_chips_of_every_maker() {
                 (PACKED, 128, 16, 1.28),
                 (INTEGERS, 128, 16, 0.49),
                 (DEPTHWISE, 120, 16, 8.66),
+                (MATRIX, 176, 8, 0.132),
             ],
         ),
         (
@@ -118,6 +122,9 @@ fn the_chosen_forms_are_lean_on_chips_of_every_maker() {
             // What a driver does not tell is null.
             assert_eq!(row["lds_bytes"].is_null(), chip != "navi31", "{row}");
             let counts = &row["main_loop"]["counts"];
+            // A block of 32 is two steps, with 32 products of matrices each.
+            let matrices = if variant.starts_with("conv_matrix") { 64 } else { 0 };
+            assert_eq!(counts["matrices"], matrices, "{row}");
             let shared = counts["shared_memory"].as_object().unwrap();
             assert_eq!(shared.is_empty(), *variant == DEPTHWISE, "{row}");
         }

@@ -65,6 +65,8 @@ fn instruction(code: &str) -> Option<Instruction> {
             };
             Kind::Memory(memory, bytes(suffix))
         }
+        // A fragment of a matrix: so many registers a thread.
+        "ldsm" => Kind::Memory(Memory::Shared, 4 * registers(suffix)),
         "ldc" | "ldl" | "stl" => Kind::Memory(Memory::Other, bytes(suffix)),
         "suld" | "sust" | "suatom" | "tex" | "tld" => Kind::Memory(Memory::Global, bytes(suffix)),
         "bar" | "membar" | "depbar" => Kind::Scalar,
@@ -94,6 +96,12 @@ fn matrix_share(suffix: &str) -> u32 {
     let shape = suffix.split('.').find(|part| part.starts_with('m')).unwrap_or("");
     let sides = shape.split(['m', 'n', 'k']).filter_map(|side| side.parse::<u32>().ok());
     sides.product::<u32>() / 32
+}
+
+/// The registers of a thread that a load of matrices fills: `.x4`.
+fn registers(suffix: &str) -> u32 {
+    let count = |part: &str| part.strip_prefix('x')?.parse().ok();
+    suffix.split('.').find_map(count).unwrap_or(1)
 }
 
 /// Bytes that a load or store moves for a thread: `.b128`, and `.u8` for less than a register.

@@ -39,6 +39,7 @@ fn counts_the_innermost_loop() {
     let counts = main_loop(NESTED, false, None).unwrap();
     let expected = Counts {
         dots: 0,
+        matrices: 0,
         fmas: 2,
         vector: 4,
         scalar: 1,
@@ -88,6 +89,23 @@ BB1:
     assert_eq!((counts.dots, counts.fmas, counts.branches), (2, 1, 1));
     assert_eq!(counts.macs(true), 8);
     assert_eq!(counts.macs_of(true, 4), 8);
+}
+
+#[test]
+fn products_of_matrices_are_shared_by_a_subgroup() {
+    let text = "
+BB0:
+\tv_wmma_f32_16x16x16_f16 v[0:3], v[4:5], v[6:7], v[0:3]
+\tv_wmma_f32_16x16x16_f16 v[8:11], v[4:5], v[6:7], v[8:11]
+\tv_fma_mixlo_f16 v1, v2, v3, v4
+\ts_cbranch_scc1 BB0
+BB1:
+\tv_fma_f32 v1, v2, v3, v4
+\ts_cbranch_scc1 BB1
+";
+    let counts = main_loop(text, false, None).unwrap();
+    assert_eq!((counts.matrices, counts.fmas, counts.branches), (2, 1, 1));
+    assert_eq!((counts.macs(false), counts.instructions()), (2 * 64 + 1, 4));
 }
 
 #[test]

@@ -91,6 +91,25 @@ block 0 L0 [0] -> {
 }
 
 #[test]
+fn products_of_matrices_are_shared_by_a_subgroup() {
+    let text = "\
+block 0 L0 [0] -> {
+      r0..4     = ldsm.16.m8n8.x4 [r148+0x1800]              // delay=1 wr:0
+      r4..6     = ldsm.16.m8n8.x2 [r148]                     // delay=1 wr:0
+      r8..12    = hmma.m16n8k16.f32 r0..4 r4..6 r8..12       // delay=15 wt=000001 wr:0
+      r8..12    = hmma.m16n8k8.f32 r0..2 r4 r8..12           // delay=15 wr:0
+      r9        = ffma r10 r11 r9                            // delay=1
+} -> [0]
+";
+    let counts = main_loop(&blocks(text), false, None).unwrap();
+    assert_eq!((counts.matrices, counts.fmas, counts.vector), (2, 1, 0));
+    // 16 x 8 x 16 and 16 x 8 x 8 of 32 threads.
+    assert_eq!(counts.macs(false), 64 + 32 + 1);
+    assert_eq!(counts.shared_memory, [(16, 1), (8, 1)].into());
+    assert_eq!(counts.instructions(), 5);
+}
+
+#[test]
 fn text_without_code_is_an_error() {
     assert!(main_loop(&blocks("no assembly"), false, None).is_err());
 }
