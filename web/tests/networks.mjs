@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { noPackedDot, openPage, pagesOf, root, routes, trickled, web, withoutFeature } from "./harness.mjs";
 
 const inPage = pagesOf("/page/network.js");
@@ -208,6 +209,53 @@ test("every source loads, with progress; an abort ends the download", async () =
   assert.equal(trickled(), 1, "the server still sends");
 });
 
+test("a file that is no model is named", async () => {
+  const page = await inPage("wrongFiles");
+  const words = {
+    jpeg: ["/pictures/coffee.jpg", "expected a model file of dsconv or an ONNX file, got a JPEG picture"],
+    page: ["http://localhost", "HTML"],
+    empty: ["an empty file"],
+    pointer: ["model.safetensors", "Git LFS"],
+    zip: ["zip archive"],
+    quantize: ["JPEG"],
+  };
+  for (const [name, expected] of Object.entries(words)) {
+    assert.equal(page[name]?.name, "InvalidInputError", name);
+    for (const word of expected) assert.ok(page[name].message.includes(word), `${name}: ${page[name].message}`);
+  }
+});
+
+test("what a caller throws or aborts is the caller's own error, and leaves nothing", async () => {
+  const { thrown, aborted, left } = await inPage("callersOwn");
+  assert.deepEqual(thrown, { url: "mine", blob: "mine", bytes: "mine", quantize: "mine" });
+  assert.deepEqual(aborted, { url: "mine", bytes: "mine", device: "mine" });
+  assert.equal(left, 0);
+});
+
+test("a network that is disposed of finishes what has begun", async () => {
+  const { same, steps, left, after: later } = await inPage("disposedInBetween");
+  assert.ok(same);
+  assert.ok(steps > 50, `${steps}`);
+  assert.equal(left, 0);
+  assert.equal(later.name, "InvalidInputError");
+  assert.match(later.message, /network: .*disposed/);
+});
+
+test("a module that has failed says so, and a fresh one takes its place", async () => {
+  const { failed, waiting, run, load, lost, same } = await inPage("failedModule", {
+    // What the old module still waited for comes too late.
+    expected: /previous WASM instance/,
+  });
+  assert.equal(failed.name, "InternalError");
+  assert.match(failed.message, /module failed.*unreachable.*open a new device/);
+  for (const error of [waiting, run, load]) {
+    assert.equal(error?.name, "DeviceLostError");
+    assert.match(error.message, /module failed/);
+  }
+  assert.match(lost.message, /module failed/);
+  assert.ok(same);
+});
+
 test("damaged models are errors, and the module lives on", async (t) => {
   const seed = Number(process.env.DSCONV_SEED ?? 1 + Math.floor(Math.random() * 2 ** 31));
   t.diagnostic(`DSCONV_SEED=${seed}`);
@@ -294,16 +342,24 @@ test("the examples of README and documentation run", async (t) => {
   }
 });
 
-test("the package is small", async (t) => {
-  const files = await Promise.all(
-    ["dist", "dist/module"].map(async (part) => {
-      const names = (await readdir(join(web, part))).filter((name) => /\.(js|wasm)$/.test(name));
-      return Promise.all(names.map(async (name) => (await stat(join(web, part, name))).size));
-    }),
-  );
-  const total = files.flat().reduce((sum, size) => sum + size);
-  t.diagnostic(`${total} bytes of WebAssembly and JavaScript`);
+test("the package is small, and as large as the README says", async (t) => {
+  const sizeOf = async (...folders) => {
+    const parts = folders.map(async (folder) => {
+      const names = (await readdir(join(web, folder))).filter((name) => /^(?!worker).*\.(js|wasm)$/.test(name));
+      return Promise.all(names.map((name) => readFile(join(web, folder, name))));
+    });
+    const whole = Buffer.concat((await Promise.all(parts)).flat());
+    return [whole.length, gzipSync(whole, { level: 9 }).length];
+  };
+  const [size, compressed] = await sizeOf("dist", "dist/module", "dist/dsconv");
+  t.diagnostic(`${size} bytes of WebAssembly and JavaScript, ${compressed} compressed`);
   // Of these 390,000 came with ONNX operators: 175 are read, most of which only a network here and there has; 140,000
   // with GPTQ.
-  assert.ok(total > 100_000 && total <= 2_000_000, `${total} bytes`);
+  assert.ok(size > 100_000 && size <= 2_000_000, `${size} bytes`);
+  for (const path of ["docs/browser.md", "web/README.md"]) {
+    const text = (await readFile(join(root, path), "utf8")).replaceAll("\n", " ");
+    const [, whole, packed] = /take ([\d.]+) MB together, ([\d.]+) MB compressed/.exec(text) ?? [];
+    assert.ok(Math.abs(whole * 1e6 - size) <= 0.03 * size, `${path}: ${whole} MB, ${size} bytes`);
+    assert.ok(Math.abs(packed * 1e6 - compressed) <= 0.03 * compressed, `${path}: ${packed} MB, ${compressed} bytes`);
+  }
 });

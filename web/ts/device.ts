@@ -1,15 +1,16 @@
 // The device: opening it, and what it tells of itself.
 import { Device as ModuleDevice } from "./module/dsconv_web.js";
-import { DsconvError, noWebGpu } from "./errors.js";
-import { type ModuleSource, called, load } from "./module.js";
+import { type ModuleSource, compile } from "./compile.js";
+import { DsconvError, inBrowser, invalid, noWebGpu } from "./errors.js";
+import { Made, called, onFailure, start } from "./module.js";
 
 /** How to open a device. */
 export interface DeviceOptions {
   /** Which adapter to ask the browser for. */
   powerPreference?: "low-power" | "high-performance";
   /**
-   * Where the WebAssembly module is, or its bytes; by default beside this file, where bundlers find it. The first
-   * call decides: the module is loaded once.
+   * Where the WebAssembly module is, or its bytes, or what was compiled of them; by default beside this file, where
+   * most bundlers find it. The first call decides: the module is loaded once.
    */
   module?: ModuleSource;
 }
@@ -21,13 +22,25 @@ export interface DeviceLost {
 
 /** A WebGPU device with its compiled kernels. */
 export class Device {
-  readonly #device: ModuleDevice;
+  readonly #device: Made<ModuleDevice>;
   /** Answers when the device goes away, by {@link dispose} or without being asked. */
   readonly lost: Promise<DeviceLost>;
+  /** The adapter's description, or what the browser tells of it: maker and family. */
+  readonly name: string;
+  /** Whether the browser says that a processor plays the GPU. */
+  readonly software: boolean;
+  /** Whether shaders have a packed dot product; without, integer activations are slow. */
+  readonly packedDotProduct: boolean;
+  /** Whether the browser has `shader-f16`, which layers with `floatFormat: "f16"` want. */
+  readonly shaderF16: boolean;
 
-  private constructor(device: ModuleDevice, lost: Promise<DeviceLost>) {
-    this.#device = device;
+  private constructor(device: ModuleDevice, name: string, lost: Promise<DeviceLost>) {
+    this.#device = new Made(device);
     this.lost = lost;
+    this.name = name;
+    this.software = device.software;
+    this.packedDotProduct = device.packedDotProduct;
+    this.shaderF16 = device.shaderF16;
   }
 
   /**
@@ -37,47 +50,44 @@ export class Device {
    * @throws {LoadError} where the WebAssembly module can't be loaded.
    */
   static async open(options: DeviceOptions = {}): Promise<Device> {
-    if (!("gpu" in navigator) || !navigator.gpu) throw noWebGpu("api");
-    await load(options.module);
+    const { powerPreference, module } = options;
+    if (powerPreference !== undefined && powerPreference !== "low-power" && powerPreference !== "high-performance") {
+      throw invalid("powerPreference", '"low-power" or "high-performance"', powerPreference);
+    }
+    if (!inBrowser() || !navigator.gpu) throw noWebGpu("api");
+    const adapter = await navigator.gpu.requestAdapter(powerPreference && { powerPreference });
+    // The module relies on what a real one has.
+    if (!(adapter instanceof GPUAdapter)) throw noWebGpu("adapter");
+    await start(await compile(module));
     let onLost: (lost: DeviceLost) => void = () => {};
     const lost = new Promise<DeviceLost>((resolve) => {
       onLost = resolve;
     });
     const device = await called(() =>
-      ModuleDevice.open(options.powerPreference, (message: string) => onLost({ message })),
+      ModuleDevice.open(powerPreference, (message: string) => onLost({ message })),
     ).catch((error: unknown) => {
       throw error instanceof DsconvError && error.code === "no-webgpu" ? noWebGpu("adapter") : error;
     });
-    return new Device(device, lost);
-  }
-
-  /** The adapter's description; often empty, for browsers hide it. */
-  get name(): string {
-    return this.#device.name;
-  }
-
-  /** Whether the browser says that a processor plays the GPU. */
-  get software(): boolean {
-    return this.#device.software;
-  }
-
-  /** Whether shaders have a packed dot product; without, integer activations are slow. */
-  get packedDotProduct(): boolean {
-    return this.#device.packedDotProduct;
-  }
-
-  /** Whether the browser has `shader-f16`, which layers with `floatFormat: "f16"` want. */
-  get shaderF16(): boolean {
-    return this.#device.shaderF16;
+    void lost.then(onFailure(({ message }) => onLost({ message })));
+    return new Device(device, nameOf(adapter.info, device.name), lost);
   }
 
   /** Gives up the device with everything on it. Its layers can't run any more. */
   dispose(): void {
-    this.#device.destroy();
+    if (this.#device.alive) this.#device.object.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   /** @internal */
   get module(): ModuleDevice {
-    return this.#device;
+    return this.#device.object;
   }
+}
+
+/** Browsers hide most of what a device is; some say nothing at all. */
+function nameOf({ vendor, architecture }: GPUAdapterInfo, description: string): string {
+  return description || [vendor, architecture].filter(Boolean).join(" ") || "a GPU that the browser does not name";
 }

@@ -87,8 +87,17 @@ function describe(value: unknown): string {
   return typeof value === "string" ? JSON.stringify(value) : String(value);
 }
 
+/** Whether this is a page or a worker, and not Node. */
+export function inBrowser(): boolean {
+  return "Window" in globalThis || "WorkerGlobalScope" in globalThis;
+}
+
 /** What to do where there is no WebGPU. */
 export function noWebGpu(why: "api" | "adapter"): NoWebGpuError {
+  if (!inBrowser()) {
+    const where = "WebGPU is used in a browser's page or worker; elsewhere, use the command dsconv";
+    return new NoWebGpuError("no-webgpu", where);
+  }
   const agent = navigator.userAgent;
   const enable = /firefox\//i.test(agent)
     ? "in Firefox, set dom.webgpu.enabled (and gfx.webgpu.ignore-blocklist for an unlisted driver) to true in " +

@@ -2,7 +2,7 @@
 import type { Layer as ModuleLayer } from "./module/dsconv_web.js";
 import type { Device } from "./device.js";
 import { invalid } from "./errors.js";
-import { called } from "./module.js";
+import { Made, called } from "./module.js";
 import { type Tensor, floats, optionalFloats } from "./tensor.js";
 
 /** `[batch, channels, height, width]`. */
@@ -140,10 +140,13 @@ async function make(device: Device, spec: object, tensors: Tensors): Promise<Mod
 
 /** A convolution whose weights are in device memory. */
 export class Layer {
-  readonly #layer: ModuleLayer;
+  readonly #layer: Made<ModuleLayer>;
+  /** The kernel that runs this layer. */
+  readonly kernel: KernelName;
 
   private constructor(layer: ModuleLayer) {
-    this.#layer = layer;
+    this.#layer = new Made(layer);
+    this.kernel = layer.kernel as KernelName;
   }
 
   /**
@@ -189,14 +192,9 @@ export class Layer {
     return new Layer(await make(device, spec, tensors));
   }
 
-  /** The kernel that runs this layer. */
-  get kernel(): KernelName {
-    return this.#layer.kernel as KernelName;
-  }
-
   /** Bytes of device memory that the layer holds; 0 once disposed of. */
   get memoryUse(): number {
-    return this.#layer.memoryUse;
+    return this.#layer.object.memoryUse;
   }
 
   /**
@@ -212,14 +210,19 @@ export class Layer {
     optionalFloats("residual", residual);
     const extents = Float64Array.from(shape);
     return called(async () => {
-      const output = this.#layer.outputShape(extents);
-      const data = (await this.#layer.run(input, extents, residual)) as Float32Array;
+      const layer = this.#layer.object;
+      const output = layer.outputShape(extents);
+      const data = (await layer.run(input, extents, residual)) as Float32Array;
       return { data, shape: Array.from(output) as unknown as Shape };
     });
   }
 
   /** Frees the layer's device memory. */
   dispose(): void {
-    this.#layer.dispose();
+    if (this.#layer.alive) this.#layer.object.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }

@@ -1,35 +1,70 @@
-// The WebAssembly module: loading it once, and calling it.
-import initModule, { type InitInput } from "./module/dsconv_web.js";
-import { InternalError, LoadError, fromModule } from "./errors.js";
+// The WebAssembly module: starting it once, and calling it.
+import initModule, { __wbg_reset_state as startAnew } from "./module/dsconv_web.js";
+import { DeviceLostError, InternalError, LoadError, fromModule } from "./errors.js";
 
-/** Where the WebAssembly module is, or its bytes. */
-export type ModuleSource = string | URL | Request | Response | BufferSource | WebAssembly.Module;
+let started: Promise<unknown> | undefined;
+/** How often the module has failed. */
+let failures = 0;
+const listeners = new Set<(lost: DeviceLostError) => void>();
 
-let module: Promise<unknown> | undefined;
+/** Starts the WebAssembly module, once. */
+export function start(compiled: WebAssembly.Module): Promise<unknown> {
+  started ??= initModule({ module_or_path: compiled }).catch((error: unknown) => {
+    started = undefined;
+    throw new LoadError("load", `the WebAssembly module could not be started: ${String(error)}`, { cause: error });
+  });
+  return started;
+}
 
-/** Loads the WebAssembly module, once. */
-export function load(source: ModuleSource | undefined): Promise<unknown> {
-  module ??= initModule(source === undefined ? undefined : { module_or_path: source as InitInput }).catch(
-    (error: unknown) => {
-      module = undefined;
-      const message = error instanceof Error ? error.message : String(error);
-      throw new LoadError("load", `the WebAssembly module could not be loaded: ${message}`, {
-        cause: error,
-      });
-    },
-  );
-  return module;
+/** Calls back if the module fails, until the function that this gives is called. */
+export function onFailure(listener: (lost: DeviceLostError) => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }
 
 /** Calls the module, and turns its errors into those of this package. */
 export async function called<T>(call: () => T | Promise<T>): Promise<T> {
+  let end = (): void => {};
   try {
-    return await call();
+    // What waits in a module that has failed would wait for ever.
+    const failed = new Promise<never>((_, reject) => (end = onFailure(reject)));
+    return await Promise.race([call(), failed]);
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError || error instanceof RangeError) {
-      const message = `the WebAssembly module failed, perhaps for want of memory: ${error.message}`;
-      throw new InternalError("internal", message, { cause: error });
-    }
-    throw fromModule(error);
+    end();
+    throw error instanceof WebAssembly.RuntimeError || error instanceof RangeError ? failure(error) : fromModule(error);
+  } finally {
+    end();
+  }
+}
+
+/** What has failed is in no state to go on from: a fresh module takes its place, and what the old one made is lost. */
+function failure(cause: Error): InternalError {
+  failures += 1;
+  startAnew();
+  for (const listener of [...listeners]) listener(lost());
+  const message = `the WebAssembly module failed, perhaps for want of memory: ${cause.message}`;
+  return new InternalError("internal", `${message}; open a new device, and load again`, { cause });
+}
+
+const lost = (): DeviceLostError =>
+  new DeviceLostError("device-lost", "the WebAssembly module failed: open a new device, and load again");
+
+/** What the module has made, for as long as the module lives. */
+export class Made<T> {
+  readonly #object: T;
+  readonly #failures = failures;
+
+  constructor(object: T) {
+    this.#object = object;
+  }
+
+  /** Whether the module that made it lives. */
+  get alive(): boolean {
+    return this.#failures === failures;
+  }
+
+  get object(): T {
+    if (!this.alive) throw lost();
+    return this.#object;
   }
 }

@@ -2,7 +2,7 @@
 import type { Network as ModuleNetwork } from "./module/dsconv_web.js";
 import type { Device } from "./device.js";
 import { invalid } from "./errors.js";
-import { called } from "./module.js";
+import { Made, called } from "./module.js";
 import { type Picture, pixels } from "./picture.js";
 import { type LoadProgress, type ModelSource, read } from "./source.js";
 import { type Tensor, floats } from "./tensor.js";
@@ -13,7 +13,7 @@ export interface NetworkOptions {
   activations?: "f32" | "int8";
   /** Hears of the download. */
   onProgress?: LoadProgress;
-  /** Ends the download; then {@link Network.load} rejects with the signal's reason, as `fetch` does. */
+  /** Ends the loading; then {@link Network.load} rejects with the signal's reason, as `fetch` does. */
   signal?: AbortSignal;
 }
 
@@ -98,7 +98,10 @@ interface Description {
 
 /** A network whose weights are in device memory. */
 export class Network {
-  readonly #network: ModuleNetwork;
+  readonly #network: Made<ModuleNetwork>;
+  /** Calls under way. */
+  #uses = 0;
+  #disposed = false;
   readonly inputs: readonly NetworkEnd[];
   readonly outputs: readonly NetworkEnd[];
   /** Names of the classes, where the model has them. */
@@ -108,7 +111,7 @@ export class Network {
 
   private constructor(network: ModuleNetwork) {
     const { inputs, outputs, labels, layers } = JSON.parse(network.describe()) as Description;
-    this.#network = network;
+    this.#network = new Made(network);
     this.inputs = inputs;
     this.outputs = outputs;
     if (labels) this.labels = labels;
@@ -131,12 +134,16 @@ export class Network {
     const network = await called(
       () => device.module.network(bytes, activations === "int8") as Promise<ModuleNetwork>,
     );
+    if (signal?.aborted) {
+      network.dispose();
+      throw signal.reason;
+    }
     return new Network(network);
   }
 
   /** Device memory that the network holds now. */
   get memoryUse(): NetworkMemory {
-    return JSON.parse(this.#network.memoryUse()) as NetworkMemory;
+    return JSON.parse(this.#network.object.memoryUse()) as NetworkMemory;
   }
 
   /**
@@ -149,8 +156,10 @@ export class Network {
   async classify(picture: Picture, options: { top?: number } = {}): Promise<Classification> {
     const { top = 5 } = options;
     if (!(Number.isInteger(top) && top > 0)) throw invalid("top", "a whole number above 0", top);
-    const { data, width, height } = await pixels(picture);
-    const json = await called(() => this.#network.classify(bytes(data), width, height, top) as Promise<string>);
+    const json = await this.#used(async () => {
+      const { data, width, height } = await pixels(picture);
+      return called(() => this.#network.object.classify(bytes(data), width, height, top) as Promise<string>);
+    });
     return JSON.parse(json) as Classification;
   }
 
@@ -164,7 +173,7 @@ export class Network {
     const tensors = isList(inputs) ? inputs : [inputs];
     tensors.forEach(({ data }, index) => floats(`inputs[${index}].data`, data));
     const parts = tensors.map(({ data, shape }) => ({ data, shape: Float64Array.from(shape) }));
-    return called(() => this.#network.run(parts) as Promise<Tensor[]>);
+    return this.#used(() => called(() => this.#network.object.run(parts) as Promise<Tensor[]>));
   }
 
   /**
@@ -173,14 +182,33 @@ export class Network {
    * @throws as {@link classify}.
    */
   async profile(picture: Picture): Promise<Profile> {
-    const { data, width, height } = await pixels(picture);
-    const json = await called(() => this.#network.profile(bytes(data), width, height) as Promise<string>);
+    const json = await this.#used(async () => {
+      const { data, width, height } = await pixels(picture);
+      return called(() => this.#network.object.profile(bytes(data), width, height) as Promise<string>);
+    });
     return JSON.parse(json) as Profile;
   }
 
-  /** Frees the network's memory. Runs under way are finished first. */
+  /** Frees the network's memory. Calls that have begun are finished first. */
   dispose(): void {
-    this.#network.dispose();
+    this.#disposed = true;
+    if (this.#uses === 0 && this.#network.alive) this.#network.object.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Keeps the network for a call, which may wait for a picture's pixels before it comes to the module. */
+  async #used<T>(call: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw invalid("network", "one that is not disposed of", this);
+    this.#uses += 1;
+    try {
+      return await call();
+    } finally {
+      this.#uses -= 1;
+      if (this.#disposed) this.dispose();
+    }
   }
 }
 

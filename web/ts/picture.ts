@@ -1,5 +1,6 @@
 // Pictures in every form that a browser has them, as pixels.
 import { invalid } from "./errors.js";
+import { kindOf } from "./kind.js";
 
 /** Pixels: red, green, blue and alpha of each, row by row from the top. Alpha is ignored. */
 export interface Pixels {
@@ -10,6 +11,7 @@ export interface Pixels {
 
 /** A picture. One of another page must come with CORS, or the browser hides its pixels. */
 export type Picture =
+  | Blob
   | Pixels
   | ImageData
   | ImageBitmap
@@ -20,7 +22,15 @@ export type Picture =
 
 /** @internal The pixels of a picture, in its own size. */
 export async function pixels(picture: Picture): Promise<Pixels> {
-  if (typeof picture !== "object" || picture === null) throw invalid("picture", "a picture", picture);
+  if (picture instanceof Blob) {
+    const bitmap = await decoded(picture);
+    try {
+      return drawn(bitmap);
+    } finally {
+      bitmap.close();
+    }
+  }
+  if (typeof picture !== "object" || picture === null) throw invalid("picture", A_PICTURE, picture);
   if ("data" in picture) {
     const { data, width, height } = picture;
     const bytes = data instanceof Uint8ClampedArray || data instanceof Uint8Array;
@@ -35,7 +45,24 @@ export async function pixels(picture: Picture): Promise<Pixels> {
       throw invalid("picture", `an image that can be shown: ${String(error)}`, picture);
     });
   }
+  return drawn(picture);
+}
+
+const A_PICTURE = "a picture: a Blob or File, an ImageBitmap, ImageData, an <img>, <video> or canvas";
+
+async function decoded(picture: Blob): Promise<ImageBitmap> {
+  try {
+    return await createImageBitmap(picture);
+  } catch {
+    const kind = kindOf(new Uint8Array(await picture.slice(0, 64).arrayBuffer()));
+    throw invalid("picture", "a file that this browser decodes as a picture", kind ?? (picture.type || picture));
+  }
+}
+
+/** The pixels of what can be drawn on a canvas. */
+function drawn(picture: Drawn): Pixels {
   const [width, height] = size(picture);
+  if (width === undefined || height === undefined) throw invalid("picture", A_PICTURE, picture);
   if (!(width > 0 && height > 0)) throw invalid("picture", "one with pixels", `${width}x${height}`);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   try {
@@ -48,10 +75,10 @@ export async function pixels(picture: Picture): Promise<Pixels> {
   throw invalid("picture", "one that fits on a canvas", `${width}x${height}`);
 }
 
-type Drawn = Exclude<Picture, Pixels | ImageData>;
+type Drawn = Exclude<Picture, Blob | Pixels | ImageData>;
 
 /** Width and height in pixels, and not in those of the page. */
-function size(picture: Drawn): [width: number, height: number] {
+function size(picture: Drawn): [width: number | undefined, height: number | undefined] {
   if (isElement(picture, "HTMLImageElement")) return [picture.naturalWidth, picture.naturalHeight];
   if (isElement(picture, "HTMLVideoElement")) return [picture.videoWidth, picture.videoHeight];
   return [picture.width, picture.height];

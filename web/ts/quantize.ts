@@ -2,6 +2,7 @@
 import { type ErrorCode, InternalError, withCode } from "./errors.js";
 import type { LayerReport } from "./network.js";
 import { type Picture, type Pixels, pixels } from "./picture.js";
+import { type ModuleSource, compile } from "./compile.js";
 import { read } from "./source.js";
 
 /** How a picture becomes a network's input: `(pixel / 255 - mean) / std` per channel. */
@@ -49,10 +50,13 @@ export interface QuantizeOptions {
   onProgress?: (done: number, total: number, layer: string) => void;
   /** Ends the worker; then {@link quantize} rejects with the signal's reason, as `fetch` does. */
   signal?: AbortSignal;
-  /** Makes the worker, for bundlers that do not find it: a module worker of this package's `worker.js`. */
+  /**
+   * Makes the worker, of this package's `dsconv/worker.js`; by default of the same text in a blob, which a content
+   * security policy may forbid.
+   */
   worker?: () => Worker;
-  /** Where the WebAssembly module is, or its bytes; by default beside the worker's file. */
-  module?: string | URL | BufferSource | WebAssembly.Module;
+  /** As that of {@link Device.open}. */
+  module?: ModuleSource;
 }
 
 /** A quantised network. */
@@ -68,7 +72,7 @@ export interface Request {
   /** `spec::QuantizeSpec` in JSON. */
   spec: string;
   pictures: Pixels[];
-  module: string | BufferSource | WebAssembly.Module | undefined;
+  module: WebAssembly.Module;
 }
 
 /** @internal From the worker. */
@@ -92,20 +96,25 @@ export async function quantize(
     onnx: await read(onnx, undefined, signal),
     spec: JSON.stringify(spec),
     pictures: await Promise.all(calibration.map(pixels)),
-    module: typeof module === "string" || module instanceof URL ? new URL(module, document.baseURI).href : module,
+    module: await compile(module),
   };
-  signal?.throwIfAborted();
-  const worker = make?.() ?? new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const worker = make?.() ?? (await blobWorker());
   let stop = (): void => {};
   try {
+    signal?.throwIfAborted();
     return await new Promise<Quantized>((resolve, reject) => {
       stop = () => reject(signal?.reason);
       signal?.addEventListener("abort", stop);
       worker.onerror = ({ message }) =>
-        reject(new InternalError("internal", `the worker failed: ${message || "its script could not be loaded"}`));
+        reject(new InternalError("internal", `the worker failed: ${message || UNLOADED}`));
       worker.onmessage = ({ data }: MessageEvent<Answer>) => {
-        if ("progress" in data) onProgress?.(...data.progress);
-        else if ("model" in data) resolve({ model: data.model, layers: JSON.parse(data.layers) as LayerReport[] });
+        if ("progress" in data) {
+          try {
+            onProgress?.(...data.progress);
+          } catch (error) {
+            reject(error);
+          }
+        } else if ("model" in data) resolve({ model: data.model, layers: JSON.parse(data.layers) as LayerReport[] });
         else reject(withCode(data.code ?? "internal", data.message));
       };
       worker.postMessage(request);
@@ -115,3 +124,15 @@ export async function quantize(
     worker.terminate();
   }
 }
+
+const UNLOADED =
+  "its script could not be loaded; where a content security policy forbids `worker-src blob:`, pass `worker`";
+
+/** A worker without an address: bundlers need not find it, and a page may take this package from another origin. */
+async function blobWorker(): Promise<Worker> {
+  const { default: text } = await import("./worker-text.js");
+  address ??= URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  return new Worker(address);
+}
+
+let address: string | undefined;

@@ -1,5 +1,6 @@
 // Reading a model from wherever it is, with progress.
-import { DsconvError, LimitError, LoadError, invalid } from "./errors.js";
+import { InvalidInputError, LimitError, LoadError, invalid } from "./errors.js";
+import { kindOf } from "./kind.js";
 
 /** A model file's bytes, or where they are. */
 export type ModelSource = string | URL | Request | Response | Blob | ArrayBuffer | Uint8Array;
@@ -10,27 +11,43 @@ export type LoadProgress = (loadedBytes: number, totalBytes?: number) => void;
 /** What the module's 32 bits address with room for what is made of it. */
 const MOST_BYTES = 2 ** 30;
 
-/** @internal Reads all bytes. An abort rejects with the signal's reason. */
+/**
+ * @internal Reads all bytes of what may be a model. An abort rejects with the signal's reason; what `progress` throws
+ * is thrown here.
+ */
 export async function read(source: ModelSource, progress?: LoadProgress, signal?: AbortSignal): Promise<Uint8Array> {
   signal?.throwIfAborted();
+  const [bytes, where] = await bytesOf(source, progress, signal);
+  signal?.throwIfAborted();
+  const kind = kindOf(bytes);
+  if (kind === undefined) return bytes;
+  const message = `${where}: expected a model file of dsconv or an ONNX file, got ${kind}`;
+  throw new InvalidInputError("invalid-input", message);
+}
+
+/** The bytes, and what to call them. */
+async function bytesOf(
+  source: ModelSource,
+  progress: LoadProgress | undefined,
+  signal: AbortSignal | undefined,
+): Promise<[bytes: Uint8Array, where: string]> {
   if (source instanceof ArrayBuffer) source = new Uint8Array(source);
   if (source instanceof Uint8Array) {
     checkLength(source.length);
     progress?.(source.length, source.length);
-    return source;
+    return [source, "the model"];
   }
-  if (source instanceof Blob) return drain(source.stream(), source.size, progress, signal);
+  if (source instanceof Blob) {
+    const where = source instanceof File ? source.name : "the model";
+    return [await drain({ stream: source.stream(), total: source.size, where }, progress, signal), where];
+  }
   const response = source instanceof Response ? source : await fetched(source, signal);
   const where = response.url || "the model";
   if (!response.ok) throw new LoadError("load", `${where}: ${response.status} ${response.statusText}`.trimEnd());
   if (response.bodyUsed) throw invalid("source", "a response that nobody has read yet", response);
-  if (!response.body) return new Uint8Array();
-  try {
-    return await drain(response.body, contentLength(response), progress, signal);
-  } catch (error) {
-    if (signal?.aborted || error instanceof DsconvError) throw error;
-    throw new LoadError("load", `${where}: ${String(error)}`, { cause: error });
-  }
+  if (!response.body) return [new Uint8Array(), where];
+  const download = { stream: response.body, total: contentLength(response), where };
+  return [await drain(download, progress, signal), where];
 }
 
 async function fetched(source: string | URL | Request, signal: AbortSignal | undefined): Promise<Response> {
@@ -51,9 +68,15 @@ function contentLength(response: Response): number | undefined {
   return response.headers.has("content-encoding") || !Number.isFinite(length) ? undefined : length;
 }
 
+/** Bytes to come: of how many where that is known, and from where. */
+interface Download {
+  readonly stream: ReadableStream<Uint8Array>;
+  readonly total: number | undefined;
+  readonly where: string;
+}
+
 async function drain(
-  stream: ReadableStream<Uint8Array>,
-  total: number | undefined,
+  { stream, total, where }: Download,
   progress: LoadProgress | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
@@ -65,7 +88,10 @@ async function drain(
     const chunks: Uint8Array[] = [];
     let length = 0;
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error: unknown) => {
+        if (signal?.aborted) throw signal.reason;
+        throw new LoadError("load", `${where}: ${String(error)}`, { cause: error });
+      });
       // A stream that is cancelled says that it is done.
       signal?.throwIfAborted();
       if (done) break;

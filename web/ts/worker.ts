@@ -1,7 +1,7 @@
 // The worker in which quantize() works: one request, one answer.
 import { quantize } from "./module/dsconv_web.js";
 import { DsconvError } from "./errors.js";
-import { called, load } from "./module.js";
+import { called, start } from "./module.js";
 import type { Answer, Request } from "./quantize.js";
 
 const answer = (answer: Answer, transfer: Transferable[] = []): void =>
@@ -10,7 +10,7 @@ const answer = (answer: Answer, transfer: Transferable[] = []): void =>
 self.onmessage = async ({ data }: MessageEvent<Request>) => {
   const { onnx, spec, pictures, module } = data;
   try {
-    await load(module);
+    await start(module);
     const progress = (done: number, total: number, layer: string): void => answer({ progress: [done, total, layer] });
     const { model, layers } = await called(() => quantize(onnx, spec, pictures, progress));
     const bytes = model as Uint8Array<ArrayBuffer>;

@@ -14,6 +14,9 @@ fn main() -> anyhow::Result<()> {
         .typescript(true)
         .remove_name_section(true)
         .remove_producers_section(true)
-        .omit_default_module_path(false)
+        // web/ts says where the module is, in a form that bundlers see.
+        .omit_default_module_path(true)
+        // A module that has failed is started anew.
+        .reset_state_function(true)
         .generate(folder)
 }

@@ -8,7 +8,8 @@ const MODEL = "/models/efficientnet-lite0-i4.safetensors";
 const SMALL = "/data/small.onnx";
 
 const bytesOf = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
-const bitmapOf = async (name) => createImageBitmap(await (await fetch(`/pictures/${name}.jpg`)).blob());
+const blobOf = async (path) => (await fetch(path)).blob();
+const bitmapOf = async (name) => createImageBitmap(await blobOf(`/pictures/${name}.jpg`));
 const described = (error) => ({ name: error.name, code: error.code, message: error.message });
 const refusal = (promise) => promise.then(() => null, described);
 
@@ -46,7 +47,8 @@ export async function classify({ names, activations }) {
   [onPage.width, onPage.height] = [image.width, image.height];
   onPage.getContext("2d").putImageData(image, 0, 0);
   const { data, width, height } = image;
-  const forms = { bitmap, canvas, image, element, onPage, pixels: { data, width, height } };
+  const blob = await blobOf(`/pictures/${names[0]}.jpg`);
+  const forms = { bitmap, canvas, image, element, onPage, blob, pixels: { data, width, height } };
   const differing = [];
   for (const [form, picture] of Object.entries(forms)) {
     const { classes } = await network.classify(picture, { top: 3 });
@@ -168,6 +170,102 @@ export async function sources() {
   return { size: bytes.length, told, layers: layers.size, missing, nowhere, aborted };
 }
 
+/** Files that are no models, and what is said of each. */
+export async function wrongFiles() {
+  const device = await Device.open();
+  const pointer = new Blob(["version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"]);
+  const sources = {
+    jpeg: "/pictures/coffee.jpg",
+    page: "/",
+    empty: new Uint8Array(),
+    pointer: new File([pointer], "model.safetensors"),
+    zip: new Uint8Array([0x50, 0x4b, 3, 4, 0, 0]).buffer,
+  };
+  const said = {};
+  for (const [name, source] of Object.entries(sources)) said[name] = await refusal(Network.load(device, source));
+  device.dispose();
+  return { ...said, quantize: await refusal(quantize(await blobOf("/pictures/coffee.jpg"))) };
+}
+
+/** What a caller throws and aborts in the middle of a call is the caller's. */
+export async function callersOwn() {
+  const count = countBuffers();
+  const device = await Device.open();
+  const before = count.live();
+  const bytes = await bytesOf(SMALL);
+  const mine = new Error("mine");
+  const onProgress = () => {
+    throw mine;
+  };
+  const isMine = (promise) => promise.then(() => "no error", (error) => (error === mine ? "mine" : String(error)));
+  const thrown = {};
+  for (const [name, source] of Object.entries({ url: SMALL, blob: new Blob([bytes]), bytes })) {
+    thrown[name] = await isMine(Network.load(device, source, { onProgress }));
+  }
+  thrown.quantize = await isMine(quantize(bytes, { onProgress }));
+  const aborted = {};
+  for (const [name, source] of Object.entries({ url: SMALL, bytes })) {
+    const controller = new AbortController();
+    const onProgress = (loaded, total) => loaded === total && controller.abort(mine);
+    aborted[name] = await isMine(Network.load(device, source, { onProgress, signal: controller.signal }));
+  }
+  // Behind the download, while the network goes to the device.
+  const controller = new AbortController();
+  const { createBuffer } = GPUDevice.prototype;
+  GPUDevice.prototype.createBuffer = function (descriptor) {
+    controller.abort(mine);
+    return createBuffer.call(this, descriptor);
+  };
+  aborted.device = await isMine(Network.load(device, bytes, { signal: controller.signal }));
+  GPUDevice.prototype.createBuffer = createBuffer;
+  const left = count.live() - before;
+  device.dispose();
+  return { thrown, aborted, left };
+}
+
+/** A network disposed of while its calls wait for their pictures. */
+export async function disposedInBetween() {
+  const count = countBuffers();
+  const device = await Device.open();
+  const before = count.live();
+  const blob = await blobOf("/pictures/coffee.jpg");
+  const whole = await Network.load(device, MODEL);
+  const expected = await whole.classify(blob);
+  const calls = [whole.classify(blob), whole.profile(blob)];
+  whole.dispose();
+  const [{ classes }, { steps }] = await Promise.all(calls);
+  const left = count.live() - before;
+  const after = await refusal(whole.classify(blob));
+  device.dispose();
+  return { same: JSON.stringify(classes) === JSON.stringify(expected.classes), steps: steps.length, left, after };
+}
+
+/** A module that fails in the middle of a call, and what becomes of everything that it made. */
+export async function failedModule() {
+  const device = await Device.open();
+  const bytes = await bytesOf(SMALL);
+  const network = await Network.load(device, bytes);
+  const x = { data: new Float32Array(80).map((_, i) => Math.cos(i)), shape: [1, 5, 4, 4] };
+  const [first] = await network.run(x);
+  const waiting = refusal(network.run(x));
+  // As a trap is: it leaves the module in the middle of what it did.
+  const { createBuffer } = GPUDevice.prototype;
+  GPUDevice.prototype.createBuffer = () => {
+    throw new WebAssembly.RuntimeError("unreachable");
+  };
+  const failed = await refusal(Network.load(device, bytes));
+  GPUDevice.prototype.createBuffer = createBuffer;
+  const said = { failed, waiting: await waiting, run: await refusal(network.run(x)) };
+  said.load = await refusal(Network.load(device, bytes));
+  said.lost = await device.lost;
+  network.dispose();
+  device.dispose();
+  const again = await Device.open();
+  const [second] = await (await Network.load(again, bytes)).run(x);
+  again.dispose();
+  return { ...said, same: second.data.every((value, i) => value === first.data[i]) };
+}
+
 /** Damaged models: each is an error of this package or a network, and the module lives on. */
 export async function hostile({ seed, rounds }) {
   const device = await Device.open();
@@ -233,6 +331,7 @@ export async function badInput() {
   const network = await Network.load(device, small);
   const x = { data: new Float32Array(80), shape: [1, 5, 4, 4] };
   const picture = { data: new Uint8ClampedArray(16), width: 2, height: 2 };
+  const blob = new Blob(["<svg>"], { type: "image/svg+xml" });
   const elsewhere = new Image();
   elsewhere.src = "/data/small.onnx";
   const cases = {
@@ -245,6 +344,9 @@ export async function badInput() {
     "x|5": () => network.run({ ...x, shape: [1, 4, 5, 4] }),
     "input|a picture": () => network.classify(picture),
     "picture|a picture|null": () => network.classify(null),
+    "picture|ImageBitmap|coffee.jpg": () => network.classify("coffee.jpg"),
+    "picture|Blob|Response": () => network.classify(new Response()),
+    "picture|decodes|XML": () => network.classify(blob),
     "picture.data|16 bytes|15": () => network.classify({ ...picture, data: new Uint8ClampedArray(15) }),
     "picture.data|Uint8ClampedArray|Array": () => network.classify({ ...picture, data: [1] }),
     "picture|image that can be shown": () => network.classify(elsewhere),

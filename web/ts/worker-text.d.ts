@@ -1,0 +1,3 @@
+/** The text of the worker, which web/build writes. */
+declare const text: string;
+export default text;
