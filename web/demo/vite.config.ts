@@ -1,5 +1,7 @@
 // The build of the page: static files, and a service worker that knows them.
 import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
 /** Tells the service worker which files make the page: all but the models, which are kept when used. */
@@ -28,10 +30,24 @@ function precache(): Plugin {
   };
 }
 
+/** Makes `import bytes from "file?size"` the file's size. */
+function sizes(): Plugin {
+  return {
+    name: "sizes",
+    enforce: "pre",
+    resolveId: (id, importer) =>
+      id.endsWith("?size") && importer ? `\0${resolve(dirname(importer), id)}` : undefined,
+    load: (id) =>
+      id.startsWith("\0") && id.endsWith("?size")
+        ? `export default ${statSync(id.slice(1, -"?size".length)).size};`
+        : undefined,
+  };
+}
+
 export default defineConfig({
   // Any folder of any static host.
   base: "./",
-  plugins: [precache()],
+  plugins: [sizes(), precache()],
   worker: { format: "es" },
   // The package finds its module and worker beside its own files.
   optimizeDeps: { exclude: ["dsconv"] },

@@ -1,144 +1,12 @@
-// The page (web/demo) as a person uses it. It is served from a folder, as on a static host.
+// The page (web/demo) as a person uses it.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { extname, join } from "node:path";
-import { after, before, test } from "node:test";
+import { mkdtemp, readFile, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { TYPES, enable, launch, name as browserName, withoutWebGpu } from "./launch.mjs";
-import { classifier, large, unknown } from "./onnx.mjs";
-
-const web = fileURLToPath(new URL("..", import.meta.url));
-const root = join(web, "..");
-const FOLDER = "/some/folder/";
-/** SwiftShader compiles a network's kernels on as few cores as there are. */
-const SLOW = 180_000;
-
-let browser;
-let server;
-let address;
-let files;
-
-async function answer(request, response) {
-  const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
-  try {
-    if (!path.startsWith(FOLDER)) throw new Error("outside of the folder");
-    const file = path.endsWith("/") ? "index.html" : path.slice(FOLDER.length);
-    const body = await readFile(join(web, "demo/dist", file));
-    const type = TYPES[extname(file)] ?? "application/octet-stream";
-    response.writeHead(200, { "content-type": type, "content-length": body.length }).end(body);
-  } catch {
-    response.writeHead(404).end();
-  }
-}
-
-async function listen(port = 0) {
-  server = createServer(answer).listen(port, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  address = `http://localhost:${server.address().port}${FOLDER}`;
-}
-
-before(async () => {
-  files = await mkdtemp(join(tmpdir(), "dsconv-page-"));
-  await writeFile(join(files, "classifier.onnx"), classifier());
-  await writeFile(join(files, "large.onnx"), large());
-  await writeFile(join(files, "unknown.onnx"), unknown());
-  await writeFile(join(files, "broken.onnx"), "this is no network");
-  await writeFile(join(files, "broken.jpg"), "this is no picture");
-  await listen();
-  browser = await launch();
-});
-
-after(async () => {
-  await browser?.close();
-  server?.close();
-  await rm(files, { recursive: true, force: true });
-});
-
-/** What the command says. */
-async function native(...options) {
-  const command = join(root, "target/release/dsconv");
-  return (await promisify(execFile)(command, options, { cwd: root, maxBuffer: 2 ** 26 })).stdout;
-}
-
-/** The command's five likeliest classes of pictures. */
-const nativeTops = async (model, ...pictures) =>
-  JSON.parse(await native("classify", model, ...pictures, "--json")).map(({ top }) => top);
-
-/**
- * A fresh page in a browser profile of its own, used by `use`. Whatever it throws or logs as an error fails the test,
- * unless it is `expected`.
- */
-async function onPage(use, { of = browser, expected, prepare, width = 1440 } = {}) {
-  const context = await of.createBrowserContext();
-  const page = await context.newPage();
-  const problems = [];
-  page.on("pageerror", (error) => problems.push(String(error)));
-  page.on("console", (message) => {
-    if (["error", "warn"].includes(message.type())) problems.push(message.text());
-  });
-  page.setDefaultTimeout(SLOW);
-  try {
-    await page.setViewport({ width, height: 1000 });
-    await prepare?.(page);
-    await page.goto(address);
-    await use(page);
-    assert.deepEqual(problems.filter((problem) => !expected?.test(problem)), []);
-  } finally {
-    await context.close();
-  }
-}
-
-/** The page's answer once it says that it is done with that picture. */
-async function answerFor(page, name) {
-  await page.waitForFunction(
-    (name) =>
-      document.querySelector("#answer").getAttribute("aria-busy") === "false" &&
-      document.querySelector("#answer-status").textContent.startsWith(`${name},`),
-    {},
-    name,
-  );
-  return page.$$eval("#classes li", (items) =>
-    items.map((item) => ({
-      label: item.querySelector(".label").textContent,
-      percent: item.querySelector(".score").textContent,
-    })),
-  );
-}
-
-/**
- * The page shows what the command says of that file; and its scores, of the pixels that the browser makes of it: no
- * two JPEG decoders agree on those.
- */
-async function assertSame(page, shown, model, picture) {
-  const png = await page.$eval("#picture", async (image) => {
-    await image.decode();
-    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    return Array.from(new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer()));
-  });
-  const pixels = join(files, "pixels.png");
-  await writeFile(pixels, Uint8Array.from(png));
-  const [ofFile, top] = await nativeTops(model, join("cli/pictures", picture), pixels);
-  const labels = (classes) => classes.map(({ label }) => label);
-  assert.deepEqual(labels(shown), labels(ofFile));
-  assert.deepEqual(labels(shown), labels(top));
-  for (const [index, { percent }] of shown.entries()) {
-    const expected = 100 * top[index].score;
-    if (percent === "<1%") assert.ok(expected < 1.01, `${percent}, expected ${expected}`);
-    // Rounded to whole ones, of scores within 1e-4.
-    else assert.ok(Math.abs(Number.parseInt(percent, 10) - expected) <= 0.51, `${percent}, expected ${expected}`);
-  }
-}
-
-const textOf = (page, selector) => page.$eval(selector, (element) => element.textContent);
-const shown = (page, selector) => page.waitForSelector(`${selector}:not([hidden])`);
-const choose = async (page, selector, path) => (await page.$(selector)).uploadFile(path);
-const modelOf = (bits) => `${bits === 4 ? "cli/models" : "web/demo/models"}/efficientnet-lite0-i${bits}.safetensors`;
+import { enable, launch, name as browserName, withoutWebGpu } from "./launch.mjs";
+import { SLOW, answerFor, assertSame, choose, files, modelOf, native } from "./on-page.mjs";
+import { offline, onPage, quantise, root, shown, textOf, web } from "./on-page.mjs";
 
 test("a sample is clicked, its layers measured, the bits switched", async (t) => {
   await onPage(async (page) => {
@@ -147,7 +15,7 @@ test("a sample is clicked, its layers measured, the bits switched", async (t) =>
     assert.match(cat[0].label, /cat/);
     await assertSame(page, cat, modelOf(4), "chelsea.jpg");
     // Firefox hides maker and family.
-    const device = browserName === "firefox" ? "A GPU that the browser doesn’t name" : "google swiftshader";
+    const device = browserName === "firefox" ? "a GPU that the browser does not name" : "google swiftshader";
     assert.equal(await textOf(page, "#device-name"), `${device}, in software`);
     assert.match(await textOf(page, "#time-note"), /not a GPU’s time/);
     assert.equal(await page.$eval("#picture", ({ naturalWidth }) => naturalWidth > 0), true);
@@ -166,14 +34,13 @@ test("a sample is clicked, its layers measured, the bits switched", async (t) =>
     );
     assert.equal(await page.$$eval("#chart tbody tr", (rows) => rows.length), bars.length);
 
-    for (const bits of [8, 5, 3]) {
-      await page.click(`#choices label::-p-text(${bits} bits)`);
-      await page.waitForFunction((bits) => document.querySelector("#lead-bits").textContent === bits, {}, String(bits));
-      await assertSame(page, await answerFor(page, "Coffee"), modelOf(bits), "coffee.jpg");
-      const layers = JSON.parse(await native("inspect", modelOf(bits), "--json"));
-      const [floats, now] = ["float_bytes", "bytes"].map((key) => layers.reduce((sum, layer) => sum + layer[key], 0));
-      assert.equal(await textOf(page, "#smaller"), `${(floats / now).toFixed(1)}× smaller`);
-    }
+    // The others are compared side by side in sight.mjs.
+    await page.click("#choices label::-p-text(8 bits)");
+    await page.waitForFunction(() => document.querySelector("#lead-bits").textContent === "8");
+    await assertSame(page, await answerFor(page, "Coffee"), modelOf(8), "coffee.jpg");
+    const ofEight = JSON.parse(await native("inspect", modelOf(8), "--json"));
+    const [floats, now] = ["float_bytes", "bytes"].map((key) => ofEight.reduce((sum, layer) => sum + layer[key], 0));
+    assert.equal(await textOf(page, "#smaller"), `${(floats / now).toFixed(1)}× smaller`);
   });
 });
 
@@ -205,22 +72,6 @@ test("a picture is picked, another dropped; a broken one is told", async () => {
     assert.equal(await page.$eval("#notice", ({ hidden }) => hidden), true);
   });
 });
-
-/** Quantises a file that lies in `folder` by the form, as far as the button. */
-async function quantise(page, path, { bits = 4, block = 32 } = {}) {
-  await choose(page, "#onnx", path);
-  await page.$eval(
-    "#own-bits",
-    (range, bits) => {
-      range.value = bits;
-      range.dispatchEvent(new Event("input"));
-    },
-    bits,
-  );
-  await page.select("#own-block", String(block));
-  await page.waitForSelector("#own-start:not(:disabled)");
-  await page.click("#own-start");
-}
 
 /**
  * The file that comes into a folder by the click; in Firefox, what the link holds, for nobody can tell it the folder.
@@ -351,10 +202,7 @@ test("works offline once loaded", async () => {
   await onPage(async (page) => {
     const before = await answerFor(page, "Chelsea");
     await page.waitForFunction(() => document.querySelector("#offline").textContent.includes("offline"));
-    const { port } = server.address();
-    server.close();
-    server.closeAllConnections();
-    try {
+    await offline(async () => {
       await page.reload();
       assert.deepEqual(await answerFor(page, "Chelsea"), before);
       await quantise(page, join(root, "net/tests/data/small.onnx"));
@@ -363,11 +211,9 @@ test("works offline once loaded", async () => {
       await page.click("#choices label::-p-text(8 bits)");
       await shown(page, "#notice");
       assert.match(await textOf(page, "#notice"), /is there a connection/);
-      const chosen = () => document.querySelector("#choices :checked").closest("label").textContent === "4 bits";
+      const chosen = () => document.querySelector("#choices :checked").value === "2";
       await page.waitForFunction(chosen);
-    } finally {
-      await listen(port);
-    }
+    });
     // What the browser itself says of a server that is gone.
   }, { expected: /ERR_CONNECTION_REFUSED/ });
 });
@@ -392,6 +238,8 @@ test("everything can be done from the keyboard", async () => {
     await page.keyboard.press("ArrowRight");
     await page.waitForFunction(() => document.querySelector("#lead-bits").textContent === "3");
     await answerFor(page, "Coffee");
+    await tabTo("#share");
+    await tabTo("#compare");
     await tabTo("#measure");
     await page.keyboard.press(" ");
     await page.waitForSelector("#chart .plot");

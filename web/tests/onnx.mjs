@@ -76,17 +76,17 @@ export function large({ layers = 6, channels = 1024 } = {}) {
   });
 }
 
-/** A classifier of pictures of 32 x 32 pixels: ten classes without names. */
-export function classifier() {
-  const data = Float32Array.from({ length: 10 * 3 * 9 }, (_, at) => Math.sin(at * 12.9898));
+/** A classifier of pictures of 32 x 32 pixels: classes without names. */
+export function classifier(classes = 10) {
+  const data = Float32Array.from({ length: classes * 3 * 9 }, (_, at) => Math.sin(at * 12.9898));
   return onnx({
     nodes: [
       { type: "Conv", inputs: ["x", "w"], output: "a" },
       { type: "GlobalAveragePool", inputs: ["a"], output: "b" },
       { type: "Flatten", inputs: ["b"], output: "y" },
     ],
-    constants: [{ name: "w", shape: [10, 3, 3, 3], data }],
+    constants: [{ name: "w", shape: [classes, 3, 3, 3], data }],
     input: [1, 3, 32, 32],
-    output: [1, 10],
+    output: [1, classes],
   });
 }

@@ -27,8 +27,9 @@ export function showWorking(what: string): void {
 }
 
 /** The five likeliest classes, with bars from nothing to certainty. */
-export function showAnswer(picture: Picture, { classes, milliseconds: time }: Classification): void {
+export function showAnswer(picture: Picture, { classes: all, milliseconds: time }: Classification): void {
   settle();
+  const classes = all.slice(0, 5);
   const [best] = classes;
   status.textContent = `${picture.name}, most likely`;
   first.textContent = best?.label ?? "nothing";

@@ -5,26 +5,31 @@ import { bytes, milliseconds, times } from "./words.js";
 
 const memory = byId("memory");
 const smaller = byId("smaller");
+const ratioNote = byId("ratio-note");
 const memoryNote = byId("memory-note");
 const time = byId("milliseconds");
 const timeNote = byId("time-note");
 
 /** What the device is called. */
-export async function deviceName({ name, software }: Device): Promise<string> {
-  // Where browsers hide the name they may still tell maker and family.
-  const info = name ? undefined : (await navigator.gpu.requestAdapter({ powerPreference: "high-performance" }))?.info;
-  const family = [info?.vendor, info?.architecture].filter(Boolean).join(" ");
-  return `${name || family || "A GPU that the browser doesn’t name"}${software ? ", in software" : ""}`;
+export function deviceName({ name, software }: Device): string {
+  return `${name}${software ? ", in software" : ""}`;
+}
+
+/** Bits of the first layer with integer weights; none where all are floats. */
+export function bitsOf(network: Network): number | undefined {
+  return network.layers.find(({ bits }) => bits !== null)?.bits ?? undefined;
 }
 
 /** What the weights take, beside what they would take in floats. */
 export function showMemory(network: Network): void {
   const floats = network.layers.reduce((sum, layer) => sum + layer.floatBytes, 0);
   const now = network.layers.reduce((sum, layer) => sum + layer.bytes, 0);
-  const bits = network.layers.find(({ bits }) => bits !== null)?.bits;
+  const bits = bitsOf(network);
   const kept = network.layers.filter(({ bits }) => bits === null);
   const depthwise = kept.length > 0 && kept.every(({ groups }) => groups > 1);
   smaller.textContent = floats > now ? `${times(floats, now)} smaller` : bytes(now);
+  ratioNote.textContent =
+    floats > now ? `than in f32: ${bytes(floats)} of weights are ${bytes(now)}` : "of weights, all f32";
   const row = (term: string, count: number, kind: string) => {
     const bar = make("span", { className: `bar ${kind}`, "aria-hidden": "true" }, make("span", {}));
     bar.style.setProperty("--share", String(count / Math.max(floats, now, 1)));

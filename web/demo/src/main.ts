@@ -1,14 +1,17 @@
 // The page: wires its controls to the session.
 import "@fontsource-variable/instrument-sans/wght.css";
-import { NoWebGpuError, type Device } from "dsconv";
+import { type Class, type Classification, type Device, type Network, NoWebGpuError } from "dsconv";
 import { clearAnswer, settle, showAnswer, showPicture, showWorking } from "./answer.js";
 import { clearProfile, showProfile } from "./chart.js";
+import { type Compared, clearComparison, showComparison } from "./comparison.js";
 import { byId, make, notify, staircase } from "./dom.js";
-import { deviceName, showMemory, showTime } from "./facts.js";
+import { bitsOf, deviceName, showMemory, showTime } from "./facts.js";
+import { decode, takeFiles } from "./files.js";
 import { keepPage, model } from "./offline.js";
 import { quantiseForm, take, type OwnModel } from "./own.js";
-import { MODELS, PICTURES } from "./samples.js";
+import { FLOAT_SIZE, MODELS, PICTURES, recordedFloats } from "./samples.js";
 import { Session, type Model, type Picture } from "./session.js";
+import { shareButton, showView, viewOf } from "./share.js";
 import { bytes, inWords } from "./words.js";
 
 const notice = byId("notice");
@@ -20,10 +23,16 @@ const loadingBar = byId<HTMLProgressElement>("loading-bar");
 const loadingText = byId("loading-text");
 const measure = byId<HTMLButtonElement>("measure");
 const samples = byId("samples");
-const pick = byId<HTMLInputElement>("pick");
+const compare = byId<HTMLButtonElement>("compare");
 const stage = byId("stage");
 
 let device: Device | undefined;
+/** ImageNet's, from the first model that comes with the page. */
+let labels: readonly string[] | undefined;
+/** The sample that is looked at; none where the picture is one's own. */
+let sample: (typeof PICTURES)[number] | undefined;
+/** The comparison so far. */
+let compared: Compared[] = [];
 
 function chip(state: "ready" | "missing", text: string): void {
   deviceChip.dataset.state = state;
@@ -31,18 +40,33 @@ function chip(state: "ready" | "missing", text: string): void {
   chipText.textContent = text;
 }
 
-const models: Model[] = MODELS.map(({ bits, url }) => ({
+const models: Model[] = MODELS.map(({ bits, url, size }) => ({
   name: `${bits} bits`,
   bits,
+  size,
   source: (signal) => model(url, signal),
 }));
-const initial = models.find(({ bits }) => bits === 4) ?? models[0]!;
+const asked = viewOf(location.hash);
+const initial = [asked.bits, 4].map((wanted) => models.find(({ bits }) => bits === wanted)).find(Boolean) ?? models[0]!;
+
+/** ImageNet's names for a network that has none, and as many classes. */
+function named(answer: Classification, network: Network): Classification {
+  const { classes } = answer;
+  if (network.labels || classes.length !== labels?.length) return answer;
+  const name = (found: Class): Class => ({ ...found, label: labels?.[found.index] ?? found.label });
+  return { ...answer, classes: classes.map(name) };
+}
+
+/** The view's address, where others can see the same. */
+function link(): void {
+  const own = models.indexOf(session.model) >= MODELS.length;
+  showView({ picture: sample?.id, bits: own ? undefined : session.model.bits });
+}
 
 const session = new Session(initial, {
   opened(opened) {
     device = opened;
-    chip("ready", "");
-    void deviceName(opened).then((name) => device === opened && chip("ready", name));
+    chip("ready", deviceName(opened));
   },
   loading(wanted, loaded, total) {
     loading.hidden = false;
@@ -58,7 +82,9 @@ const session = new Session(initial, {
     loading.hidden = true;
     notify(notice);
     choose(session.model);
-    byId("lead-bits").textContent = String(wanted.bits);
+    byId("lead-bits").textContent = String(bitsOf(network) ?? 32);
+    if (models.indexOf(wanted) < MODELS.length) labels = network.labels;
+    link();
     showMemory(network);
     clearProfile();
     measure.textContent = "Measure";
@@ -68,15 +94,36 @@ const session = new Session(initial, {
   },
   classifying(picture) {
     measure.disabled = true;
+    compare.disabled = true;
+    clearComparison();
     showWorking(`Looking at ${picture.name}`);
   },
   answered(picture, answer, network, first) {
     notify(notice);
     measure.disabled = false;
-    showAnswer(picture, answer);
+    compare.disabled = false;
+    showAnswer(picture, named(answer, network));
     // Now with what the run needed.
     showMemory(network);
     if (device) showTime(answer.milliseconds, device, first);
+  },
+  comparing(wanted, done) {
+    compare.disabled = true;
+    compare.textContent = `${wanted.name}, ${done + 1} of ${MODELS.length}`;
+    if (done > 0) return;
+    const floats = sample && recordedFloats(sample.id);
+    if (!floats) return;
+    const classes = floats.map(([index, score]) => ({ index, score, label: labels?.[index] ?? `class ${index}` }));
+    compared.push({ name: "f32", classes, size: FLOAT_SIZE, time: undefined });
+  },
+  compared({ name, size }, { classes, milliseconds: time }) {
+    compared.push({ name, classes, size, time });
+    const all = MODELS.length + (compared[0]?.name === "f32" ? 1 : 0);
+    showComparison(compared, all, device?.software ?? false);
+  },
+  settled() {
+    compare.disabled = !device;
+    compare.textContent = compared.length > 0 ? "Compare again" : "Compare";
   },
   measuring() {
     measure.disabled = true;
@@ -90,6 +137,7 @@ const session = new Session(initial, {
   failed(error, step, again) {
     loading.hidden = true;
     measure.disabled = !device;
+    compare.disabled = !device;
     measure.textContent = "Measure";
     if (step === "classify") clearAnswer();
     else settle();
@@ -102,6 +150,7 @@ const session = new Session(initial, {
   lost(message) {
     device = undefined;
     measure.disabled = true;
+    compare.disabled = true;
     loading.hidden = true;
     settle();
     chip("missing", "The GPU is gone");
@@ -119,6 +168,13 @@ function choose(wanted: Model): void {
   if (radio) radio.checked = true;
 }
 
+/** Has a network run: what was told of the one before goes. */
+function use(wanted: Model): void {
+  notify(notice);
+  choose(wanted);
+  session.use(wanted);
+}
+
 /** A choice of the switch. */
 function addChoice(wanted: Model): void {
   const at = models.indexOf(wanted);
@@ -127,37 +183,40 @@ function addChoice(wanted: Model): void {
     name: "model",
     value: String(at),
     checked: wanted === initial,
-    onchange: () => session.use(wanted),
+    onchange: () => use(wanted),
   });
   const name = make("span", { className: "choice-name" }, wanted.name);
-  choices.append(make("label", { className: "choice", title: wanted.name }, radio, name, staircase(wanted.bits)));
+  const size = make("span", { className: "choice-size" }, bytes(wanted.size));
+  const steps = wanted.bits === undefined ? [] : [staircase(wanted.bits)];
+  choices.append(make("label", { className: "choice", title: wanted.name }, radio, name, size, ...steps));
 }
 
-/** Adds a network that was quantised here, in place of the one before, and runs it. */
+/** Adds a network of one's own, in place of the one before, and runs it. */
 function useOwn({ name, bits, bytes: file }: OwnModel): void {
-  const own: Model = { name, bits, source: () => Promise.resolve(file) };
+  const own: Model = { name, bits, size: file.length, source: () => Promise.resolve(file) };
   const before = MODELS.length;
   models.splice(before, 1, own);
   choices.querySelector(`input[value="${before}"]`)?.closest("label")?.remove();
   addChoice(own);
-  choose(own);
-  session.use(own);
+  use(own);
   stage.focus();
 }
 
 /** Shows a picture and has it classified; marks the sample that it is. */
-async function look(name: string, alt: string, file: Blob, sample?: number): Promise<void> {
+async function look(name: string, alt: string, file: Blob, at?: number): Promise<void> {
   let bitmap: ImageBitmap;
   try {
-    bitmap = await createImageBitmap(file);
+    bitmap = await decode(file);
   } catch {
     notify(notice, `${name} is not a picture that this browser can read.`);
     return;
   }
   notify(notice);
-  for (const [at, button] of [...samples.children].entries()) {
-    button.setAttribute("aria-pressed", String(at === sample));
+  for (const [place, button] of [...samples.children].entries()) {
+    button.setAttribute("aria-pressed", String(place === at));
   }
+  sample = at === undefined ? undefined : PICTURES[at];
+  link();
   const picture: Picture = { name, bitmap };
   showPicture({ url: URL.createObjectURL(file), alt });
   session.classify(picture);
@@ -174,14 +233,19 @@ async function lookAtSample(at: number): Promise<void> {
   }
 }
 
-/** A file that was dropped or picked: a network or a picture, by its name. */
-function takeFile(file: File): void {
+/** A file that was picked, dropped or pasted: a network or a picture, by its name. */
+async function takeFile(file: File): Promise<void> {
+  if (/\.safetensors$/i.test(file.name)) {
+    const name = file.name.replace(/\.safetensors$/i, "");
+    useOwn({ name, bits: undefined, bytes: new Uint8Array(await file.arrayBuffer()) });
+    return;
+  }
   if (/\.onnx$/i.test(file.name)) {
     take(file);
     byId("own").scrollIntoView({ behavior: "smooth" });
     return;
   }
-  void look(file.name, `Your picture ${file.name}`, file);
+  await look(file.name, `Your picture ${file.name}`, file);
 }
 
 for (const [at, { name, url, alt }] of PICTURES.entries()) {
@@ -193,32 +257,24 @@ for (const [at, { name, url, alt }] of PICTURES.entries()) {
 }
 for (const wanted of models) addChoice(wanted);
 measure.addEventListener("click", () => session.measure());
-pick.addEventListener("change", () => {
-  const [file] = pick.files ?? [];
-  if (file) takeFile(file);
-  pick.value = "";
-});
 quantiseForm(useOwn);
 
-// The whole page takes files.
-let over = 0;
-const dragging = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
-const mark = (depth: number) => {
-  over = depth;
-  document.body.classList.toggle("dragging", over > 0);
-};
-addEventListener("dragenter", (event) => dragging(event) && mark(over + 1));
-addEventListener("dragleave", (event) => dragging(event) && mark(Math.max(over - 1, 0)));
-addEventListener("dragover", (event) => dragging(event) && event.preventDefault());
-addEventListener("drop", (event) => {
-  mark(0);
-  const [file] = event.dataTransfer?.files ?? [];
-  if (!file) return;
-  event.preventDefault();
-  takeFile(file);
+takeFiles((file) => void takeFile(file));
+shareButton(byId<HTMLButtonElement>("share"));
+compare.addEventListener("click", () => {
+  compared = [];
+  clearComparison();
+  session.compare(models.slice(0, MODELS.length));
+});
+addEventListener("hashchange", () => {
+  const { picture, bits } = viewOf(location.hash);
+  const at = PICTURES.findIndex(({ id }) => id === picture);
+  const wanted = models.find((known, at) => at < MODELS.length && known.bits === bits);
+  if (at >= 0) void lookAtSample(at);
+  if (wanted) use(wanted);
 });
 
-void lookAtSample(0);
+void lookAtSample(Math.max(PICTURES.findIndex(({ id }) => id === asked.picture), 0));
 void keepPage(MODELS.map(({ url }) => url), () => {
   byId("offline").textContent = "This page works offline now.";
 });

@@ -3,10 +3,10 @@ import { quantize, type Quantized, type QuantizeOptions } from "dsconv";
 import { byId, make, notify, staircase } from "./dom.js";
 import { bytes, inWords, times } from "./words.js";
 
-/** A model file made here. */
+/** A model file made here, or brought. */
 export interface OwnModel {
   readonly name: string;
-  readonly bits: number;
+  readonly bits: number | undefined;
   readonly bytes: Uint8Array;
 }
 

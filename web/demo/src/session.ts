@@ -4,8 +4,10 @@ import { type Classification, Device, DeviceLostError, Network, type Profile } f
 /** A network to run: where it comes from is asked when it is loaded. */
 export interface Model {
   readonly name: string;
-  /** Bits of its integer weights. */
-  readonly bits: number;
+  /** Bits of its integer weights, where they are known before it is loaded. */
+  readonly bits: number | undefined;
+  /** Bytes of its file. */
+  readonly size: number;
   readonly source: (signal: AbortSignal) => Promise<Response | Uint8Array>;
 }
 
@@ -24,6 +26,11 @@ export interface Watcher {
   classifying(picture: Picture): void;
   /** `first` of this network, which waits for its kernels to be compiled. */
   answered(picture: Picture, answer: Classification, network: Network, first: boolean): void;
+  /** `done` models of the comparison are done. */
+  comparing(model: Model, done: number): void;
+  compared(model: Model, answer: Classification): void;
+  /** The comparison is over, whether or not all of it is there. */
+  settled(): void;
   measuring(): void;
   measured(profile: Profile, network: Network): void;
   /** What was wanted is not to be had; what was there before still is. `again` wants it once more. */
@@ -31,7 +38,10 @@ export interface Watcher {
   lost(message: string): void;
 }
 
-type Step = "open" | "load" | "classify" | "measure";
+type Step = "open" | "load" | "classify" | "compare" | "measure";
+
+/** More than any network here has: the comparison looks at all classes. */
+const ALL = 100_000;
 
 /**
  * A device, a network on it and a picture in it. The page says what it wants; one loop goes there step by step,
@@ -46,6 +56,9 @@ export class Session {
   #model: Model;
   #picture: Picture | undefined;
   #measure = false;
+  #compare: readonly Model[] | undefined;
+  /** The last comparison that was begun. */
+  #compared: readonly Model[] | undefined;
   #loading: AbortController | undefined;
   #running = false;
   /** No step is tried again by itself after an error. */
@@ -71,6 +84,12 @@ export class Session {
   /** Wants a picture classified. */
   classify(picture: Picture): void {
     this.#picture = picture;
+    this.#go();
+  }
+
+  /** Wants what each of the models says of the picture. */
+  compare(models: readonly Model[]): void {
+    this.#compare = models;
     this.#go();
   }
 
@@ -106,11 +125,17 @@ export class Session {
     if (picture && (this.#answered?.picture !== picture || this.#answered.network !== network)) {
       return this.#try("classify", async () => {
         this.#watcher.classifying(picture);
-        const answer = await network.classify(picture.bitmap);
+        const answer = await network.classify(picture.bitmap, { top: ALL });
         const first = this.#answered?.network !== network;
         this.#answered = { picture, network };
         this.#watcher.answered(picture, answer, network, first);
       });
+    }
+    if (picture && this.#compare) {
+      const models = this.#compare;
+      this.#compared = models;
+      this.#compare = undefined;
+      return this.#try("compare", () => this.#runAll(device, models, picture));
     }
     if (picture && this.#measure) {
       this.#measure = false;
@@ -136,6 +161,7 @@ export class Session {
       if (step === "load" && this.#network) this.#model = this.#network.model;
       this.#watcher.failed(error, step, () => {
         if (step === "measure") this.#measure = true;
+        if (step === "compare") this.#compare = this.#compared;
         this.use(model);
       });
       return false;
@@ -181,5 +207,33 @@ export class Session {
     this.#network?.network.dispose();
     this.#network = { model, network };
     this.#watcher.loaded(model, network);
+  }
+
+  /** One model after the other on the same picture, until something else is wanted. */
+  async #runAll(device: Device, models: readonly Model[], picture: Picture): Promise<void> {
+    const loading = new AbortController();
+    this.#loading = loading;
+    const wanted = this.#model;
+    try {
+      for (const [done, model] of models.entries()) {
+        this.#watcher.comparing(model, done);
+        const source = await model.source(loading.signal);
+        const network = await Network.load(device, source, { signal: loading.signal });
+        try {
+          // The first run compiles. In software it takes so long that the time of a second is not worth the wait.
+          let answer = await network.classify(picture.bitmap, { top: ALL });
+          if (!device.software) answer = await network.classify(picture.bitmap, { top: ALL });
+          if (this.#picture !== picture || this.#model !== wanted) return;
+          this.#watcher.compared(model, answer);
+        } finally {
+          network.dispose();
+        }
+      }
+    } catch (error) {
+      if (!loading.signal.aborted) throw error;
+    } finally {
+      this.#loading = undefined;
+      this.#watcher.settled();
+    }
   }
 }
