@@ -17,6 +17,13 @@
 //! order, of their names, geometry and bit format; and where the writer has further tensors, floats under names of
 //! its own, `tensors`: a JSON list of those names. Other keys are the writer's own.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use crate::{
     BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Result, Weights,
     bitstream, int8_channels,
@@ -115,7 +122,8 @@ impl LayerFile {
         let names: Vec<_> = self.tensors.keys().collect();
         let names = serde_json::to_string(&names).map_err(|e| broken(&e))?;
         let plain = |(_, tensor): &(String, Tensor)| matches!(tensor.dtype, Dtype::F32 | Dtype::U8);
-        let version = VERSIONS[usize::from(!tensors.iter().all(plain))];
+        let [first, compact] = VERSIONS;
+        let version = if tensors.iter().all(plain) { first } else { compact };
         let keys =
             [("format", "dsconv"), ("version", version), ("layers", &layers), ("tensors", &names)];
         for (key, value) in keys {
@@ -205,21 +213,25 @@ fn listed_once<'a>(file: &str, what: &str, mut names: impl Iterator<Item = &'a s
 
 /// Bytes that a layer's weights take in a file, without bias and channel distribution shift.
 pub fn stored_bytes(weights: &Weights) -> u64 {
-    let floats = |values: &[f32]| values.len() * if all_halves(values) { 2 } else { 4 };
-    let bytes = match weights {
+    let floats = |values: &[f32]| -> u64 {
+        let each = if all_halves(values) { 2 } else { 4 };
+        (values.len() as u64).saturating_mul(each)
+    };
+    match weights {
         Weights::Float(weights) => {
             let channels = weights.descriptor().out_channels as usize;
             match int8_channels::integers(weights.values(), channels) {
-                Some((q, scales)) => q.len() + floats(&scales),
+                Some((q, scales)) => floats(&scales).saturating_add(q.len() as u64),
                 None => floats(weights.values()),
             }
         }
         Weights::DsConv(weights) => {
             let integers = bitstream::dense_len(weights.q().len(), weights.format().bits());
-            integers + floats(weights.alpha()) + weights.kds_bias().map_or(0, floats)
+            [floats(weights.alpha()), weights.kds_bias().map_or(0, floats)]
+                .into_iter()
+                .fold(integers as u64, u64::saturating_add)
         }
-    };
-    bytes as u64
+    }
 }
 
 fn format_error(file: &str, message: impl std::fmt::Display) -> Error {
@@ -288,9 +300,10 @@ fn layer_tensors(weights: &Weights) -> Vec<(&'static str, Tensor)> {
     let bias = match weights {
         Weights::Float(weights) => {
             let [oihw, _, channels] = shapes(weights.descriptor(), None);
-            match int8_channels::integers(weights.values(), channels[0]) {
+            let count = weights.descriptor().out_channels as usize;
+            match int8_channels::integers(weights.values(), count) {
                 Some((q, scales)) => {
-                    let bytes = q.iter().map(|&q| q as u8).collect();
+                    let bytes = q.iter().map(|&q| q.cast_unsigned()).collect();
                     tensors.push(("weight", Tensor { dtype: Dtype::I8, shape: oihw, bytes }));
                     tensors.push(("weight_scale", float_tensor(channels, &scales)));
                 }

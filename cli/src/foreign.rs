@@ -1,5 +1,12 @@
 //! Files that people have instead of the one they mean, told apart by their first bytes and their names.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use crate::picture::has_extension;
 use anyhow::{Context, bail};
 use std::io::Read;

@@ -1,5 +1,12 @@
 //! Files of NumPy: a tensor each, behind a header in Python's words.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use anyhow::{Context, bail, ensure};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;

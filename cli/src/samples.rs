@@ -1,5 +1,12 @@
 //! The inputs of a network from files: pictures, or tensors.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use crate::picture::has_extension;
 use crate::{foreign, npy, picture};
 use anyhow::{Context, bail, ensure};

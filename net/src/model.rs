@@ -10,6 +10,13 @@
 //!
 //! Float constants are the file's further tensors, `constant.N` for value N.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use crate::ir::graph::{Graph, Input, Kind, Node, Output, ValueId};
 use crate::ir::tensor::{Data, Tensor};
 use crate::vision::detect::{Detector, Head};

@@ -54,6 +54,8 @@ mod proto {
     pub(crate) struct Attribute {
         #[prost(string, tag = "1")]
         pub(crate) name: String,
+        #[prost(int64, tag = "3")]
+        pub(crate) i: i64,
         #[prost(int64, repeated, tag = "8")]
         pub(crate) ints: Vec<i64>,
         #[prost(int32, tag = "20")]
@@ -143,7 +145,7 @@ fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> Node {
 }
 
 fn with_ints(mut node: Node, name: &str, ints: &[i64]) -> Node {
-    node.attribute.push(Attribute { name: name.into(), ints: ints.to_vec(), kind: 7 });
+    node.attribute.push(Attribute { name: name.into(), i: 0, ints: ints.to_vec(), kind: 7 });
     node
 }
 
@@ -369,6 +371,14 @@ fn what_no_static_size_has_is_refused_with_the_reason() {
     ] {
         refused(take(vec![node(op, &["x"], &["y"])], vec![]), &[op, words]);
     }
+    let mut training = node("BatchNormalization", &["x", "c", "c", "c", "c"], &["y"]);
+    training.attribute.push(Attribute {
+        name: "training_mode".into(),
+        i: 1,
+        ints: vec![],
+        kind: 2,
+    });
+    refused(take(vec![training], vec![floats("c", &[2], &[1.0; 2])]), &["model.eval()"]);
     let mut old =
         Model::decode(model(vec![node("Relu", &["x"], &["y"])], vec![]).as_slice()).unwrap();
     old.opset_import = vec![Opset { version: 5 }];

@@ -1,5 +1,12 @@
 //! The messages of ONNX's protobuf schema, with the fields that this crate reads or writes.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,5 +1,12 @@
 //! The attributes of a node, checked, and the reasons why a node is not converted.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use crate::Error;
 use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_type};
 use std::cell::RefCell;

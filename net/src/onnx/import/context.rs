@@ -1,5 +1,12 @@
 //! A node while it is converted: its inputs, its attributes, and the graph that it becomes a part of.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use super::attributes::{Attributes, Converted, refuse};
 use super::importer::Importer;
 use crate::Error;
@@ -78,7 +85,9 @@ impl NodeContext<'_, '_> {
     /// A number of any kind that must be known.
     pub(crate) fn known_number(&mut self, index: usize, what: &str) -> Converted<Option<f32>> {
         match self.known(index, what)?.as_ref().map(Tensor::data) {
-            Some(Data::I64(values)) if values.len() == 1 => Ok(Some(values[0] as f32)),
+            Some(Data::I64(values)) if values.len() == 1 => {
+                Ok(values.first().map(|&value| value as f32))
+            }
             _ => self.known_float(index, what),
         }
     }

@@ -1,5 +1,12 @@
 //! The conversion of operators that take a few lines: those that move elements, compute shapes, or hold constants.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use super::attributes::{Attributes, Converted, Refusal, refuse};
 use super::context::NodeContext;
 use super::data;
@@ -97,11 +104,15 @@ pub(crate) fn dims(context: &mut NodeContext<'_, '_>) -> Converted<Op> {
         "ConstantOfShape" => Op::ConstantOfShape {
             value: match attributes.tensor("value")? {
                 None => Scalar::Float(0.0),
-                Some(tensor) => match data::tensor(tensor, &context.importer.folder)?.data() {
-                    Data::F32(values) if values.len() == 1 => Scalar::Float(values[0]),
-                    Data::I64(values) if values.len() == 1 => Scalar::Integer(values[0]),
-                    _ => return Err(Error::invalid("value", "one number", "more").into()),
-                },
+                Some(tensor) => {
+                    let tensor = data::tensor(tensor, &context.importer.folder)?;
+                    let one = match tensor.data() {
+                        Data::F32(values) => values.first().copied().map(Scalar::Float),
+                        Data::I64(values) => values.first().copied().map(Scalar::Integer),
+                    };
+                    one.filter(|_| tensor.len() == 1)
+                        .ok_or_else(|| Error::invalid("value", "one number", tensor.len()))?
+                }
             },
         },
         "DepthToSpace" => Op::DepthToSpace {
@@ -257,7 +268,7 @@ pub(crate) fn variadic(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> 
     };
     let inputs = context.inputs()?;
     let mut y = context.input(0)?;
-    for &x in &inputs[1..] {
+    for &x in inputs.iter().skip(1) {
         y = context.binary(op, y, x)?;
     }
     if context.node.op_type == "Mean" {
@@ -289,10 +300,11 @@ pub(crate) fn split(context: &mut NodeContext<'_, '_>) -> Converted<Vec<ValueId>
             let whole = whole.filter(|_| lengths.len() == count).ok_or_else(|| {
                 Error::invalid("split", format!("{count} lengths"), format!("{lengths:?}"))
             })?;
-            let mut start = 0;
+            let mut next = 0usize;
             let part = |&length: &usize| {
-                start += length;
-                Parts::Range { start: start - length, length, whole }
+                let start = next;
+                next = next.saturating_add(length);
+                Parts::Range { start, length, whole }
             };
             lengths.iter().map(part).collect()
         }
@@ -315,7 +327,8 @@ pub(crate) fn slice(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
         }
         return context.push(Op::Slice, inputs);
     }
-    inputs.extend([context.input(1)?, context.input(2)?]);
+    let from = context.input(1)?;
+    inputs.extend([from, context.input(2)?]);
     let steps = context.optional(4)?;
     match (context.optional(3)?, steps) {
         (Some(axes), steps) => {
@@ -324,7 +337,7 @@ pub(crate) fn slice(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
         }
         (None, None) => {}
         (None, Some(steps)) => {
-            let Some(starts) = context.constant(inputs[1]).map(Tensor::len) else {
+            let Some(starts) = context.constant(from).map(Tensor::len) else {
                 return refuse("steps without axes, and starts that are not constant");
             };
             inputs.push(context.importer.list((0..starts as i64).collect::<Vec<_>>()));

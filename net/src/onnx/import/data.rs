@@ -1,5 +1,12 @@
 //! The elements of ONNX's tensors.
 
+// Counts and sizes here are strangers'.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+
 use crate::ir::graph::Kind;
 use crate::ir::tensor::{Tensor, elements};
 use crate::onnx::proto::{TensorProto, data_type};
@@ -82,7 +89,7 @@ fn floats(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<Vec<f32>> {
         return Ok(match proto.data_type {
             data_type::FLOAT => raw.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             data_type::DOUBLE => {
-                raw.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()
+                raw.as_chunks().0.iter().map(|&b| nearest(f64::from_le_bytes(b))).collect()
             }
             data_type::FLOAT16 => {
                 let values = raw.as_chunks().0.iter();
@@ -94,16 +101,26 @@ fn floats(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<Vec<f32>> {
             }
         });
     }
-    let bits = || proto.int32_data.iter().map(|&bits| bits as u16);
+    let low = |bits: &i32| {
+        let [low, high, ..] = bits.to_le_bytes();
+        u16::from_le_bytes([low, high])
+    };
+    let bits = || proto.int32_data.iter().map(low);
     match proto.data_type {
         data_type::FLOAT => typed(proto.float_data.len()).map(|()| proto.float_data.clone()),
         data_type::DOUBLE => typed(proto.double_data.len())
-            .map(|()| proto.double_data.iter().map(|&x| x as f32).collect()),
+            .map(|()| proto.double_data.iter().map(|&x| nearest(x)).collect()),
         data_type::FLOAT16 => typed(proto.int32_data.len())
             .map(|()| bits().map(|b| half::f16::from_bits(b).to_f32()).collect()),
         _ => typed(proto.int32_data.len())
             .map(|()| bits().map(|b| half::bf16::from_bits(b).to_f32()).collect()),
     }
+}
+
+/// The nearest float; infinity beyond their range, as masks of doubles mean it.
+#[allow(clippy::cast_possible_truncation, reason = "there is no other conversion")]
+fn nearest(double: f64) -> f32 {
+    double as f32
 }
 
 /// Integers and bools of any width.
@@ -117,10 +134,14 @@ pub(crate) fn integers(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<V
             data_type::name(proto.data_type),
         )
     };
-    let nibble = |byte: u8, index: usize| {
-        let nibble = if index.is_multiple_of(2) { byte & 15 } else { byte >> 4 };
+    // Two to a byte, the lower one first.
+    let nibbles = |bytes: &mut dyn Iterator<Item = u8>| -> Vec<i64> {
         let signed = proto.data_type == data_type::INT4;
-        if signed && nibble > 7 { i64::from(nibble) - 16 } else { i64::from(nibble) }
+        let widened = |nibble: u8| match signed {
+            true => i64::from((nibble << 4).cast_signed() >> 4),
+            false => i64::from(nibble),
+        };
+        bytes.flat_map(|byte| [byte & 15, byte >> 4]).map(widened).take(elements).collect()
     };
     if width(proto.data_type).is_none() || is_float(proto.data_type) {
         return Err(refused());
@@ -140,7 +161,7 @@ pub(crate) fn integers(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<V
             data_type::INT32 => read!(i32),
             data_type::UINT64 => read!(u64),
             data_type::INT64 => read!(i64),
-            _ => (0..elements).map(|i| nibble(raw[i / 2], i)).collect(),
+            _ => nibbles(&mut raw.iter().copied()),
         });
     }
     Ok(match proto.data_type {
@@ -155,7 +176,7 @@ pub(crate) fn integers(proto: &TensorProto, folder: &DataFolder<'_>) -> Result<V
         data_type::INT4 | data_type::UINT4 => {
             // Two to each int32.
             check_count(proto, elements.div_ceil(2), proto.int32_data.len())?;
-            (0..elements).map(|i| nibble(proto.int32_data[i / 2] as u8, i)).collect()
+            nibbles(&mut proto.int32_data.iter().map(|pair| pair.to_le_bytes()[0]))
         }
         _ => {
             typed(proto.int32_data.len())?;
@@ -194,7 +215,7 @@ fn raw<'a>(
         let got = data_type::name(proto.data_type);
         Error::invalid(format!("tensor {:?}", proto.name), "numbers of a known type", got)
     })?;
-    let bytes = (elements * bits).div_ceil(8);
+    let bytes = elements.saturating_mul(bits).div_ceil(8);
     if proto.data_location == 1 {
         return external(proto, bytes, folder).map(|bytes| Some(bytes.into()));
     }

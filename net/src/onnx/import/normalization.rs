@@ -10,7 +10,9 @@ use crate::ir::tensor::Tensor;
 /// A batch norm becomes a scale and a shift per channel.
 pub(crate) fn batch_norm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.attributes.ignore(&["momentum"]);
-    context.attributes.unset("training_mode")?;
+    if context.attributes.flag("training_mode")? {
+        return refuse("training; export the network for inference, behind model.eval()");
+    }
     if context.attributes.int("spatial")?.unwrap_or(1) != 1 {
         return refuse("spatial = 0");
     }
