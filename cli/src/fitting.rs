@@ -1,7 +1,7 @@
 //! The options for fitting a quantised network on samples, and the fit.
 
 use crate::device::Device;
-use crate::display::size;
+use crate::display::{bytes, size};
 use crate::output::tell;
 use crate::progress::with_progress;
 use crate::samples::{Folder, Samples};
@@ -79,6 +79,12 @@ impl Fitting {
             FitName::Moments => Fit::Moments,
             FitName::Gptq => Fit::Gptq { method: how.method, sweeps: self.sweeps },
         };
+        let memory = dsconv_net::calibration_memory(graph, fit, samples.len() as u64, &dims)?;
+        tell!(
+            "dsconv: fitting on {} samples takes about {} of memory",
+            samples.len(),
+            bytes(memory)
+        );
         if let Some(target) = self.target(model, &how)? {
             let widths = with_progress("choosing bits", |report| {
                 let (convolve, progress) = (&mut convolve, report);

@@ -6,6 +6,7 @@ mod memory;
 mod walk;
 
 pub use memory::memory;
+pub(crate) use memory::memory_of_samples;
 pub(crate) use walk::Operand;
 
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};

@@ -67,7 +67,7 @@ pub use ir::{graph, op, program, tensor};
 pub use model::Model;
 pub use quantize::{
     Calibrated, Convolve, Fit, FittedLayer, LayerReport, QuantizeOptions, SampleRun, Target,
-    allocate, calibrate, compact, on_cpu, quantize, report,
+    allocate, calibrate, calibration_memory, compact, on_cpu, quantize, report,
 };
 pub use vision::placement::Placement;
 pub use vision::{detect, picture};

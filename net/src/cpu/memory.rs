@@ -15,7 +15,15 @@ pub(super) fn readers(program: &Program) -> Vec<usize> {
 /// The most bytes that the tensors of a [`run`](super::run) take at once, with what its steps need beside them. The
 /// constants are a part of the program already.
 pub fn memory(program: &Program) -> u64 {
-    let bytes = |&id: &TensorId| 4 * program.value(id).elements() as u64;
+    memory_of_samples(program, 1)
+}
+
+/// The same for so many samples whose tensors are alive together, while their steps run one after the other.
+pub(crate) fn memory_of_samples(program: &Program, samples: u64) -> u64 {
+    let bytes = |&id: &TensorId| {
+        let elements = program.value(id).elements() as u64;
+        elements.saturating_mul(4).saturating_mul(samples)
+    };
     let mut readers = readers(program);
     let mut alive: u64 = program.inputs().iter().map(bytes).sum();
     let mut most = alive;
@@ -29,7 +37,7 @@ pub fn memory(program: &Program) -> u64 {
             readers[storage.index()] -= 1;
             let is_constant = matches!(program.value(storage).source, Source::Constant(_));
             if readers[storage.index()] == 0 && !is_constant {
-                alive -= bytes(&storage);
+                alive = alive.saturating_sub(bytes(&storage));
             }
         }
     }

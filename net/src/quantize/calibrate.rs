@@ -4,9 +4,11 @@
 
 use super::gptq::{Errors, Layer, Rounding, Solver};
 use super::walk::{SampleRun, Walk};
+use crate::cpu::memory_of_samples;
 use crate::ir::graph::{Graph, WeightsId, descriptor};
+use crate::ir::program::{Step, StepOp};
 use crate::{Error, Result};
-use dsconv::{Cds, DsConvWeights, FloatWeights, Method, Shape, Weights};
+use dsconv::{Cds, ConvDescriptor, DsConvWeights, FloatWeights, Method, Shape, Weights};
 
 /// A channel of fewer values than this has moments that say little; it stays as it is.
 const FEWEST: usize = 100;
@@ -126,6 +128,28 @@ pub fn calibrate(
         walk.finish_convolution(id.map(|_| &fit[..]))?;
     }
     Ok(calibrated)
+}
+
+/// About the most bytes that [`calibrate`] takes for so many samples, whose inputs have the shapes `dims`: their tensors
+/// in both networks and, for [`Fit::Gptq`], what is gathered of the largest layer.
+///
+/// # Errors
+/// Dims that the network does not take.
+pub fn calibration_memory(graph: &Graph, fit: Fit, samples: u64, dims: &[&[usize]]) -> Result<u64> {
+    let program = graph.specialise(dims)?;
+    let tensors = memory_of_samples(&program, samples.saturating_mul(2));
+    // Three matrices of what an output reads, in doubles.
+    let gathered = |step: &Step| match (&step.op, fit) {
+        (StepOp::Conv { weights, .. }, Fit::Gptq { .. }) => {
+            let ConvDescriptor { groups, kernel: [height, width], .. } = descriptor(weights);
+            let reads = u64::from(descriptor(weights).channels_per_group());
+            let reads = reads.saturating_mul(u64::from(height)).saturating_mul(u64::from(width));
+            reads.saturating_mul(reads).saturating_mul(u64::from(groups)).saturating_mul(3 * 8)
+        }
+        _ => 0,
+    };
+    let gathered = program.steps().iter().map(gathered).max().unwrap_or(0);
+    Ok(tensors.saturating_add(gathered))
 }
 
 /// The weights of the convolution of that name.
@@ -307,6 +331,29 @@ mod tests {
                 assert_eq!(better, sweeps.map(|_| true), "{name}, {error:?}, {fit:?}, seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn memory_is_told_by_samples_and_by_what_the_largest_layer_reads() {
+        let mut rng = fastrand::Rng::new();
+        let floats = network(&mut rng);
+        let memory = |fit, samples| calibration_memory(&floats, fit, samples, &DIMS).unwrap();
+        let gptq = Fit::Gptq { method: Method::MinMse, sweeps: 0 };
+        let reads = floats.convolutions().map(|(_, id)| {
+            let descriptor = descriptor(floats.weights(id));
+            let taps = descriptor.kernel[0] * descriptor.kernel[1];
+            let reads = u64::from(descriptor.channels_per_group() * taps);
+            reads * reads * u64::from(descriptor.groups)
+        });
+        let gathered = 24 * reads.max().unwrap();
+        for samples in [1, 7] {
+            assert_eq!(memory(gptq, samples), memory(Fit::Moments, samples) + gathered);
+        }
+        // A sample more takes its tensors twice: its input at least, and at most all of them.
+        let more = memory(gptq, 8) - memory(gptq, 7);
+        assert_eq!(more, memory(gptq, 2) - memory(gptq, 1));
+        assert!(more >= 2 * 4 * 504, "{more}");
+        assert!(memory(gptq, u64::MAX) == u64::MAX, "nothing wraps around");
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod walk;
 
 pub use allocate::{Target, allocate};
 pub(crate) use calibrate::shifted;
-pub use calibrate::{Calibrated, Fit, FittedLayer, calibrate};
+pub use calibrate::{Calibrated, Fit, FittedLayer, calibrate, calibration_memory};
 pub use layers::{LayerReport, QuantizeOptions, compact, quantize, report};
 pub(crate) use walk::Walk;
 pub use walk::{Convolve, SampleRun, on_cpu};
