@@ -3,6 +3,7 @@ import * as dsconv from "dsconv";
 import { Device, DsconvError, Network, quantize } from "dsconv";
 import initModule from "/dist/module/dsconv_web.js";
 import { countBuffers, rawDevice } from "./gpu.js";
+import { random } from "./random.js";
 
 const MODEL = "/models/efficientnet-lite0-i4.safetensors";
 const SMALL = "/data/small.onnx";
@@ -317,17 +318,6 @@ export async function hostile({ seed, rounds }) {
   const [{ data }] = await (await Network.load(device, small)).run(tensor);
   device.dispose();
   return { counts, wrong, inWorker, unsupported, alive: data.every(Number.isFinite) };
-}
-
-/** xorshift32. */
-function random(seed) {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
 }
 
 /** Bad arguments of every kind: the class and words of the message. */
