@@ -57,3 +57,28 @@ fn choices_are_measured_once_per_class_and_remembered_in_a_file() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(Tuner::load(&adapter, &path), empty);
 }
+
+/// A device may be opened with matrix units today and without them tomorrow.
+#[test]
+fn what_was_measured_with_matrix_units_is_not_taken_without() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let without = pipelines.clone().with_tensor_cores(None);
+    let mut rng = fastrand::Rng::new();
+    let descriptor = ConvDescriptor::new(32, 32, [1, 1]);
+    let extras = Extras { kds_bias: false, bias: false, cds: 0 };
+    let weights = random_weights(&mut rng, descriptor, BlockFormat::new(4, 32).unwrap(), extras);
+    let mut tuner = Tuner::new(&gpu.adapter.get_info());
+    let options = LayerOptions::default();
+    for pipelines in [pipelines, &without] {
+        let shape = Shape::new(1, 32, 8, 8);
+        let choice = tuner.choose(pipelines, &gpu.queue, &weights, shape, &options);
+        let kernel = pollster::block_on(choice).unwrap().kernel;
+        let problem = ConvProblem::new(&weights, ActivationFormat::Float);
+        kernel.supports(&problem, pipelines.capabilities()).unwrap();
+    }
+    // One class where there are no matrix units, else two.
+    let lines = if pipelines.capabilities().tensor_cores.is_some() { 2 } else { 1 };
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tuned-matrix.txt");
+    tuner.save(&path).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), lines + 2);
+}

@@ -1,7 +1,7 @@
 //! Kernels chosen by measuring them, for hosts that ask for it. Nothing here runs by itself. Not in browsers, whose clocks are
 //! coarse on purpose.
 
-use super::capabilities::PackedDotProduct;
+use super::capabilities::{Capabilities, PackedDotProduct};
 use super::choose::ConvProblem;
 use super::format::ActivationFormat;
 use super::kernel::Kernel;
@@ -138,7 +138,7 @@ impl Tuner {
     ) -> Result<Choice> {
         let weights = weights.into();
         let options = (*options).with_kernel(None);
-        let class = class(weights, input, &options)?;
+        let class = class(weights, input, &options, pipelines.capabilities())?;
         if let Some(choice) = self.choices.get(&class) {
             return Ok(*choice);
         }
@@ -220,14 +220,23 @@ impl Tuner {
 }
 
 /// The class of a layer, in words.
-fn class(weights: WeightsRef<'_>, input: Shape, options: &LayerOptions) -> Result<String> {
+fn class(
+    weights: WeightsRef<'_>,
+    input: Shape,
+    options: &LayerOptions,
+    capabilities: &Capabilities,
+) -> Result<String> {
     let problem = ConvProblem::of_layer(weights, options);
     let output = problem.descriptor.output_shape(input)?;
     let pixels = (output.pixels() as u64).next_power_of_two();
     let LayerOptions { float_format, scale_format, .. } = options;
     let int8_output = options.int8_output.map(|int8| int8.blocks);
+    // Not every host of a device has them.
+    let units = capabilities
+        .tensor_cores
+        .map_or(String::new(), |units| format!(", matrix units of {}", units.size));
     Ok(format!(
-        "{problem}, {:?}, {pixels} pixels, {float_format:?}, {scale_format:?}, {int8_output:?}",
+        "{problem}, {:?}, {pixels} pixels, {float_format:?}, {scale_format:?}, {int8_output:?}{units}",
         problem.descriptor
     ))
 }

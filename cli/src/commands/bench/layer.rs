@@ -46,12 +46,16 @@ impl Path {
             .with_input_format(input_format)
             .with_input_layout(input_layout)
             .with_output_layout(output_layout);
+        let mut pipelines = device.pipelines.clone();
+        if let WeightsRef::Float(_) = weights {
+            // What the others are compared with is f32.
+            pipelines = pipelines.with_tensor_cores(None);
+        }
         if let Some(tuner) = tuner {
-            let (pipelines, queue) = (&device.pipelines, &device.gpu.queue);
-            let choice = tuner.choose(pipelines, queue, weights, input, &options);
+            let choice = tuner.choose(&pipelines, &device.gpu.queue, weights, input, &options);
             options.kernel = Some(pollster::block_on(choice)?.kernel);
         }
-        let layer = Layer::new(&device.pipelines, weights, options)?;
+        let layer = Layer::new(&pipelines, weights, options)?;
         let of_layer = layer.memory_use();
         let mut memory = layer.plan_memory_use(input)?;
         (memory.weights, memory.scales) = (of_layer.weights, of_layer.scales);

@@ -1,4 +1,5 @@
-//! A whole network measured: in f32, with DSConv weights and float activations, and with int8 activations.
+//! A whole network measured: in f32, with DSConv weights and float activations, with int8 activations, and on matrix
+//! units where they are proven.
 
 use super::network_report::{NetworkReport, Row};
 use crate::device;
@@ -8,7 +9,7 @@ use crate::timing::ms;
 use crate::{carried, network, yolov9_model};
 use anyhow::{Context, bail, ensure};
 use dsconv::Weights;
-use dsconv::gpu::{Gpu, Pipelines, Selection};
+use dsconv::gpu::{Gpu, Pipelines, Selection, TensorCores};
 use dsconv_net::gpu::{Activations, Network, NetworkOptions, NetworkPlan};
 use dsconv_net::model::Preprocessing;
 use dsconv_net::program::StepOp;
@@ -80,25 +81,33 @@ impl NetworkBench<'_> {
         let preprocessing = model.picture_input()?;
         let floats = network::floats_of(&model.graph)?;
         let int8 = NetworkOptions { activations: Activations::Int8, ..NetworkOptions::default() };
-        let forms = [
-            ("f32", &floats, NetworkOptions::default()),
-            ("weight-only", &model.graph, NetworkOptions::default()),
-            ("int8", &model.graph, int8),
+        let plain = NetworkOptions::default();
+        let mut forms = vec![
+            ("f32", &floats, plain, None),
+            ("weight-only", &model.graph, plain, None),
+            ("int8", &model.graph, int8, None),
         ];
+        // The other forms do without, so that f32 is f32.
+        let gpu = device::open_gpu(self.selection, self.tensor_cores)?;
+        if let Some(units) = self.tensor_cores.prove(&gpu)? {
+            forms.push(("tensor cores", &model.graph, plain, Some(units)));
+        }
+        drop(gpu);
         let bar = progress(sizes.len() * forms.len() * (self.rounds + 2))?;
         let mut rows: Vec<Row> = Vec::new();
         let mut adapter = None;
         for &size in sizes {
             let mut dims = Preprocessing { size: [size; 2], ..preprocessing.clone() }.dims();
             dims[0] = self.batch as usize;
-            let jobs = forms.map(|(form, graph, options)| Job {
+            let job = |&(form, graph, options, tensor_cores)| Job {
                 form,
-                selection: self.selection,
-                tensor_cores: self.tensor_cores,
+                bench: self,
                 graph,
                 dims: &dims,
                 options,
-            });
+                tensor_cores,
+            };
+            let jobs: Vec<Job<'_>> = forms.iter().map(job).collect();
             let mut started = Vec::new();
             for job in &jobs {
                 bar.set_message(format!("{} at {size}x{size}, first run", job.form));
@@ -142,11 +151,12 @@ impl NetworkBench<'_> {
 /// One form of a network at one size.
 struct Job<'a> {
     form: &'static str,
-    selection: &'a Selection,
-    tensor_cores: UseTensorCores,
+    bench: &'a NetworkBench<'a>,
     graph: &'a Graph,
     dims: &'a [usize],
     options: NetworkOptions,
+    /// The matrix units that it runs on.
+    tensor_cores: Option<TensorCores>,
 }
 
 /// A network that has run once.
@@ -163,19 +173,18 @@ struct Started {
 impl Job<'_> {
     /// Opens a device of its own, so that nothing is compiled yet, and waits for the first result.
     fn start(&self, cache: Option<&[u8]>) -> anyhow::Result<Started> {
-        let gpu = device::open_gpu(self.selection, self.tensor_cores)?;
+        let gpu = device::open_gpu(self.bench.selection, self.bench.tensor_cores)?;
         let count = self.dims.iter().product();
         let mut rng = fastrand::Rng::with_seed(1);
         let input: Vec<f32> = (0..count).map(|_| rng.f32()).collect();
         // It is known from then on, so that the time to the first result has no part in it.
         let packed_dot_product = device::packed_dot_product(&gpu, self.options.activations)?;
-        let tensor_cores = self.tensor_cores.prove(&gpu)?;
         let from = Instant::now();
         let mut pipelines = match cache {
             Some(data) => Pipelines::with_cache(&gpu.device, data)?,
             None => Pipelines::new(&gpu.device)?,
         };
-        pipelines = pipelines.with_tensor_cores(tensor_cores);
+        pipelines = pipelines.with_tensor_cores(self.tensor_cores);
         if let Some(measured) = packed_dot_product {
             pipelines = pipelines.with_packed_dot_product(measured);
         }

@@ -21,7 +21,7 @@ pub(super) struct NetworkReport {
 pub(super) struct Row {
     /// Side of the picture.
     pub(super) size: u32,
-    /// `f32`, `weight-only` or `int8`.
+    /// `f32`, `weight-only`, `int8` or `tensor cores`.
     pub(super) form: String,
     /// The time of a run, with upload and download.
     #[serde(deserialize_with = "positive")]
