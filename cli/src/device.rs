@@ -93,6 +93,17 @@ impl Device {
         Ok(Self { gpu, pipelines, cache })
     }
 
+    /// The same device without its matrix units: what others are compared with is computed in 32-bit floats.
+    pub(crate) fn in_floats(&self) -> Self {
+        let pipelines = self.pipelines.clone().with_tensor_cores(None);
+        Self { gpu: self.gpu.clone(), pipelines, cache: self.cache.clone() }
+    }
+
+    /// Whether its layers may be computed in halves, on matrix units.
+    pub(crate) fn has_tensor_cores(&self) -> bool {
+        self.pipelines.capabilities().tensor_cores.is_some()
+    }
+
     /// Keeps the compiled pipelines for the next run, where that can be done.
     pub(crate) fn save_cache(&self) {
         if let Some(path) = &self.cache {

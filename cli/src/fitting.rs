@@ -153,7 +153,7 @@ fn on_gpu(
     x: &[f32],
 ) -> dsconv_net::Result<Vec<f32>> {
     // What weights are fitted to is no place for halves.
-    let pipelines = device.pipelines.clone().with_tensor_cores(None);
-    let layer = Layer::new(&pipelines, weights, LayerOptions::default())?;
+    let device = device.in_floats();
+    let layer = Layer::new(&device.pipelines, weights, LayerOptions::default())?;
     Ok(pollster::block_on(layer.run(&device.gpu.queue, shape, x, &[]))?)
 }

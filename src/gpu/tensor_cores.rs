@@ -2,7 +2,7 @@
 
 use super::capabilities::TensorCores;
 use super::device::TENSOR_CORE_FEATURES;
-use super::kernel::{KERNELS, Kernel};
+use super::kernel::{KERNELS, Kernel, KernelSpec};
 use super::layer::Layer;
 use super::options::LayerOptions;
 use super::pipelines::Pipelines;
@@ -31,52 +31,63 @@ pub async fn tensor_cores(
             true => "request dsconv::gpu::TENSOR_CORE_FEATURES, with experimental features enabled",
             false => "the adapter has no such feature; use other kernels",
         };
-        return refuse(format!("the device lacks {missing:?}"), remedy);
+        let names: Vec<&str> = missing.iter_names().map(|(name, _)| name).collect();
+        return refuse(format!("the device lacks {}", names.join(", ")), remedy);
     }
     let mut reasons = Vec::new();
-    for spec in KERNELS.iter().rev() {
-        let Some(size) = spec.matrix else { continue };
-        let found = adapter.cooperative_matrix_properties().into_iter().any(|matrix| {
-            [matrix.m_size, matrix.n_size, matrix.k_size] == [size; 3]
-                && matrix.ab_type == wgpu::CooperativeScalarType::F16
-                && matrix.cr_type == wgpu::CooperativeScalarType::F32
-                && !matrix.saturating_accumulation
-        });
-        let limits = pipelines.limits();
-        let subgroup_size = adapter.get_info().subgroup_max_size;
-        if !found {
-            reasons.push(format!("no {size} x {size} halves with sums of 32 bits"));
-        } else if spec.workgroup_bytes > limits.max_compute_workgroup_storage_size
-            || spec.threads
-                > limits
-                    .max_compute_invocations_per_workgroup
-                    .min(limits.max_compute_workgroup_size_x)
-        {
-            reasons.push(format!(
-                "{size} x {size} halves want workgroups of {} threads with {} bytes of memory",
-                spec.threads, spec.workgroup_bytes
-            ));
-        } else if 2 * subgroup_size > spec.threads {
-            reasons.push(format!(
-                "{size} x {size} halves want subgroups of at most {}, and these have up to {subgroup_size}",
-                spec.threads / 2
-            ));
-        } else {
-            let units = TensorCores::new(size, subgroup_size);
-            let pipelines = pipelines.clone().with_tensor_cores(units);
-            match wrong_products(&pipelines, queue, spec.kernel).await {
-                Ok(0) => return Ok(units),
-                Ok(wrong) => reasons.push(format!(
-                    "matrices of {size} x {size} halves give {wrong} wrong sums of products, of {}",
-                    2 * OUTPUTS * PIXELS
-                )),
-                // A driver's compiler may have an error of its own.
-                Err(Error::Gpu { message, .. }) => reasons.push(message),
-                Err(error) => return Err(error),
+    for spec in KERNELS.iter().rev().filter(|spec| spec.matrix.is_some()) {
+        match units(adapter, spec, pipelines.limits()) {
+            Err(reason) => reasons.push(reason),
+            Ok(units) => {
+                let pipelines = pipelines.clone().with_tensor_cores(units);
+                match wrong_products(&pipelines, queue, spec.kernel).await {
+                    Ok(0) => return Ok(units),
+                    Ok(wrong) => reasons.push(format!(
+                        "{} gives {wrong} wrong sums of products, of {}",
+                        spec.name,
+                        2 * OUTPUTS * PIXELS
+                    )),
+                    // A driver's compiler may have an error of its own.
+                    Err(Error::Gpu { message, .. }) => reasons.push(message),
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
     refuse(reasons.join("; "), "use other kernels, or a newer driver")
+}
+
+/// The matrix units that a kernel would use, or why it can't.
+fn units(
+    adapter: &wgpu::Adapter,
+    spec: &KernelSpec,
+    limits: &wgpu::Limits,
+) -> std::result::Result<TensorCores, String> {
+    let KernelSpec { name, matrix, threads, workgroup_bytes, .. } = *spec;
+    let size = matrix.unwrap_or(0);
+    let units = TensorCores::new(size, adapter.get_info().subgroup_max_size);
+    let fits = |matrix: &wgpu::CooperativeMatrixProperties| {
+        [matrix.m_size, matrix.n_size, matrix.k_size] == [size; 3]
+            && matrix.ab_type == wgpu::CooperativeScalarType::F16
+            && matrix.cr_type == wgpu::CooperativeScalarType::F32
+            && !matrix.saturating_accumulation
+    };
+    if !adapter.cooperative_matrix_properties().iter().any(fits) {
+        return Err(format!("{name} wants {size} x {size} halves with sums of 32 bits"));
+    }
+    let most =
+        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+    let bytes = limits.max_compute_workgroup_storage_size;
+    if threads > most || workgroup_bytes > bytes {
+        return Err(format!(
+            "{name} wants workgroups of {threads} threads and {workgroup_bytes} bytes; the device was made for {most} and {bytes}"
+        ));
+    }
+    let (largest, found) = (threads / 2, units.subgroup_size);
+    if found > largest {
+        return Err(format!("{name} wants subgroups of at most {largest}, got up to {found}"));
+    }
+    Ok(units)
 }
 
 /// A little more than a tile each way.

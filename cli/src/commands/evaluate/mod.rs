@@ -156,17 +156,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(path) => Some((path, Model { preprocessing, ..network::read(path)? })),
     };
     let device = options.device.open_or_cpu()?;
-    let evaluate = |path: &Path, model: &Model| {
-        let answers = evaluate(path, model, &pictures, device.as_ref(), &options.how)?;
+    let evaluate = |path: &Path, model: &Model, device: Option<&Device>| {
+        let answers = evaluate(path, model, &pictures, device, &options.how)?;
         let files = with_parts(path).into_iter();
         let bytes = files.filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
         let (counts, model) = (Counts::of(&answers), path.to_owned());
         anyhow::Ok(Network { model, bytes, counts, closeness: None, answers })
     };
-    let floats = float_model.map(|(path, model)| evaluate(path, &model)).transpose()?;
+    let in_floats = device.as_ref().map(Device::in_floats);
+    let floats =
+        float_model.map(|(path, model)| evaluate(path, &model, in_floats.as_ref())).transpose()?;
     let mut networks = Vec::new();
     for (path, model) in &read {
-        let mut network = evaluate(path, model)?;
+        let mut network = evaluate(path, model, device.as_ref())?;
         if let Some(floats) = &floats {
             let in_file = || path.display().to_string();
             let closeness = Closeness::of(&network.answers, &floats.answers);
