@@ -138,3 +138,24 @@ fn an_unknown_device_is_refused_with_the_list() {
     let output = dsconv(&["devices"]).output().unwrap();
     assert!(output.status.success());
 }
+
+#[test]
+fn tensor_cores_are_proven_or_refused_by_name() {
+    if skip_gpu() {
+        return;
+    }
+    let folder = cases().display().to_string();
+    let output = dsconv(&["verify", &folder, "--json", "--tensor-cores"]).output().unwrap();
+    let message = text(&output);
+    if output.status.success() {
+        assert!(message.contains("conv_matrix_"), "{message}");
+    } else {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(message.contains("tensor cores: the device lacks"), "{message}");
+        assert!(message.contains("EXPERIMENTAL_COOPERATIVE_MATRIX"), "{message}");
+    }
+    let listed = text(&dsconv(&["devices"]).output().unwrap());
+    assert!(listed.contains("tensor cores"), "{listed}");
+    let output = dsconv(&["verify", &folder, "--tensor-cores=maybe"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+}
