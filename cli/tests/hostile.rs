@@ -247,6 +247,35 @@ fn small_files_take_little_memory_before_a_run() {
     let file = path("shared.onnx");
     fs::write(&file, onnx::file(&nodes)).unwrap();
     bounded(&file);
+    // Many tables of places.
+    let mut nodes = vec![
+        integers("even", &[1, 1, 1, 1 << 20]),
+        integers("odd", &[1, 1, 1, (1 << 20) - 1]),
+        onnx::input("v0", &[Some(1), Some(1), Some(1), Some(8)]),
+        onnx::output("v200"),
+    ];
+    for index in 0..200 {
+        let (from, to) = (format!("v{index}"), format!("v{}", index + 1));
+        let sizes = if index % 2 == 0 { "even" } else { "odd" };
+        nodes.push(onnx::node(&to, "Resize", &[&from, "", "", sizes], &to));
+    }
+    let file = path("resize.onnx");
+    fs::write(&file, onnx::file(&nodes)).unwrap();
+    bounded(&file);
+    let mut nodes = count(1 << 20);
+    nodes.extend([
+        integers("length", &[1 << 20]),
+        onnx::input("x", &[Some(1)]),
+        onnx::output("v300"),
+        onnx::node("v0", "Expand", &["x", "length"], "v0"),
+    ]);
+    for index in 0..300 {
+        let (from, to) = (format!("v{index}"), format!("v{}", index + 1));
+        nodes.push(onnx::node(&to, "Gather", &[&from, "r"], &to));
+    }
+    let file = path("gather.onnx");
+    fs::write(&file, onnx::file(&nodes)).unwrap();
+    bounded(&file);
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn diagonal(context: &mut Context<'_>, term: Term) -> Result<Term> {
         let expected = format!("at most {LONGEST_DIAGONAL} elements");
         return Err(Error::invalid("diagonal", expected, count));
     }
+    context.make(count, 4)?;
     let places = strides(&to);
     let place = |index: usize| -> usize {
         (0..to.len()).map(|axis| index / places[axis] % to[axis] * steps[axis]).sum()

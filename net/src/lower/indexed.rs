@@ -163,6 +163,7 @@ pub(crate) fn scatter_nd(
         (&index, combination, rows)
     {
         // Known places: each row is picked out of the old ones and the updates.
+        context.make(rows, 4)?;
         let mut from: Vec<u32> = (0..rows as u32).collect();
         for (update, &row) in integers(&index, "indices")?.iter().enumerate() {
             from[axis_index(row, rows)?] = (rows + update) as u32;

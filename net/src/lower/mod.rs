@@ -205,8 +205,10 @@ fn lower_node(builder: &mut Builder, graph: &Graph, node: &Node) -> Result<Lower
 }
 
 /// The program without what no output needs.
-fn needed(program: Program) -> Program {
+fn needed(mut program: Program) -> Program {
     let mut keep = vec![false; program.values.len()];
+    // Moved, as a step's tables may be large.
+    let steps = std::mem::take(&mut program.steps);
     let mark = |keep: &mut Vec<bool>, id: TensorId| {
         keep[id.0] = true;
         keep[program.storage(id).0] = true;
@@ -215,10 +217,10 @@ fn needed(program: Program) -> Program {
         mark(&mut keep, id);
     }
     let mut kept = Vec::new();
-    for step in program.steps.iter().rev() {
+    for step in steps.into_iter().rev() {
         if keep[step.output.0] {
             step.inputs.iter().for_each(|&id| mark(&mut keep, id));
-            kept.push(step.clone());
+            kept.push(step);
         }
     }
     kept.reverse();

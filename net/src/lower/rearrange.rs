@@ -235,6 +235,7 @@ pub(crate) fn gather(context: &mut Context<'_>, axis: i64, inputs: &[Lowered]) -
         return indexed::gather(context, axis, &inputs[0], &inputs[1]);
     }
     let indices = integers(&inputs[1], "indices")?;
+    context.make(indices.len(), 4)?;
     let indices: Vec<u32> = indices
         .iter()
         .map(|&index| axis_index(index, dims[axis]).map(|index| index as u32))

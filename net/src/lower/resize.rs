@@ -47,7 +47,12 @@ pub(crate) fn resize(context: &mut Context<'_>, op: &Op, inputs: &[Lowered]) -> 
     for pair in changing.chunks(2) {
         let tables: Vec<Taps> = pair
             .iter()
-            .map(|&axis| mapping(axis).table(axis, *interpolation, *options))
+            .map(|&axis| {
+                let table = mapping(axis).table(axis, *interpolation, *options)?;
+                // A place and a weight each.
+                context.make(table.indices.len(), 8)?;
+                Ok(table)
+            })
             .collect::<Result<_>>()?;
         pair.iter().for_each(|&axis| current[axis] = to[axis]);
         y = context.emit(StepOp::Resize { axes: tables }, &[y], current.clone())?;
