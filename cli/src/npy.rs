@@ -77,6 +77,11 @@ fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests know what they read"
+)]
 mod tests {
     use super::parse;
 

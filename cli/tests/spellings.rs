@@ -66,7 +66,10 @@ const LINES: [(&str, &str); 27] = [
         "export cli/models/m.safetensors target/efficientnet-lite0-i4.onnx",
         "cli/models/m.safetensors: ",
     ),
-    ("inspect cli/models/m.safetensors --plot target/layers.svg", "cli/models/m.safetensors: "),
+    (
+        "inspect cli/models/m.safetensors --plot target/layers.svg",
+        "target/layers.svg: expected a folder that exists",
+    ),
     (
         "quantize net/tests/data/small.onnx target/small.safetensors --bits 3 --block 8",
         "net/tests/data/small.onnx: ",

@@ -287,6 +287,11 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str, name: &str, key: &str) -> Result
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests know what they read"
+)]
 mod tests {
     use super::{in_words, picture_layout};
 

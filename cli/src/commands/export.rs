@@ -18,8 +18,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    options.overwrite.check(&options.output, Kind::Onnx, [options.model.as_path()])?;
     let model = network::read(&options.model)?;
+    options.overwrite.check(&options.output, Kind::Onnx, [options.model.as_path()])?;
     onnx::write(&model.graph, &options.output)?;
     say!("Wrote {}.", options.output.display());
     Ok(ExitCode::SUCCESS)

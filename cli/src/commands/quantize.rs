@@ -61,12 +61,12 @@ fn layer_bits(text: &str) -> Result<(String, u8), String> {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let mut model = network::read(&options.input)?;
     let folder = options.fitting.calibrate.as_deref().map(Folder::list).transpose()?;
     let samples = folder.iter().flat_map(|folder| &folder.paths);
     let inputs = [&options.input].into_iter().chain(&options.labels).chain(samples);
     let inputs = inputs.map(PathBuf::as_path);
     options.overwrite.check(&options.output, Kind::Safetensors, inputs)?;
-    let mut model = network::read(&options.input)?;
     if let Some(path) = &options.labels {
         model.labels = Some(network::read_labels(path)?);
     }

@@ -21,7 +21,6 @@ use dsconv_net::gpu::Activations;
 use layers::LayersBench;
 use network::{NetworkBench, Subject};
 use record::{Provenance, Record, RecordPath, Report};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,7 +53,7 @@ pub(crate) struct Options {
     batch: Option<u32>,
     /// Repeat each measurement so many times; the median counts [default: 5, for a whole network 3].
     #[arg(long)]
-    rounds: Option<NonZeroUsize>,
+    rounds: Option<usize>,
     /// Measure which kernel is the fastest for each layer, instead of choosing by rule. It is kept for the next time.
     #[arg(long, conflicts_with_all = WHOLE)]
     tune: bool,
@@ -153,15 +152,22 @@ fn measure_layers(options: &Options) -> anyhow::Result<Record> {
         layers: &layers,
         bits: &options.bits,
         block: options.block,
-        rounds: options.rounds.map_or(5, NonZeroUsize::get),
+        rounds: rounds(options, 5)?,
         tune: options.tune,
     };
     let report = Report::Layers(bench.measure(&device)?);
     Ok(Record { provenance: Provenance::now(&device.gpu.adapter.get_info()), report })
 }
 
+/// How often each measurement is repeated.
+fn rounds(options: &Options, default: usize) -> anyhow::Result<usize> {
+    let rounds = options.rounds.unwrap_or(default);
+    ensure!(rounds > 0, "--rounds: expected 1 or more, got 0");
+    Ok(rounds)
+}
+
 fn measure_network(options: &Options) -> anyhow::Result<Record> {
-    let (rounds, batch) = (options.rounds.map_or(3, NonZeroUsize::get), options.batch.unwrap_or(1));
+    let (rounds, batch) = (rounds(options, 3)?, options.batch.unwrap_or(1));
     ensure!(batch > 0, "--batch: expected 1 or more, got 0");
     let selection = options.device.selection();
     let selection =
