@@ -42,7 +42,7 @@ test("answer, bits, sizes and ratio are seen without scrolling", async () => {
       }
     }
     const sizes = await page.$$eval(".choice-size", (sizes) => sizes.map(({ textContent }) => textContent));
-    const files = await Promise.all([8, 5, 4, 3].map((bits) => stat(join(root, modelOf(bits)))));
+    const files = await Promise.all([8, 5, 4, 3, 2.5].map((bits) => stat(join(root, modelOf(bits)))));
     assert.deepEqual(sizes, files.map(({ size }) => `${(size / 2 ** 20).toFixed(1)} MiB`));
   }, { prepare });
 });
@@ -57,13 +57,13 @@ test("a link opens its picture in its bits; the widths are compared side by side
     assert.equal(await page.evaluate(() => location.hash), "#picture=rocket&bits=3");
 
     await page.click("#compare");
-    await page.waitForFunction(() => document.querySelectorAll("#comparison tbody tr").length === 5);
+    await page.waitForFunction(() => document.querySelectorAll("#comparison tbody tr").length === 6);
     const rows = await page.$$eval("#comparison tbody tr", (rows) =>
       rows.map(({ cells }) => Array.from(cells, ({ textContent }) => textContent)),
     );
-    assert.deepEqual(rows.map(([name]) => name), ["f32", "8 bits", "5 bits", "4 bits", "3 bits"]);
+    assert.deepEqual(rows.map(([name]) => name), ["f32", "8 bits", "5 bits", "4 bits", "3 bits", "2.5 bits"]);
     const recorded = JSON.parse(await readFile(join(web, "demo/src/recorded.json"), "utf8")).rocket;
-    for (const [at, bits] of [8, 5, 4, 3].entries()) {
+    for (const [at, bits] of [8, 5, 4, 3, 2.5].entries()) {
       const [top] = await nativeTops(modelOf(bits), "cli/pictures/rocket.jpg");
       const [, said, share] = rows[at + 1];
       assert.ok(said.startsWith(`${top[0].label} `), `${said}, expected ${top[0].label}`);

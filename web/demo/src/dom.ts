@@ -34,7 +34,7 @@ export function notify(notice: HTMLElement, text?: string, action?: { name: stri
 
 /** A ramp in as many steps as integers of that width have values. */
 export function staircase(bits: number): SVGElement {
-  const [width, height, steps] = [100, 30, 2 ** bits];
+  const [width, height, steps] = [100, 30, Math.round(2 ** bits)];
   const corners = Array.from({ length: steps }, (_, step) => {
     const top = height * (1 - (step + 1) / steps);
     return `V${top.toFixed(2)}H${((width * (step + 1)) / steps).toFixed(2)}`;

@@ -15,9 +15,12 @@ export function deviceName({ name, software }: Device): string {
   return `${name}${software ? ", in software" : ""}`;
 }
 
-/** Bits of the first layer with integer weights; none where all are floats. */
+/** Bits of an integer weight, in the mean of all; none where all are floats. */
 export function bitsOf(network: Network): number | undefined {
-  return network.layers.find(({ bits }) => bits !== null)?.bits ?? undefined;
+  const packed = network.layers.filter(({ bits }) => bits !== null);
+  const weights = packed.reduce((sum, layer) => sum + layer.floatBytes / 4, 0);
+  const all = packed.reduce((sum, layer) => sum + (layer.bits! * layer.floatBytes) / 4, 0);
+  return weights ? Math.round((10 * all) / weights) / 10 : undefined;
 }
 
 /** What the weights take, beside what they would take in floats. */

@@ -3,6 +3,8 @@ import astronaut from "../../../cli/pictures/astronaut.jpg";
 import chelsea from "../../../cli/pictures/chelsea.jpg";
 import coffee from "../../../cli/pictures/coffee.jpg";
 import rocket from "../../../cli/pictures/rocket.jpg";
+import i25 from "../models/efficientnet-lite0-i2.5.safetensors";
+import i25Size from "../models/efficientnet-lite0-i2.5.safetensors?size";
 import i3 from "../models/efficientnet-lite0-i3.safetensors";
 import i3Size from "../models/efficientnet-lite0-i3.safetensors?size";
 import i4 from "../../../cli/models/efficientnet-lite0-i4.safetensors";
@@ -27,6 +29,7 @@ export const MODELS = [
   { bits: 5, url: i5, size: i5Size },
   { bits: 4, url: i4, size: i4Size },
   { bits: 3, url: i3, size: i3Size },
+  { bits: 2.5, url: i25, size: i25Size },
 ] as const;
 
 /** The same network in floats: bytes of its ONNX file, which is too large to fetch for a glance. */
