@@ -84,7 +84,7 @@ fn quantize_in(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
     #[test]
     fn the_gpu_quantises_bit_for_bit(
         channels in 1u32..80,

@@ -145,7 +145,7 @@ fn kernels_compiled_for_parts(yes: bool) -> impl Iterator<Item = (Kernel, Activa
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
     #[test]
     fn kernels_agree_with_the_oracle(case in case()) {
         check_on(&case, kernels_compiled_for_parts(false));

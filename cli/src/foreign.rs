@@ -7,10 +7,15 @@
     clippy::cast_possible_truncation
 )]
 
-use crate::picture::has_extension;
 use anyhow::{Context, bail};
 use std::io::Read;
 use std::path::Path;
+
+/// Says whether a name ends in one of these, in capitals or not.
+pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+    extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
+}
 
 /// Refuses a network's file that is something else, and says what it is and what to do.
 pub(crate) fn check_network(path: &Path) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! What a command may write over: nothing that it reads, and nothing of another kind than it writes.
 
-use crate::picture::has_extension;
+use crate::foreign::has_extension;
 use anyhow::{Context, ensure};
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Picture files: read, listed, and made into the input of a network.
 
-use crate::foreign;
+use crate::foreign::{self, has_extension};
 use anyhow::{Context, bail, ensure};
 use dsconv_net::model::Preprocessing;
 use image::metadata::Orientation;
@@ -101,12 +101,6 @@ pub(crate) fn files_in(folder: &Path, extensions: &[&str]) -> anyhow::Result<Vec
     paths.retain(|path| has_extension(path, extensions));
     paths.sort();
     Ok(paths)
-}
-
-/// Says whether a name ends in one of these, in capitals or not.
-pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-    extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// Pictures as one input of a network, a batch of them: dims and elements.

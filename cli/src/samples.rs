@@ -7,7 +7,7 @@
     clippy::cast_possible_truncation
 )]
 
-use crate::picture::has_extension;
+use crate::foreign::has_extension;
 use crate::{foreign, npy, picture};
 use anyhow::{Context, bail, ensure};
 use dsconv_net::Model;
