@@ -76,8 +76,9 @@ fn replace(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::R
     // The system takes off what the user's mask forbids.
     #[cfg(unix)]
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = options.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    // Without the path of its own that tempfile's errors tell.
+    let mut file = options.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))?;
+    file.as_file_mut().write_all(bytes)?;
     if let Some(permissions) = permissions {
         file.as_file().set_permissions(permissions)?;
     }

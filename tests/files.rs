@@ -49,6 +49,16 @@ fn new_files_have_the_usual_permissions_and_old_ones_keep_theirs() {
 }
 
 #[test]
+fn errors_tell_the_path_that_was_asked_for_and_no_other() {
+    let path = folder("no-folder").join("missing").join("file");
+    let error = write(&path, b"text").unwrap_err().to_string();
+    let source = std::error::Error::source(&write(&path, b"text").unwrap_err())
+        .map_or_else(String::new, ToString::to_string);
+    let told = format!("{error} {source}");
+    assert!(told.contains(&*path.to_string_lossy()) && !told.contains(".tmp"), "{told}");
+}
+
+#[test]
 fn what_a_link_leads_to_is_written() {
     let folder = folder("links");
     fs::create_dir(folder.join("elsewhere")).unwrap();
