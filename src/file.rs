@@ -76,8 +76,12 @@ fn replace(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::R
     // The system takes off what the user's mask forbids.
     #[cfg(unix)]
     options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // Without the path of its own that tempfile's errors tell.
-    let mut file = options.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))?;
+    // tempfile tells a path of its own behind the system's words.
+    let mut file = options.tempfile_in(folder).map_err(|error| {
+        let text = error.to_string();
+        let words = text.split(" at path").next().unwrap_or_default();
+        io::Error::new(error.kind(), words)
+    })?;
     file.as_file_mut().write_all(bytes)?;
     if let Some(permissions) = permissions {
         file.as_file().set_permissions(permissions)?;

@@ -84,7 +84,7 @@ fn quantize_in(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: common::cases(50), ..ProptestConfig::default() })]
     #[test]
     fn the_gpu_quantises_bit_for_bit(
         channels in 1u32..80,
@@ -187,7 +187,7 @@ fn output_words<'a>(
 
 proptest! {
     // Software devices compile for most of this test's time.
-    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: common::cases(20), ..ProptestConfig::default() })]
     /// A layer that emits integer activations emits what quantising its floats gives, bit for bit.
     #[test]
     fn int8_output_is_the_float_output_quantised(

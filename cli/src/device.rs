@@ -200,7 +200,11 @@ fn create_folder_of(path: &Path) -> anyhow::Result<()> {
 /// The device in words, where the CPU reference is one too.
 pub(crate) fn describe(device: Option<&Device>) -> String {
     match device {
-        Some(device) => describe_gpu(&device.gpu.adapter.get_info()),
+        Some(device) => {
+            let units = device.pipelines.capabilities().tensor_cores;
+            let name = describe_gpu(&device.gpu.adapter.get_info());
+            if units.is_some() { format!("{name}, with tensor cores") } else { name }
+        }
         None => "the CPU reference (f64, plain loops)".into(),
     }
 }

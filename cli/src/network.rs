@@ -3,6 +3,7 @@
 use crate::device::Device;
 use crate::display::{bytes, size};
 use crate::foreign;
+use crate::output::tell;
 use anyhow::{Context, anyhow, bail, ensure};
 use dsconv::Weights;
 use dsconv::gpu::FloatFormat;
@@ -120,7 +121,12 @@ pub(crate) struct Runner {
 
 enum On {
     Cpu,
-    Gpu { plan: Box<NetworkPlan>, queue: wgpu::Queue },
+    Gpu {
+        plan: Box<NetworkPlan>,
+        queue: wgpu::Queue,
+        /// Whether it may have rounded to halves.
+        tensor_cores: bool,
+    },
 }
 
 impl Runner {
@@ -145,7 +151,8 @@ impl Runner {
                 options.check_memory(memory.tensors)?;
                 let plan = network.plan(&program).map_err(remedied)?;
                 let plan = Box::new(plan);
-                On::Gpu { plan, queue: device.gpu.queue.clone() }
+                let tensor_cores = pipelines.capabilities().tensor_cores.is_some();
+                On::Gpu { plan, queue: device.gpu.queue.clone(), tensor_cores }
             }
         };
         Ok(Self { program, on })
@@ -156,7 +163,16 @@ impl Runner {
         let started = Instant::now();
         let outputs = match &self.on {
             On::Cpu => cpu::run_with(&self.program, inputs, |_, _| ())?,
-            On::Gpu { plan, queue } => pollster::block_on(plan.run(queue, inputs))?,
+            On::Gpu { plan, queue, tensor_cores } => {
+                let outputs = pollster::block_on(plan.run(queue, inputs))?;
+                if *tensor_cores && outputs.iter().flatten().any(|y| !y.is_finite()) {
+                    tell!(
+                        "dsconv: an output is not finite; on tensor cores tensors end at 65504, and --tensor-cores=no \
+                         computes in 32-bit floats"
+                    );
+                }
+                outputs
+            }
         };
         Ok((outputs, started.elapsed()))
     }
@@ -166,7 +182,7 @@ impl Runner {
         &self,
         inputs: &[&[f32]],
     ) -> anyhow::Result<Option<(&[PlanStep], Profile)>> {
-        let On::Gpu { plan, queue } = &self.on else { return Ok(None) };
+        let On::Gpu { plan, queue, .. } = &self.on else { return Ok(None) };
         Ok(Some((plan.steps(), pollster::block_on(plan.profile(queue, inputs))?)))
     }
 

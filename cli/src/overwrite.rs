@@ -83,7 +83,7 @@ fn check_ending(output: &Path, kind: Kind) -> anyhow::Result<()> {
     let (named, ending) = (output.display(), kind.ending());
     ensure!(
         has_extension(output, &[ending]),
-        "{named}: expected a name that ends in .{ending}, as {} is written",
+        "{named}: expected a name that ends in .{ending}, because this command writes {}",
         kind.name()
     );
     Ok(())

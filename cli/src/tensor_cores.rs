@@ -29,8 +29,8 @@ impl UseTensorCores {
             return plain();
         }
         #[expect(unsafe_code, reason = "wgpu has no safe form of it")]
-        // SAFETY: wgpu calls the feature experimental, and its errors are not known. Nothing but kernels whose indices
-        // and types are checked by naga uses it, and only what `gpu::tensor_cores` has proven.
+        // SAFETY: wgpu calls the feature experimental, and its errors are not known. Nothing uses it but the library's
+        // kernels, whose indices `trusted.rs` accounts for, and layers only behind the proof of `gpu::tensor_cores`.
         let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         match pollster::block_on(gpu::open_with(selection, experimental_features)) {
             // Nobody asked for them, so they are no reason to fail.

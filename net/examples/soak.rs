@@ -1,5 +1,5 @@
-//! Makes and drops networks, and runs them, on four threads and two devices at once, and checks every result. Memory and
-//! open files must stay flat from the first tenth on, which Linux tells of.
+//! Makes and drops networks, and runs them, on four threads and two devices at once, and checks every result. Memory
+//! and open files must stay flat from the first tenth on, which Linux tells of.
 //!
 //! `cargo run --release -p dsconv-net --example soak -- [NETWORKS] [RUNS OF EACH]`, by default 1,000 and 10
 
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// So much may memory grow: what allocators keep, not a leak of a network's, which would be more after a hundred.
-const GROWTH: u64 = 32 << 20;
+/// So much may memory grow: what allocators keep, not 16 KiB of each of a thousand networks.
+const GROWTH: u64 = 16 << 20;
 /// So many more files may be open: drivers open some when they come to it.
 const FILES: usize = 8;
 const THREADS: usize = 4;
@@ -19,7 +19,7 @@ const THREADS: usize = 4;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut count = |default: usize| -> Result<usize> {
-        Ok(arguments.next().map(|text| text.parse()).transpose()?.unwrap_or(default))
+        Ok(arguments.next().map(|text| text.parse()).transpose()?.unwrap_or(default).max(1))
     };
     let (networks, runs) = (count(1000)?, count(10)?);
 
@@ -89,6 +89,10 @@ impl Job {
         let plan = Network::new(pipelines, NetworkOptions::default())?.plan(&self.program)?;
         for _ in 0..self.runs {
             let outputs = pollster::block_on(plan.run(&gpu.queue, &[&self.input]))?;
+            let lengths = |tensors: &[Vec<f32>]| tensors.iter().map(Vec::len).collect::<Vec<_>>();
+            if lengths(&outputs) != lengths(&self.expected) {
+                return Err("outputs of other sizes".into());
+            }
             let mut pairs = outputs.iter().flatten().zip(self.expected.iter().flatten());
             if let Some((got, expected)) = pairs.find(|(got, expected)| !close(**got, **expected)) {
                 return Err(format!("expected {expected}, got {got}").into());

@@ -23,6 +23,8 @@ pub struct Capabilities {
     /// Whether a thread has registers for a tile of 8 x 8 sums. By `dsconv isa` those of Apple's GPUs spill it: there
     /// `conv_gemm_wide` takes more instructions than `conv_gemm`.
     pub wide_tiles: bool,
+    /// The most threads that a subgroup of the device may have.
+    pub largest_subgroup: u32,
     /// The matrix units that kernels may use: none until somebody has proven them, see
     /// [`tensor_cores`](super::tensor_cores()).
     pub tensor_cores: Option<TensorCores>,
@@ -33,6 +35,7 @@ impl Default for Capabilities {
         let adapter = wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::Noop);
         Self {
             packed_dot_product: PackedDotProduct::None,
+            largest_subgroup: 0,
             ..Self::new(&adapter, wgpu::Features::empty())
         }
     }
@@ -103,6 +106,7 @@ impl Capabilities {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             software: info.device_type == wgpu::DeviceType::Cpu,
             wide_tiles: !is_apple(info),
+            largest_subgroup: info.subgroup_max_size,
             tensor_cores: None,
         }
     }

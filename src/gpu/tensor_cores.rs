@@ -15,8 +15,9 @@ use crate::{ConvDescriptor, Error, FloatWeights, Result, Shape, reference};
 ///
 /// # Errors
 /// [`Error::Unsupported`] with the reason why there are none for the library: the device lacks
-/// [`TENSOR_CORE_FEATURES`], has no matrices of 8 x 8 or 16 x 16 halves with sums of 32 bits, has too low limits or too large subgroups, or does not
-/// compute what it should. [`Error::DeviceLost`], or what the device reports.
+/// [`TENSOR_CORE_FEATURES`], has no matrices of 8 x 8 or 16 x 16 halves with sums of 32 bits, has too low limits or too
+/// large subgroups, or is "not proven" because it does not compute what it should. [`Error::DeviceLost`], or what the
+/// device reports.
 pub async fn tensor_cores(
     adapter: &wgpu::Adapter,
     pipelines: &Pipelines,
@@ -43,12 +44,14 @@ pub async fn tensor_cores(
                 match wrong_products(&pipelines, queue, spec.kernel).await {
                     Ok(0) => return Ok(units),
                     Ok(wrong) => reasons.push(format!(
-                        "{} gives {wrong} wrong sums of products, of {}",
+                        "not proven: {} gives {wrong} wrong sums of products, of {}",
                         spec.name,
                         2 * OUTPUTS * PIXELS
                     )),
                     // A driver's compiler may have an error of its own.
-                    Err(Error::Gpu { message, .. }) => reasons.push(message),
+                    Err(Error::Gpu { message, .. }) => {
+                        reasons.push(format!("not proven: {message}"));
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -65,7 +68,13 @@ fn units(
 ) -> std::result::Result<TensorCores, String> {
     let KernelSpec { name, matrix, threads, workgroup_bytes, .. } = *spec;
     let size = matrix.unwrap_or(0);
-    let units = TensorCores::new(size, adapter.get_info().subgroup_max_size);
+    let (info, largest) = (adapter.get_info(), threads / 2);
+    // For Metal wgpu names the largest size there is, not the device's. Where that is the device's, products are wrong.
+    let subgroup_size = match info.backend {
+        wgpu::Backend::Metal => info.subgroup_max_size.min(largest),
+        _ => info.subgroup_max_size,
+    };
+    let units = TensorCores::new(size, subgroup_size);
     let fits = |matrix: &wgpu::CooperativeMatrixProperties| {
         [matrix.m_size, matrix.n_size, matrix.k_size] == [size; 3]
             && matrix.ab_type == wgpu::CooperativeScalarType::F16
@@ -83,9 +92,10 @@ fn units(
             "{name} wants workgroups of {threads} threads and {workgroup_bytes} bytes; the device was made for {most} and {bytes}"
         ));
     }
-    let (largest, found) = (threads / 2, units.subgroup_size);
-    if found > largest {
-        return Err(format!("{name} wants subgroups of at most {largest}, got up to {found}"));
+    if subgroup_size > largest {
+        return Err(format!(
+            "{name} wants subgroups of at most {largest}, got up to {subgroup_size}"
+        ));
     }
     Ok(units)
 }

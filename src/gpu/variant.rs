@@ -177,7 +177,9 @@ impl Variant {
     /// them only, each computes twice as much.
     pub fn on(self, capabilities: &Capabilities) -> Self {
         let spec = self.kernel.spec();
-        let wide = |units: TensorCores| 2 * units.subgroup_size >= spec.threads;
+        // What the host says may be too few, and half of the output would be left out.
+        let size = |units: TensorCores| units.subgroup_size.max(capabilities.largest_subgroup);
+        let wide = |units: TensorCores| 2 * size(units) >= spec.threads;
         let wide = spec.matrix.is_some() && capabilities.tensor_cores.is_some_and(wide);
         Self { patches: if wide { 2 } else { 1 }, ..self }
     }

@@ -24,11 +24,14 @@ pub fn gpu() -> Option<&'static (Gpu, Pipelines)> {
         }
         let gpu = open();
         let pipelines = Pipelines::new(&gpu.device).unwrap();
-        // Where the device has matrix units, they must prove themselves: no test skips them.
+        // Matrix units that kernels can use must prove themselves: no test skips them.
         let found = gpu::tensor_cores(&gpu.adapter, &pipelines, &gpu.queue);
         let pipelines = match pollster::block_on(found) {
             Ok(units) => pipelines.with_tensor_cores(units),
-            Err(dsconv::Error::Unsupported { .. }) if !has_tensor_cores(&gpu.adapter) => pipelines,
+            Err(dsconv::Error::Unsupported { what, .. }) if !what.contains("not proven") => {
+                println!("{what}");
+                pipelines
+            }
             Err(error) => panic!("{error}"),
         };
         Some((gpu, pipelines))
@@ -49,15 +52,11 @@ pub fn open() -> Gpu {
         .unwrap_or_else(|e| panic!("{e}; or set DSCONV_GPU=skip to do without GPU tests"))
 }
 
-/// Whether an adapter has all that kernels for matrix units want.
-pub fn has_tensor_cores(adapter: &wgpu::Adapter) -> bool {
-    adapter.features().contains(gpu::TENSOR_CORE_FEATURES)
-        && adapter.cooperative_matrix_properties().iter().any(|matrix| {
-            let sizes = [matrix.m_size, matrix.n_size, matrix.k_size];
-            (sizes == [8; 3] || sizes == [16; 3])
-                && matrix.ab_type == wgpu::CooperativeScalarType::F16
-                && matrix.cr_type == wgpu::CooperativeScalarType::F32
-        })
+/// How many random cases a test takes: what `DSCONV_CASES` says, for a second or slow device, or else the test's own
+/// number. Every run draws new ones.
+pub fn cases(own: u32) -> u32 {
+    std::env::var("DSCONV_CASES")
+        .map_or(own, |cases| cases.parse().expect("DSCONV_CASES is a number"))
 }
 
 /// The bound of the float path, as a share of the reference's magnitude.

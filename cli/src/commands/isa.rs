@@ -1,7 +1,7 @@
 //! `dsconv isa`: what the kernels become on chips of four makers, compiled by Mesa's drivers without a GPU.
 
 use crate::display::table;
-use crate::machine_code::{self, Chip, Counts, Report, Shader};
+use crate::machine_code::{self, Chip, Counts, Maker, Report, Shader};
 use crate::output::{say, tell};
 use crate::progress::progress;
 use anyhow::{Context, ensure};
@@ -260,24 +260,26 @@ fn chosen(variant: &Variant, chip: &Chip) -> bool {
             .with_layouts(layout, layout);
         gpus.iter().any(|gpu| {
             let kernel = Kernel::choose(&problem, gpu);
-            kernel == variant.kernel || large_outputs(kernel) == variant.kernel
+            kernel == variant.kernel || large_outputs(kernel, gpu) == variant.kernel
         })
     }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)
 }
 
 /// What a chip's kernels are chosen by.
 fn gpu(chip: &Chip) -> Capabilities {
-    Capabilities::default()
+    let mut gpu = Capabilities::default()
         .with_subgroup_size(32)
         .with_packed_dot_product(chip.maker.packed_dot_product())
         .with_tensor_cores(chip.tensor_cores)
-        .with_shader_f16()
+        .with_shader_f16();
+    gpu.wide_tiles = chip.maker != Maker::Apple;
+    gpu
 }
 
 /// The kernel that takes the place of this one for large outputs, or itself: what the library takes by the size.
-fn large_outputs(kernel: Kernel) -> Kernel {
+fn large_outputs(kernel: Kernel, gpu: &Capabilities) -> Kernel {
     match kernel {
-        Kernel::ConvGemm => Kernel::ConvGemmWide,
+        Kernel::ConvGemm if gpu.wide_tiles => Kernel::ConvGemmWide,
         other => other,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn memory_of_samples(program: &Program, samples: u64) -> u64 {
         elements.saturating_mul(4).saturating_mul(samples)
     };
     let mut readers = readers(program);
-    let mut alive: u64 = program.inputs().iter().map(bytes).sum();
+    let mut alive = program.inputs().iter().map(bytes).fold(0, u64::saturating_add);
     let mut most = alive;
     for step in program.steps() {
         alive = alive.saturating_add(bytes(&step.output));
@@ -42,7 +42,7 @@ pub(crate) fn memory_of_samples(program: &Program, samples: u64) -> u64 {
         }
     }
     // The outputs are copied for the caller.
-    most.max(alive.saturating_add(program.outputs().iter().map(bytes).sum()))
+    program.outputs().iter().map(bytes).fold(alive, u64::saturating_add).max(most)
 }
 
 /// The bytes that a step takes beside what it reads and writes.

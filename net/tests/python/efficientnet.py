@@ -116,8 +116,8 @@ class Network:
         graph = helper.make_graph(
             self.nodes,
             "efficientnet-lite0",
-            [value("input", TensorProto.FLOAT, [1, 3, 224, 224])],
-            [value("logits", TensorProto.FLOAT, [1, 1000])],
+            [value("input", TensorProto.FLOAT, ["batch", 3, 224, 224])],
+            [value("logits", TensorProto.FLOAT, ["batch", 1000])],
             self.constants,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

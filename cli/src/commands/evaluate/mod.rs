@@ -1,4 +1,5 @@
-//! `dsconv evaluate`: how many pictures classifiers get right, and how close they are to the network they were made from.
+//! `dsconv evaluate`: how many pictures classifiers get right, and how close they are to the network they were made
+//! from.
 
 mod chart;
 mod pictures;
@@ -130,11 +131,11 @@ struct Answer {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { models, folder, floats, plot, .. } = options;
-    if let Some(plot) = plot {
-        let inputs = models.iter().chain(floats).map(PathBuf::as_path);
-        plot.check(&options.overwrite, inputs)?;
-    }
     let pictures = labelled(folder)?;
+    if let Some(plot) = plot {
+        let inputs = models.iter().chain(floats).chain(pictures.iter().map(|(path, _)| path));
+        plot.check(&options.overwrite, inputs.map(PathBuf::as_path))?;
+    }
     ensure!(
         floats.is_some() || pictures.iter().all(|(_, class)| class.is_some()),
         "{}: the classes of its pictures are not known: expected --floats FILE to compare with, or classes as the last \
@@ -150,6 +151,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         read.push((path, model));
     }
     let preprocessing = read.first().and_then(|(_, model)| model.preprocessing.clone());
+    for (path, model) in &read {
+        ensure!(
+            floats.is_none() || model.preprocessing == preprocessing,
+            "{}: it takes its pictures in another way (size, crop or colours) than the first network, so that --floats \
+             can't be compared with both; evaluate them apart",
+            path.display()
+        );
+    }
     let float_model = match floats {
         None => None,
         // It sees the same pictures.
