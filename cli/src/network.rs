@@ -82,7 +82,7 @@ pub(crate) struct RunOptions {
     /// Keep the scales of blocks as 16-bit floats: less memory, for up to 0.05% of a weight.
     #[arg(long)]
     half_scales: bool,
-    /// Take at most so much memory for the tensors of a run, as 6GB.
+    /// Take at most so much memory for the tensors of a run, such as 6GB.
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     memory: u64,
 }

@@ -367,7 +367,7 @@ fn what_no_static_size_has_is_refused_with_the_reason() {
     for (op, words) in [
         ("NonZero", "sizes are static"),
         ("Bernoulli", "for inference"),
-        ("SequenceConstruct", "lists of tensors"),
+        ("SequenceConstruct", "sequences of tensors"),
     ] {
         refused(take(vec![node(op, &["x"], &["y"])], vec![]), &[op, words]);
     }

@@ -11,7 +11,7 @@ use crate::ir::tensor::Tensor;
 pub(crate) fn batch_norm(context: &mut NodeContext<'_, '_>) -> Converted<ValueId> {
     context.attributes.ignore(&["momentum"]);
     if context.attributes.flag("training_mode")? {
-        return refuse("training; export the network for inference, behind model.eval()");
+        return refuse("training; export the network for inference, after calling model.eval()");
     }
     if context.attributes.int("spatial")?.unwrap_or(1) != 1 {
         return refuse("spatial = 0");

@@ -153,14 +153,14 @@ pub(crate) fn full_name(domain: &str, name: &str) -> String {
 fn refusal(name: &str) -> Refusal {
     match name {
         "NonZero" | "Compress" | "Unique" => {
-            Refusal::Use("the run alone knows how much it gives, and sizes are static".into())
+            Refusal::Use("the size of its output depends on the data, and dsconv needs sizes before the run".into())
         }
         "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike"
         | "Multinomial" | "Bernoulli" => {
             Refusal::Use("random numbers; export the network for inference".into())
         }
         name if name.contains("Sequence") || name.starts_with("Optional") => {
-            Refusal::Use("lists of tensors".into())
+            Refusal::Use("sequences of tensors and optional ones".into())
         }
         _ => Refusal::Operator,
     }
