@@ -120,3 +120,54 @@ test("a picture is pasted, a drawing drawn, a model file of one's own run", asyn
     assert.ok(!/class \d/.test(best.label), best.label);
   });
 });
+
+test("what was chosen last is shown, whatever comes late or fails", async () => {
+  const prepare = (page) =>
+    page.evaluateOnNewDocument(() => {
+      const { fetch } = globalThis;
+      globalThis.refused = /^$/;
+      globalThis.held = new Map();
+      globalThis.fetch = async (source, options) => {
+        const address = String(source?.url ?? source);
+        if (globalThis.refused.test(address)) throw new TypeError("Failed to fetch");
+        const response = await fetch(source, options);
+        await globalThis.held.get(/coffee/.exec(address)?.[0]);
+        return response;
+      };
+    });
+  await onPage(async (page) => {
+    const before = await answerFor(page, "Chelsea");
+    // The width that runs, chosen again during another's load.
+    await page.evaluate(() => {
+      for (const value of [0, 2]) document.querySelector(`#choices input[value="${value}"]`).click();
+    });
+    assert.deepEqual(await answerFor(page, "Chelsea"), before);
+    assert.equal(await page.$eval("#loading", ({ hidden }) => hidden), true);
+    assert.equal(await textOf(page, "#lead-bits"), "4");
+
+    // The picture that arrives last is not the last chosen.
+    await page.evaluate(() => {
+      globalThis.held.set("coffee", new Promise((resolve) => (globalThis.release = resolve)));
+      for (const at of [2, 4]) document.querySelector(`#samples button:nth-child(${at})`).click();
+    });
+    await answerFor(page, "Rocket");
+    await page.evaluate(async () => {
+      globalThis.release();
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    });
+    await answerFor(page, "Rocket");
+    assert.equal(await textOf(page, "#samples [aria-pressed=true]"), "Rocket");
+
+    // A comparison that fails begins anew.
+    const rows = () => page.$$eval("#comparison tbody th", (names) => names.map(({ textContent }) => textContent));
+    await page.evaluate(() => (globalThis.refused = /i5.*\.safetensors/));
+    await page.click("#compare");
+    await page.waitForSelector("#notice button");
+    assert.deepEqual(await rows(), ["f32", "8 bits"]);
+    await page.evaluate(() => (globalThis.refused = /i3.*\.safetensors/));
+    await page.click("#notice button");
+    await page.waitForFunction(() => document.querySelectorAll("#comparison tbody tr").length === 4);
+    await page.waitForSelector("#compare:not(:disabled)");
+    assert.deepEqual(await rows(), ["f32", "8 bits", "5 bits", "4 bits"]);
+  }, { prepare });
+});

@@ -11,6 +11,8 @@ const list = byId("classes");
 const frame = byId("frame");
 const image = byId<HTMLImageElement>("picture");
 const live = byId("live");
+/** What the list is, while nothing is awaited. */
+let told = "No answer";
 
 /** Shows a picture, by an object URL that ends with it. */
 export function showPicture({ url, alt }: { url: string; alt: string }): void {
@@ -28,10 +30,10 @@ export function showWorking(what: string): void {
 
 /** The five likeliest classes, with bars from nothing to certainty. */
 export function showAnswer(picture: Picture, { classes: all, milliseconds: time }: Classification): void {
+  told = `${picture.name}, most likely`;
   settle();
   const classes = all.slice(0, 5);
   const [best] = classes;
-  status.textContent = `${picture.name}, most likely`;
   first.textContent = best?.label ?? "nothing";
   list.replaceChildren(
     ...classes.map(({ label, score }) => {
@@ -53,12 +55,13 @@ export function showAnswer(picture: Picture, { classes: all, milliseconds: time 
 export function clearAnswer(): void {
   list.replaceChildren();
   first.textContent = "\u00a0";
+  told = "No answer";
   settle();
 }
 
-/** Nothing is awaited any more. */
+/** Nothing is awaited any more: what was told last holds. */
 export function settle(): void {
   panel.setAttribute("aria-busy", "false");
   delete frame.dataset.state;
-  if (list.childElementCount === 0) status.textContent = "No answer";
+  status.textContent = told;
 }

@@ -31,6 +31,8 @@ let device: Device | undefined;
 let labels: readonly string[] | undefined;
 /** The sample that is looked at; none where the picture is one's own. */
 let sample: (typeof PICTURES)[number] | undefined;
+/** Pictures asked for: of those that come late, only the last is looked at. */
+let asks = 0;
 /** The comparison so far. */
 let compared: Compared[] = [];
 
@@ -92,6 +94,10 @@ const session = new Session(initial, {
     // In software it takes a while: there it waits for its button.
     if (device && !device.software) session.measure();
   },
+  kept() {
+    loading.hidden = true;
+    settle();
+  },
   classifying(picture) {
     measure.disabled = true;
     compare.disabled = true;
@@ -111,6 +117,8 @@ const session = new Session(initial, {
     compare.disabled = true;
     compare.textContent = `${wanted.name}, ${done + 1} of ${MODELS.length}`;
     if (done > 0) return;
+    compared = [];
+    clearComparison();
     const floats = sample && recordedFloats(sample.id);
     if (!floats) return;
     const classes = floats.map(([index, score]) => ({ index, score, label: labels?.[index] ?? `class ${index}` }));
@@ -204,13 +212,15 @@ function useOwn({ name, bits, bytes: file }: OwnModel): void {
 
 /** Shows a picture and has it classified; marks the sample that it is. */
 async function look(name: string, alt: string, file: Blob, at?: number): Promise<void> {
+  const ask = ++asks;
   let bitmap: ImageBitmap;
   try {
     bitmap = await decode(file);
   } catch {
-    notify(notice, `${name} is not a picture that this browser can read.`);
+    if (ask === asks) notify(notice, `${name} is not a picture that this browser can read.`);
     return;
   }
+  if (ask !== asks) return bitmap.close();
   notify(notice);
   for (const [place, button] of [...samples.children].entries()) {
     button.setAttribute("aria-pressed", String(place === at));
@@ -224,13 +234,17 @@ async function look(name: string, alt: string, file: Blob, at?: number): Promise
 
 async function lookAtSample(at: number): Promise<void> {
   const { name, url, alt } = PICTURES[at]!;
+  const ask = ++asks;
+  let file: Blob;
   try {
     const response = await fetch(url);
     if (!response.ok) throw new TypeError("network");
-    await look(name, alt, await response.blob(), at);
+    file = await response.blob();
   } catch (error) {
-    notify(notice, inWords(error));
+    if (ask === asks) notify(notice, inWords(error));
+    return;
   }
+  if (ask === asks) await look(name, alt, file, at);
 }
 
 /** A file that was picked, dropped or pasted: a network or a picture, by its name. */
@@ -261,11 +275,7 @@ quantiseForm(useOwn);
 
 takeFiles((file) => void takeFile(file));
 shareButton(byId<HTMLButtonElement>("share"));
-compare.addEventListener("click", () => {
-  compared = [];
-  clearComparison();
-  session.compare(models.slice(0, MODELS.length));
-});
+compare.addEventListener("click", () => session.compare(models.slice(0, MODELS.length)));
 addEventListener("hashchange", () => {
   const { picture, bits } = viewOf(location.hash);
   const at = PICTURES.findIndex(({ id }) => id === picture);

@@ -23,6 +23,8 @@ export interface Watcher {
   /** Bytes that came, of how many where that is known. */
   loading(model: Model, loaded: number, total?: number): void;
   loaded(model: Model, network: Network): void;
+  /** The network that runs was chosen again while another was loading. */
+  kept(): void;
   classifying(picture: Picture): void;
   /** `first` of this network, which waits for its kernels to be compiled. */
   answered(picture: Picture, answer: Classification, network: Network, first: boolean): void;
@@ -197,9 +199,10 @@ export class Session {
       const source = await model.source(loading.signal);
       network = await Network.load(device, source, { onProgress, signal: loading.signal });
     } catch (error) {
+      if (!loading.signal.aborted) throw error;
       // Another model was chosen meanwhile, or the device is gone.
-      if (loading.signal.aborted) return;
-      throw error;
+      if (this.#network?.model === this.#model) this.#watcher.kept();
+      return;
     } finally {
       this.#loading = undefined;
     }
