@@ -48,8 +48,7 @@ export default defineConfig({
   // Any folder of any static host.
   base: "./",
   plugins: [sizes(), precache()],
-  worker: { format: "es" },
-  // The package finds its module and worker beside its own files.
+  // The package finds its module beside its own files.
   optimizeDeps: { exclude: ["dsconv"] },
   server: { fs: { allow: ["../.."] } },
   assetsInclude: ["**/*.safetensors"],

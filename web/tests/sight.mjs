@@ -76,14 +76,30 @@ test("a link opens its picture in its bits; the widths are compared side by side
       assert.ok(shown >= 100 * least - 3 && shown <= 100, `${share}, ${least}`);
       if (bits === 8) assert.ok(least > 0.95, `the recorded answer is not that network's: ${least}`);
     }
+    // Agreement and sizes, of f32 and of each width.
+    const agreements = rows.map((row) => Number.parseInt(row[2], 10));
+    assert.ok(agreements.at(-1) < agreements[1], `2.5 bits agree to ${agreements.at(-1)}%, 8 to ${agreements[1]}%`);
+    const files = await Promise.all([8, 5, 4, 3, 2.5].map((bits) => stat(join(root, modelOf(bits)))));
+    const sizes = [18_805_431, ...files.map(({ size }) => size)];
+    assert.deepEqual(rows.map((row) => row[3]), sizes.map((size) => `${(size / 2 ** 20).toFixed(1)} MiB`));
     await page.evaluate(await readFile(join(web, "demo/node_modules/axe-core/axe.min.js"), "utf8"));
     const violations = await page.evaluate(async () => (await globalThis.axe.run()).violations.map(({ id }) => id));
     assert.deepEqual(violations, []);
-    // Another picture's comparison is not this one's.
+    // It holds whichever width runs; another picture's is not this one's.
+    await page.click("#choices label::-p-text(4 bits)");
+    await page.waitForFunction(() => document.querySelector("#lead-bits").textContent === "4");
+    await answerFor(page, "Rocket");
+    assert.equal(await page.$$eval("#comparison tbody tr", ({ length }) => length), 6);
+    assert.equal(await textOf(page, "#compare"), "Compare again");
     await page.click("#samples button:nth-child(1)");
     await answerFor(page, "Chelsea");
     assert.equal(await page.$$eval("#comparison *", ({ length }) => length), 0);
+    assert.equal(await textOf(page, "#compare"), "Compare");
   }, { hash: "#picture=coffee&bits=3" });
+  await onPage(async (page) => {
+    await assertSame(page, await answerFor(page, "Chelsea"), modelOf(2.5), "chelsea.jpg");
+    assert.equal(await textOf(page, "#lead-bits"), "2.5");
+  }, { hash: "#bits=2.5" });
 });
 
 test("a picture is pasted, a drawing drawn, a model file of one's own run", async () => {
@@ -118,6 +134,26 @@ test("a picture is pasted, a drawing drawn, a model file of one's own run", asyn
     // A thousand classes without names have ImageNet's.
     const [best] = await answerFor(page, "drawing.svg");
     assert.ok(!/class \d/.test(best.label), best.label);
+
+    // Another that can't be loaded, however often, leaves switch and address as they were.
+    for (const name of ["broken.safetensors", "broken too.safetensors"]) {
+      await writeFile(join(files, name), "this is no network");
+      await choose(page, "#pick", join(files, name));
+      await shown(page, "#notice");
+      const offered = await page.$$eval("#choices label", (labels) => labels.slice(5).map(({ title }) => title));
+      assert.deepEqual(offered, ["thousand"]);
+      assert.equal(await page.$eval("#choices :checked", (radio) => radio.closest("label").title), "thousand");
+      assert.equal(await page.evaluate(() => location.hash), "");
+      await answerFor(page, "drawing.svg");
+    }
+    await page.click("#share");
+    await page.waitForFunction(() => document.querySelector("#share").textContent.includes(","));
+    assert.match(await textOf(page, "#share"), /, without your picture and network$/);
+    assert.equal(await textOf(page, "#live"), await textOf(page, "#share"));
+    await page.focus("#skip");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "stage");
+    assert.equal(await page.evaluate(() => location.hash), "");
   });
 });
 

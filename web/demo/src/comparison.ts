@@ -1,6 +1,7 @@
 // The same picture by the same network in every width, side by side.
 import type { Class } from "dsconv";
 import { byId, make } from "./dom.js";
+import { MODELS } from "./samples.js";
 import { bytes, milliseconds, percent } from "./words.js";
 
 /** What a network says of the picture. */
@@ -17,7 +18,11 @@ export interface Compared {
 
 const place = byId("comparison");
 const note = byId("compare-note");
-const unasked = note.textContent;
+const cost = MODELS.reduce((sum, { size }) => sum + size, 0);
+const unasked =
+  "Each width on the picture above, and f32’s recorded answer if it is a sample. " +
+  `This fetches up to ${bytes(cost)}, without what is here already.`;
+note.textContent = unasked;
 /** As many classes have a colour. */
 const SHOWN = 5;
 
@@ -62,11 +67,13 @@ export function showComparison(all: readonly Compared[], of: number, software: b
   });
   const columns = ["Bits", "Answer", `As ${reference.name}`, "File", "Time"];
   const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)));
-  place.replaceChildren(key, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+  const parts = [make("thead", {}, head), make("tbody", {}, ...rows)];
+  place.replaceChildren(key, make("table", { "aria-labelledby": "compare-title" }, ...parts));
   note.textContent =
     all.length < of
       ? `${all.length} of ${of} are there.`
-      : `“As ${reference.name}” is the share of its scores of these classes that stays with them.` +
+      : `“As ${reference.name}”: how much of ${reference.name}’s score for its five likeliest classes this network ` +
+        "gives to the same classes." +
         (reference.time === undefined ? " The answer in f32 was recorded: that file takes too long to fetch." : "") +
         (software ? " Times are of a software device, compiling included." : "");
 }

@@ -29,21 +29,21 @@ export function showMemory(network: Network): void {
   const now = network.layers.reduce((sum, layer) => sum + layer.bytes, 0);
   const bits = bitsOf(network);
   const kept = network.layers.filter(({ bits }) => bits === null);
-  const depthwise = kept.length > 0 && kept.every(({ groups }) => groups > 1);
   smaller.textContent = floats > now ? `${times(floats, now)} smaller` : bytes(now);
-  ratioNote.textContent =
-    floats > now ? `than in f32: ${bytes(floats)} of weights are ${bytes(now)}` : "of weights, all f32";
+  const what = bits === undefined ? "of weights, all f32" : "of weights";
+  ratioNote.textContent = floats > now ? `than in f32: ${bytes(floats)} of weights are ${bytes(now)}` : what;
   const row = (term: string, count: number, kind: string) => {
     const bar = make("span", { className: `bar ${kind}`, "aria-hidden": "true" }, make("span", {}));
     bar.style.setProperty("--share", String(count / Math.max(floats, now, 1)));
     return [make("dt", {}, term), make("dd", {}, bar, make("strong", {}, bytes(count)))];
   };
-  memory.replaceChildren(...row("f32", floats, "floats"), ...row(bits ? `${bits} bits` : "now", now, "integers"));
+  const name = bits === undefined ? "now" : `${bits} bits`;
+  memory.replaceChildren(...row("f32", floats, "floats"), ...row(name, now, "integers"));
   const { total, weights, constants, tensors, parameters } = network.memoryUse;
   memoryNote.textContent =
     `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and ` +
     `constants and ${bytes(tensors)} the tensors between layers. ${kept.length} of ${network.layers.length} layers ` +
-    `stay floats${depthwise ? ", the depthwise ones" : ""}.`;
+    "stay floats.";
 }
 
 /** How long a picture took, and on what. */

@@ -11,7 +11,7 @@ import { keepPage, model } from "./offline.js";
 import { quantiseForm, take, type OwnModel } from "./own.js";
 import { FLOAT_SIZE, MODELS, PICTURES, recordedFloats } from "./samples.js";
 import { Session, type Model, type Picture } from "./session.js";
-import { shareButton, showView, viewOf } from "./share.js";
+import { shareButton, showView, type View, viewOf } from "./share.js";
 import { bytes, inWords } from "./words.js";
 
 const notice = byId("notice");
@@ -31,6 +31,12 @@ let device: Device | undefined;
 let labels: readonly string[] | undefined;
 /** The sample that is looked at; none where the picture is one's own. */
 let sample: (typeof PICTURES)[number] | undefined;
+let ownPicture = false;
+/** The network of one's own that was loaded last, and the one that the switch offers. */
+let own: Model | undefined;
+let offered: Model | undefined;
+/** The picture that was classified last. */
+let looked: Picture | undefined;
 /** Pictures asked for: of those that come late, only the last is looked at. */
 let asks = 0;
 /** The comparison so far. */
@@ -42,10 +48,11 @@ function chip(state: "ready" | "missing", text: string): void {
   chipText.textContent = text;
 }
 
-const models: Model[] = MODELS.map(({ bits, url, size }) => ({
+const models: readonly Model[] = MODELS.map(({ bits, url, size }) => ({
   name: `${bits} bits`,
   bits,
   size,
+  own: false,
   source: (signal) => model(url, signal),
 }));
 const asked = viewOf(location.hash);
@@ -59,10 +66,14 @@ function named(answer: Classification, network: Network): Classification {
   return { ...answer, classes: classes.map(name) };
 }
 
-/** The view's address, where others can see the same. */
-function link(): void {
-  const own = models.indexOf(session.model) >= MODELS.length;
-  showView({ picture: sample?.id, bits: own ? undefined : session.model.bits });
+/** What is seen, of what comes with the page. */
+function view(): View {
+  return { picture: sample?.id, bits: session.model.own ? undefined : session.model.bits };
+}
+
+/** What is seen and is the visitor's own, which no link leads to. */
+function ownParts(): string[] {
+  return [ownPicture ? "picture" : "", session.model.own ? "network" : ""].filter(Boolean);
 }
 
 const session = new Session(initial, {
@@ -71,6 +82,8 @@ const session = new Session(initial, {
     chip("ready", deviceName(opened));
   },
   loading(wanted, loaded, total) {
+    if (wanted.own) offer(wanted);
+    choose(wanted);
     loading.hidden = false;
     if (total) {
       loadingBar.max = total;
@@ -83,10 +96,11 @@ const session = new Session(initial, {
   loaded(wanted, network) {
     loading.hidden = true;
     notify(notice);
+    if (wanted.own) own = wanted;
     choose(session.model);
     byId("lead-bits").textContent = String(bitsOf(network) ?? 32);
-    if (models.indexOf(wanted) < MODELS.length) labels = network.labels;
-    link();
+    if (!wanted.own) labels = network.labels;
+    showView(view());
     showMemory(network);
     clearProfile();
     measure.textContent = "Measure";
@@ -96,12 +110,19 @@ const session = new Session(initial, {
   },
   kept() {
     loading.hidden = true;
+    showView(view());
     settle();
   },
   classifying(picture) {
     measure.disabled = true;
     compare.disabled = true;
-    clearComparison();
+    // It holds for every network here, but for one picture.
+    if (picture !== looked) {
+      looked = picture;
+      compared = [];
+      compare.textContent = "Compare";
+      clearComparison();
+    }
     showWorking(`Looking at ${picture.name}`);
   },
   answered(picture, answer, network, first) {
@@ -149,7 +170,9 @@ const session = new Session(initial, {
     measure.textContent = "Measure";
     if (step === "classify") clearAnswer();
     else settle();
+    if (step === "load") offer(own);
     choose(session.model);
+    showView(view());
     const missing = error instanceof NoWebGpuError;
     if (step === "open") chip("missing", missing ? "No WebGPU" : "No GPU");
     const anyway = missing ? " Quantising your own network works without it, below." : "";
@@ -169,10 +192,16 @@ const session = new Session(initial, {
   },
 });
 
+/** What the switch calls a network. */
+const valueOf = (wanted: Model): string => (wanted.own ? "own" : String(models.indexOf(wanted)));
+
+function radioOf(wanted: Model): HTMLInputElement | null {
+  return choices.querySelector(`input[value="${valueOf(wanted)}"]`);
+}
+
 /** Marks the network that runs. */
 function choose(wanted: Model): void {
-  const at = models.indexOf(wanted);
-  const radio = choices.querySelector<HTMLInputElement>(`input[value="${at}"]`);
+  const radio = radioOf(wanted);
   if (radio) radio.checked = true;
 }
 
@@ -185,11 +214,10 @@ function use(wanted: Model): void {
 
 /** A choice of the switch. */
 function addChoice(wanted: Model): void {
-  const at = models.indexOf(wanted);
   const radio = make("input", {
     type: "radio",
     name: "model",
-    value: String(at),
+    value: valueOf(wanted),
     checked: wanted === initial,
     onchange: () => use(wanted),
   });
@@ -199,14 +227,19 @@ function addChoice(wanted: Model): void {
   choices.append(make("label", { className: "choice", title: wanted.name }, radio, name, size, ...steps));
 }
 
-/** Adds a network of one's own, in place of the one before, and runs it. */
-function useOwn({ name, bits, bytes: file }: OwnModel): void {
-  const own: Model = { name, bits, size: file.length, source: () => Promise.resolve(file) };
-  const before = MODELS.length;
-  models.splice(before, 1, own);
-  choices.querySelector(`input[value="${before}"]`)?.closest("label")?.remove();
-  addChoice(own);
-  use(own);
+/** Has the switch offer a network of one's own in place of the one before, or none. */
+function offer(wanted: Model | undefined): void {
+  if (offered === wanted) return;
+  if (offered) radioOf(offered)?.closest("label")?.remove();
+  offered = wanted;
+  if (wanted) addChoice(wanted);
+}
+
+/** Runs a network of one's own. */
+function useOwn({ name, bits, size, file }: OwnModel): void {
+  const made: Model = { name, bits, size, own: true, source: () => Promise.resolve(file) };
+  offer(made);
+  use(made);
   stage.focus();
 }
 
@@ -226,7 +259,8 @@ async function look(name: string, alt: string, file: Blob, at?: number): Promise
     button.setAttribute("aria-pressed", String(place === at));
   }
   sample = at === undefined ? undefined : PICTURES[at];
-  link();
+  ownPicture = !sample;
+  showView(view());
   const picture: Picture = { name, bitmap };
   showPicture({ url: URL.createObjectURL(file), alt });
   session.classify(picture);
@@ -251,7 +285,7 @@ async function lookAtSample(at: number): Promise<void> {
 async function takeFile(file: File): Promise<void> {
   if (/\.safetensors$/i.test(file.name)) {
     const name = file.name.replace(/\.safetensors$/i, "");
-    useOwn({ name, bits: undefined, bytes: new Uint8Array(await file.arrayBuffer()) });
+    useOwn({ name, bits: undefined, file, size: file.size });
     return;
   }
   if (/\.onnx$/i.test(file.name)) {
@@ -274,12 +308,17 @@ measure.addEventListener("click", () => session.measure());
 quantiseForm(useOwn);
 
 takeFiles((file) => void takeFile(file));
-shareButton(byId<HTMLButtonElement>("share"));
-compare.addEventListener("click", () => session.compare(models.slice(0, MODELS.length)));
+shareButton(byId<HTMLButtonElement>("share"), view, ownParts);
+// Not as a link: the address is the view's.
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  stage.focus();
+});
+compare.addEventListener("click", () => session.compare(models));
 addEventListener("hashchange", () => {
   const { picture, bits } = viewOf(location.hash);
   const at = PICTURES.findIndex(({ id }) => id === picture);
-  const wanted = models.find((known, at) => at < MODELS.length && known.bits === bits);
+  const wanted = models.find((known) => known.bits === bits);
   if (at >= 0) void lookAtSample(at);
   if (wanted) use(wanted);
 });

@@ -7,7 +7,9 @@ import { bytes, inWords, times } from "./words.js";
 export interface OwnModel {
   readonly name: string;
   readonly bits: number | undefined;
-  readonly bytes: Uint8Array;
+  readonly file: File | Uint8Array;
+  /** Bytes of it. */
+  readonly size: number;
 }
 
 const form = byId<HTMLFormElement>("quantise");
@@ -87,7 +89,7 @@ async function run(onnx: File, use: (model: OwnModel) => void): Promise<void> {
     };
     const made = await quantize(await onnx.arrayBuffer(), how);
     const title = `${onnx.name.replace(/\.onnx$/i, "")}-i${bits.value}`;
-    show(made, { name: title, bits: Number(bits.value), bytes: made.model }, use);
+    show(made, { name: title, bits: Number(bits.value), file: made.model, size: made.model.length }, use);
   } catch (error) {
     notify(notice, abort.signal.aborted ? "Cancelled." : `${onnx.name}: ${inWords(error)}`);
   } finally {
@@ -97,11 +99,11 @@ async function run(onnx: File, use: (model: OwnModel) => void): Promise<void> {
 }
 
 /** The report, and what to do with the model. */
-function show({ layers }: Quantized, model: OwnModel, use: (model: OwnModel) => void): void {
+function show({ layers, model: made }: Quantized, model: OwnModel, use: (model: OwnModel) => void): void {
   const floats = layers.reduce((sum, layer) => sum + layer.floatBytes, 0);
   const now = layers.reduce((sum, layer) => sum + layer.bytes, 0);
   if (download) URL.revokeObjectURL(download);
-  download = URL.createObjectURL(new Blob([model.bytes as BlobPart], { type: "application/octet-stream" }));
+  download = URL.createObjectURL(new Blob([made], { type: "application/octet-stream" }));
   const columns = ["Layer", "Weights", "Bits", "f32", "Now", "Smaller", "SNR dB"];
   const rows = layers.map((layer) =>
     make(
@@ -134,7 +136,7 @@ function show({ layers }: Quantized, model: OwnModel, use: (model: OwnModel) => 
       make(
         "a",
         { className: "main", href: download, download: `${model.name}.safetensors` },
-        `Download ${bytes(model.bytes.length)}`,
+        `Download ${bytes(model.size)}`,
       ),
       make("button", { type: "button", className: "quiet", onclick: () => use(model) }, "Use it on the picture above"),
     ),

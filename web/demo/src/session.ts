@@ -8,7 +8,9 @@ export interface Model {
   readonly bits: number | undefined;
   /** Bytes of its file. */
   readonly size: number;
-  readonly source: (signal: AbortSignal) => Promise<Response | Uint8Array>;
+  /** Whether it is the visitor's, and not the page's. */
+  readonly own: boolean;
+  readonly source: (signal: AbortSignal) => Promise<Response | File | Uint8Array>;
 }
 
 /** A picture to classify. */
@@ -62,6 +64,7 @@ export class Session {
   /** The last comparison that was begun. */
   #compared: readonly Model[] | undefined;
   #loading: AbortController | undefined;
+  #comparing: AbortController | undefined;
   #running = false;
   /** No step is tried again by itself after an error. */
   #halted = false;
@@ -78,13 +81,14 @@ export class Session {
 
   /** Wants another network. */
   use(model: Model): void {
-    if (model !== this.#model) this.#loading?.abort();
+    if (model !== this.#model) this.#abort();
     this.#model = model;
     this.#go();
   }
 
   /** Wants a picture classified. */
   classify(picture: Picture): void {
+    this.#comparing?.abort();
     this.#picture = picture;
     this.#go();
   }
@@ -104,6 +108,11 @@ export class Session {
   /** Goes on after a lost device. */
   restart(): void {
     this.#go();
+  }
+
+  #abort(): void {
+    this.#loading?.abort();
+    this.#comparing?.abort();
   }
 
   #go(): void {
@@ -183,7 +192,7 @@ export class Session {
     this.#device = undefined;
     this.#network = undefined;
     this.#halted = true;
-    this.#loading?.abort();
+    this.#abort();
     this.#watcher.lost(message);
   }
 
@@ -214,28 +223,28 @@ export class Session {
 
   /** One model after the other on the same picture, until something else is wanted. */
   async #runAll(device: Device, models: readonly Model[], picture: Picture): Promise<void> {
-    const loading = new AbortController();
-    this.#loading = loading;
-    const wanted = this.#model;
+    const comparing = new AbortController();
+    const { signal } = comparing;
+    this.#comparing = comparing;
     try {
       for (const [done, model] of models.entries()) {
         this.#watcher.comparing(model, done);
-        const source = await model.source(loading.signal);
-        const network = await Network.load(device, source, { signal: loading.signal });
+        const source = await model.source(signal);
+        const network = await Network.load(device, source, { signal });
         try {
           // The first run compiles. In software it takes so long that the time of a second is not worth the wait.
           let answer = await network.classify(picture.bitmap, { top: ALL });
-          if (!device.software) answer = await network.classify(picture.bitmap, { top: ALL });
-          if (this.#picture !== picture || this.#model !== wanted) return;
+          if (!device.software && !signal.aborted) answer = await network.classify(picture.bitmap, { top: ALL });
+          if (signal.aborted) return;
           this.#watcher.compared(model, answer);
         } finally {
           network.dispose();
         }
       }
     } catch (error) {
-      if (!loading.signal.aborted) throw error;
+      if (!signal.aborted) throw error;
     } finally {
-      this.#loading = undefined;
+      this.#comparing = undefined;
       this.#watcher.settled();
     }
   }

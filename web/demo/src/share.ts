@@ -1,4 +1,5 @@
 // The address as a link to what is seen: `#picture=coffee&bits=3`.
+import { byId } from "./dom.js";
 
 /** What an address asks for. */
 export interface View {
@@ -19,16 +20,22 @@ export function showView({ picture, bits }: View): void {
   history.replaceState(history.state, "", `#${asked}`);
 }
 
-/** A button that copies the address, and says so. */
-export function shareButton(button: HTMLButtonElement): void {
+/** A button that copies the view's address, and says what of the visitor's own the link is without. */
+export function shareButton(button: HTMLButtonElement, view: () => View, ownParts: () => string[]): void {
   const name = button.textContent;
+  const live = byId("live");
   button.addEventListener("click", async () => {
+    showView(view());
+    const own = ownParts();
+    const without = own.length > 0 ? `, without your ${own.join(" and ")}` : "";
+    let told = `Copied${without}`;
     try {
       await navigator.clipboard.writeText(location.href);
-      button.textContent = "Copied";
     } catch {
-      button.textContent = "It is in the address bar";
+      told = `It is in the address bar${without}`;
     }
+    button.textContent = told;
+    live.textContent = told;
     setTimeout(() => (button.textContent = name), 2000);
   });
 }
