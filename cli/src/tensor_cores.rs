@@ -6,9 +6,9 @@ use dsconv::gpu::{self, Gpu, Pipelines, Selection, TensorCores};
 /// The option `--tensor-cores`.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(crate) struct UseTensorCores {
-    /// Multiply halves on the GPU's matrix units: `yes` fails where they are not proven to compute rightly, `no` does
-    /// without. By default GPUs do so where they are, and devices in software do not.
-    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    /// Multiply halves on matrix units: `yes`, `no`, or by default on GPUs that prove them.
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+          hide_possible_values = true)]
     tensor_cores: Option<Answer>,
 }
 

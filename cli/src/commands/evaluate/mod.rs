@@ -131,6 +131,14 @@ struct Answer {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { models, folder, floats, plot, .. } = options;
+    // All are read before any runs, so that a mistake in the last name costs no time.
+    let mut read = Vec::new();
+    for path in models {
+        let mut model = network::read(path)?;
+        let preprocessing = model.picture_input().with_context(|| path.display().to_string())?;
+        model.preprocessing = Some(preprocessing);
+        read.push((path, model));
+    }
     let pictures = labelled(folder)?;
     if let Some(plot) = plot {
         let inputs = models.iter().chain(floats).chain(pictures.iter().map(|(path, _)| path));
@@ -142,14 +150,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
          number of each name, as cat_281.jpg, or in a file labels.csv",
         folder.display()
     );
-    // All are read before any runs, so that a mistake in the last name costs no time.
-    let mut read = Vec::new();
-    for path in models {
-        let mut model = network::read(path)?;
-        let preprocessing = model.picture_input().with_context(|| path.display().to_string())?;
-        model.preprocessing = Some(preprocessing);
-        read.push((path, model));
-    }
     let preprocessing = read.first().and_then(|(_, model)| model.preprocessing.clone());
     for (path, model) in &read {
         ensure!(

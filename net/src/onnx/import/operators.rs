@@ -152,9 +152,10 @@ pub(crate) fn full_name(domain: &str, name: &str) -> String {
 /// Why an operator is not taken.
 fn refusal(name: &str) -> Refusal {
     match name {
-        "NonZero" | "Compress" | "Unique" => {
-            Refusal::Use("the size of its output depends on the data, and dsconv needs sizes before the run".into())
-        }
+        "NonZero" | "Compress" | "Unique" => Refusal::Use(
+            "the size of its output depends on the data, and dsconv needs sizes before the run"
+                .into(),
+        ),
         "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike"
         | "Multinomial" | "Bernoulli" => {
             Refusal::Use("random numbers; export the network for inference".into())
