@@ -267,6 +267,14 @@ test("a module that has failed says so, and a fresh one takes its place", async 
   assert.ok(same);
 });
 
+test("where no fresh module can be had either, calls end, and a later device has one", async () => {
+  const { failed, waiting, open, shape } = await inPage("deadModule", { expected: /previous WASM instance/ });
+  assert.match(`${failed.name}: ${failed.message}`, /^InternalError: .*module failed.*unreachable/);
+  assert.equal(waiting?.name, "DeviceLostError");
+  assert.match(`${open.name}: ${open.message}`, /^InternalError: .*no memory; load the page again/);
+  assert.deepEqual(shape, [6, 16]);
+});
+
 test("damaged models are errors, and the module lives on", async (t) => {
   const seed = Number(process.env.DSCONV_SEED ?? 1 + Math.floor(Math.random() * 2 ** 31));
   t.diagnostic(`DSCONV_SEED=${seed}`);

@@ -39,7 +39,10 @@ async function from(source: ModuleSource): Promise<WebAssembly.Module> {
       throw failed(where, String(error), error);
     });
   }
-  return compileBytes(await response.arrayBuffer(), where);
+  const bytes = await response.arrayBuffer().catch((error: unknown) => {
+    throw failed(where, String(error), error);
+  });
+  return compileBytes(bytes, where);
 }
 
 async function compileBytes(source: BufferSource, where: string): Promise<WebAssembly.Module> {

@@ -3,17 +3,31 @@ import initModule, { __wbg_reset_state as startAnew } from "./module/dsconv_web.
 import { DeviceLostError, InternalError, LoadError, fromModule } from "./errors.js";
 
 let started: Promise<unknown> | undefined;
+/** Whether the module has failed, and no fresh one could take its place yet. */
+let dead = false;
 /** How often the module has failed. */
 let failures = 0;
 const listeners = new Set<(lost: DeviceLostError) => void>();
 
-/** Starts the WebAssembly module, once. */
-export function start(compiled: WebAssembly.Module): Promise<unknown> {
+/** Starts the WebAssembly module, once; anew where it is dead. */
+export async function start(compiled: WebAssembly.Module): Promise<void> {
   started ??= initModule({ module_or_path: compiled }).catch((error: unknown) => {
     started = undefined;
     throw new LoadError("load", `the WebAssembly module could not be started: ${String(error)}`, { cause: error });
   });
-  return started;
+  await started;
+  if (dead) revive();
+}
+
+/** Puts a fresh module in the place of the one that failed. */
+function revive(): void {
+  try {
+    startAnew();
+    dead = false;
+  } catch (error) {
+    const message = "the WebAssembly module failed and could not be started anew";
+    throw new InternalError("internal", `${message}: ${String(error)}; load the page again`, { cause: error });
+  }
 }
 
 /** Calls back if the module fails, until the function that this gives is called. */
@@ -31,17 +45,28 @@ export async function called<T>(call: () => T | Promise<T>): Promise<T> {
     return await Promise.race([call(), failed]);
   } catch (error) {
     end();
-    throw error instanceof WebAssembly.RuntimeError || error instanceof RangeError ? failure(error) : fromModule(error);
+    throw isTrap(error) ? failure(error) : fromModule(error);
   } finally {
     end();
   }
 }
 
+/** Whether the module stopped where it stood: at a trap, without memory, or without stack, as each browser says it. */
+function isTrap(error: unknown): error is Error {
+  if (error instanceof WebAssembly.RuntimeError || error instanceof RangeError) return true;
+  return error instanceof Error && error.message === "too much recursion";
+}
+
 /** What has failed is in no state to go on from: a fresh module takes its place, and what the old one made is lost. */
 function failure(cause: Error): InternalError {
   failures += 1;
-  startAnew();
+  dead = true;
   for (const listener of [...listeners]) listener(lost());
+  try {
+    revive();
+  } catch {
+    // There may be memory again when a device is opened.
+  }
   const message = `the WebAssembly module failed, perhaps for want of memory: ${cause.message}`;
   return new InternalError("internal", `${message}; open a new device, and load again`, { cause });
 }

@@ -44,7 +44,9 @@ async function bytesOf(
   const response = source instanceof Response ? source : await fetched(source, signal);
   const where = response.url || "the model";
   if (!response.ok) throw new LoadError("load", `${where}: ${response.status} ${response.statusText}`.trimEnd());
-  if (response.bodyUsed) throw invalid("source", "a response that nobody has read yet", response);
+  if (response.bodyUsed || response.body?.locked) {
+    throw invalid("source", "a response that nobody reads or has read yet", response);
+  }
   if (!response.body) return [new Uint8Array(), where];
   const download = { stream: response.body, total: contentLength(response), where };
   return [await drain(download, progress, signal), where];

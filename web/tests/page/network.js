@@ -273,6 +273,31 @@ export async function failedModule() {
   return { ...said, same: second.data.every((value, i) => value === first.data[i]) };
 }
 
+/** A module that fails where no memory is left for a fresh one, until there is some again. */
+export async function deadModule() {
+  const device = await Device.open();
+  const bytes = await bytesOf(SMALL);
+  const network = await Network.load(device, bytes);
+  const x = { data: new Float32Array(80).fill(0.5), shape: [1, 5, 4, 4] };
+  const waiting = refusal(network.run(x));
+  const { Instance } = WebAssembly;
+  const { createBuffer } = GPUDevice.prototype;
+  WebAssembly.Instance = function () {
+    throw new RangeError("no memory");
+  };
+  GPUDevice.prototype.createBuffer = () => {
+    throw new WebAssembly.RuntimeError("unreachable");
+  };
+  const failed = await refusal(Network.load(device, bytes));
+  GPUDevice.prototype.createBuffer = createBuffer;
+  const said = { failed, waiting: await waiting, open: await refusal(Device.open()) };
+  WebAssembly.Instance = Instance;
+  const again = await Device.open();
+  const [{ shape }] = await (await Network.load(again, bytes)).run(x);
+  again.dispose();
+  return { ...said, shape };
+}
+
 /** Damaged models: each is an error of this package or a network, and the module lives on. */
 export async function hostile({ seed, rounds }) {
   const device = await Device.open();
@@ -332,6 +357,11 @@ export async function badInput() {
   elsewhere.src = "/data/small.onnx";
   const cases = {
     "source|URL|7": () => Network.load(device, 7),
+    "source|nobody reads": async () => {
+      const response = new Response(small);
+      response.body.getReader();
+      return Network.load(device, response);
+    },
     "activations|f32|f16": () => Network.load(device, small, { activations: "f16" }),
     "inputs|1|2": () => network.run([x, x]),
     "inputs[0].data|Float32Array|Array": () => network.run({ ...x, data: [1] }),
