@@ -81,8 +81,8 @@ async function serve(folder, pages = {}, headers = {}) {
   return `http://localhost:${server.address().port}/`;
 }
 
-/** What a page that uses the package came to; whatever it logs as an error or warning fails. */
-async function used(address) {
+/** What a page that uses the package came to, and what it logged as errors or warnings. */
+async function opened(address) {
   const tab = await browser.newPage();
   const problems = [];
   tab.on("pageerror", (error) => problems.push(String(error)));
@@ -92,14 +92,20 @@ async function used(address) {
   try {
     await tab.goto(address);
     // A development server may load the page again once it has found the package.
-    await tab.waitForFunction(() => globalThis.used, { timeout: 60_000 });
+    await tab.waitForFunction(() => globalThis.used?.then(() => true, () => true), { timeout: 60_000 });
     const result = await tab.evaluate(() => globalThis.used.catch((error) => ({ error: String(error) })));
-    assert.deepEqual(problems, [], JSON.stringify(result));
-    assert.equal(result.error, undefined);
-    return result;
+    return { result, problems };
   } finally {
     await tab.close();
   }
+}
+
+/** What a page that uses the package came to; whatever it logs fails. */
+async function used(address) {
+  const { result, problems } = await opened(address);
+  assert.deepEqual(problems, [], JSON.stringify(result));
+  assert.equal(result.error, undefined);
+  return result;
 }
 
 /** A port that nobody listens at: Vite's clients are told the number beforehand. */
@@ -192,6 +198,9 @@ test("esbuild, under the content security policies of docs/bundlers.md", async (
     const headers = { "content-security-policy": policies[at].replaceAll("\n", " ") };
     assert.deepEqual(await used(await serve(folder, { "/": page(`/${name}.js`) }, headers)), expected, name);
   }
+  const headers = { "content-security-policy": policies[1].replaceAll("\n", " ") };
+  const { result } = await opened(await serve(join(project, "esbuild"), { "/": page("/esbuild.js") }, headers));
+  assert.match(result.error, /^LoadError: quantize's worker could not be loaded.*`worker-src blob:`, pass `worker`$/);
 });
 
 test("from another origin, as a content delivery network is one", async () => {

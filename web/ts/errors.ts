@@ -3,7 +3,7 @@
 export type ErrorCode =
   /** No WebGPU, or no adapter: the message says what to enable. */
   | "no-webgpu"
-  /** The WebAssembly module or a model could not be loaded. */
+  /** The WebAssembly module, a model or quantize's worker could not be loaded. */
   | "load"
   /** An argument is wrong: the message names it, what was expected and what came. */
   | "invalid-input"
@@ -33,7 +33,7 @@ export class DsconvError extends Error {
 
 /** There is no WebGPU, or it has no adapter. */
 export class NoWebGpuError extends DsconvError {}
-/** The WebAssembly module or a model could not be loaded. */
+/** The WebAssembly module, a model or quantize's worker could not be loaded. */
 export class LoadError extends DsconvError {}
 /** An argument is wrong. */
 export class InvalidInputError extends DsconvError {}

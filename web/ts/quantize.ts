@@ -1,5 +1,5 @@
 // Quantising a network in a worker.
-import { type ErrorCode, InternalError, withCode } from "./errors.js";
+import { type ErrorCode, InternalError, LoadError, withCode } from "./errors.js";
 import type { LayerReport } from "./network.js";
 import { type Picture, type Pixels, pixels } from "./picture.js";
 import { type ModuleSource, compile } from "./compile.js";
@@ -105,8 +105,11 @@ export async function quantize(
     return await new Promise<Quantized>((resolve, reject) => {
       stop = () => reject(signal?.reason);
       signal?.addEventListener("abort", stop);
+      // Of a script that could not be loaded, browsers say nothing.
       worker.onerror = ({ message }) =>
-        reject(new InternalError("internal", `the worker failed: ${message || UNLOADED}`));
+        reject(message ? new InternalError("internal", `the worker failed: ${message}`) : unloaded());
+      worker.onmessageerror = () =>
+        reject(new InternalError("internal", "the worker failed: its answer could not be read"));
       worker.onmessage = ({ data }: MessageEvent<Answer>) => {
         if ("progress" in data) {
           try {
@@ -125,14 +128,21 @@ export async function quantize(
   }
 }
 
-const UNLOADED =
-  "its script could not be loaded; where a content security policy forbids `worker-src blob:`, pass `worker`";
+function unloaded(cause?: unknown): LoadError {
+  const what = `quantize's worker could not be loaded${cause === undefined ? "" : `: ${String(cause)}`}`;
+  const how = "where a content security policy forbids `worker-src blob:`, pass `worker`";
+  return new LoadError("load", `${what}; ${how}`, { cause });
+}
 
 /** A worker without an address: bundlers need not find it, and a page may take this package from another origin. */
 async function blobWorker(): Promise<Worker> {
-  const { default: text } = await import("./worker-text.js");
-  address ??= URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  return new Worker(address);
+  try {
+    const { default: text } = await import("./worker-text.js");
+    address ??= URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+    return new Worker(address);
+  } catch (error) {
+    throw unloaded(error);
+  }
 }
 
 let address: string | undefined;
