@@ -1,4 +1,4 @@
-// A consumer's program, which is only type-checked: every export, as one would use it.
+// A consumer's program, which is only type-checked: the package as one would use it.
 import {
   Device,
   type DeviceOptions,
@@ -13,6 +13,7 @@ import {
   type Tensor,
   quantize,
 } from "dsconv";
+import wasm from "dsconv/dsconv.wasm";
 
 const options: DeviceOptions = { powerPreference: "low-power", module: new URL("https://example.org/dsconv.wasm") };
 const onProgress: LoadProgress = (loaded, total) => console.log(loaded, total ?? "unknown");
@@ -40,6 +41,9 @@ export async function layer(device: Device): Promise<Tensor> {
   const made = await Layer.fromFloats(device, geometry, { weights: new Float32Array(32), bits: 4, blockSize: 8 });
   return made.run(new Float32Array(32), [1, 8, 2, 2]);
 }
+
+/** With a bundler that gives a file its address. */
+export const opened = (): Promise<Device> => Device.open({ module: wasm });
 
 // @ts-expect-error There are 2 to 8 bits, as a number.
 export const wrong = quantize(new Uint8Array(), { bits: "4" });
