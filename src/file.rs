@@ -150,14 +150,19 @@ pub fn read_kept(path: &Path, most: u64) -> Result<Vec<u8>> {
         if !found.is_file() {
             return Err(not_a_file(&found));
         }
+        let too_large = |size: u64| {
+            let text = format!("expected at most {most} bytes, got {size}");
+            Err(io::Error::new(ErrorKind::InvalidData, text))
+        };
+        if found.len() > most {
+            return too_large(found.len());
+        }
+        // It may grow meanwhile.
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
         match bytes.len() as u64 <= most {
             true => Ok(bytes),
-            false => Err(io::Error::new(
-                ErrorKind::InvalidData,
-                format!("expected at most {most} bytes, got {}", found.len()),
-            )),
+            false => too_large(bytes.len() as u64),
         }
     };
     read().map_err(|source| Error::Io { path: path.into(), source })

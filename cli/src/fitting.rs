@@ -39,7 +39,8 @@ pub(crate) struct Fitting {
     #[arg(long, value_name = "BITS", requires = "calibrate", conflicts_with = "target_size")]
     mean_bits: Option<f64>,
     /// Choose each layer's bits so that its output has this signal to noise, in dB; with --calibrate.
-    #[arg(long, value_name = "DB", requires = "calibrate", conflicts_with_all = ["target_size", "mean_bits"])]
+    #[arg(long, value_name = "DB", requires = "calibrate", conflicts_with_all = ["target_size", "mean_bits"],
+          value_parser = decibels)]
     target_snr: Option<f64>,
 }
 
@@ -48,6 +49,12 @@ pub(crate) struct Fitting {
 enum FitName {
     Moments,
     Gptq,
+}
+
+/// Parses a signal-to-noise ratio.
+fn decibels(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|ratio| (0.0..=200.0).contains(ratio));
+    number.ok_or_else(|| format!("expected a ratio from 0 to 200 dB, got {text:?}"))
 }
 
 impl Fitting {

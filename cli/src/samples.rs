@@ -8,6 +8,7 @@
 )]
 
 use crate::foreign::has_extension;
+use crate::output::tell;
 use crate::{foreign, npy, picture};
 use anyhow::{Context, bail, ensure};
 use dsconv_net::Model;
@@ -153,6 +154,14 @@ impl Taker<'_> {
             };
             for (input, (_, values)) in inputs.iter().zip(&tensors) {
                 check_kind(input, values)?;
+                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                    // WGSL leaves it open what becomes of them.
+                    tell!(
+                        "dsconv: {}: input {:?} holds {value}; devices differ in what they make of such numbers",
+                        path.display(),
+                        input.name
+                    );
+                }
             }
             Ok(tensors)
         };

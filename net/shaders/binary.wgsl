@@ -68,7 +68,8 @@ fn remainder(a: Element, b: Element) -> Element {
     return select(rest, -rest, a < Element());
 }
 
-// WGSL's pow takes no negative base, and is not exact for squares. What is not selected may be anything.
+// WGSL's pow takes no negative base, and is not exact. So small whole exponents are products, which are exact as far as
+// floats are. What is not selected may be anything.
 fn power(a: Element, b: Element) -> Element {
     let negative = a < Element();
     let whole = round(b) == b;
@@ -78,7 +79,19 @@ fn power(a: Element, b: Element) -> Element {
     // NaN; not a constant, which WGSL refuses.
     y = select(y, Element(bitcast<f32>(0x7fc00000u + params.unused)), negative & !whole);
     y = select(y, select(1.0 / abs(a), Element(), b > Element()), a == Element());
-    y = select(y, Element(1.0), b == Element());
-    y = select(y, a, b == Element(1.0));
-    return select(y, a * a, b == Element(2.0));
+    return select(y, product(a, b), whole & (b >= Element()) & (b < Element(32.0)));
+}
+
+// A power whose exponent is whole and has five bits at most.
+fn product(a: Element, b: Element) -> Element {
+    var y = Element(1.0);
+    var square = a;
+    var rest = b;
+    for (var bit = 0u; bit < 5u; bit++) {
+        let half = floor(rest * 0.5);
+        y = select(y, y * square, half * 2.0 != rest);
+        square *= square;
+        rest = half;
+    }
+    return y;
 }

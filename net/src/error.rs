@@ -104,6 +104,10 @@ impl Error {
     }
 
     pub(crate) fn in_node(self, node: &str, op: impl Into<String>) -> Self {
+        // It may have been told already, further inside.
+        if matches!(&self, Self::Node { node: told, .. } if told == node) {
+            return self;
+        }
         Self::Node { node: node.into(), op: op.into(), source: Box::new(self) }
     }
 }

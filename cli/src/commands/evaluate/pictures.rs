@@ -51,6 +51,8 @@ fn classes(text: &str) -> anyhow::Result<HashMap<String, usize>> {
             format!("line {}: expected PICTURE,CLASS, as cat.jpg,281, got {line:?}", number + 1)
         })
     };
+    // What some programs put before a text.
+    let text = text.trim_start_matches('\u{feff}');
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(class).collect()
 }
 
@@ -73,6 +75,7 @@ mod tests {
         assert_eq!(last_number("cat_12b.png"), None);
         let list = classes("cat.jpg,281\n\n a, b.png , 3\n").unwrap();
         assert_eq!((list["cat.jpg"], list["a, b.png"]), (281, 3));
+        assert_eq!(classes("\u{feff}cat.jpg,281\n").unwrap()["cat.jpg"], 281);
         let error = classes("cat.jpg,281\ncat.jpg").unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
     }

@@ -202,6 +202,25 @@ fn binary_functions_broadcast() {
     }
 }
 
+/// A GPU's own power is not, and cut to an integer it would be one too small.
+#[test]
+fn powers_of_whole_numbers_are_exact() {
+    check(1e-9, 6, |rng| {
+        let mut builder = ProgramBuilder::default();
+        let ids = [builder.input(&[40]), builder.input(&[40])];
+        let output = builder.step(StepOp::Binary(Binary::Pow), &ids, &[40]);
+        let program = builder.output(&[output]);
+        // Below 2^24, the last integer whose neighbours are floats.
+        let pairs = (0..40).map(|_| {
+            let exponent = rng.u32(0..8);
+            let most = 2f64.powf(23.9 / f64::from(exponent.max(1))) as i32;
+            (rng.i32(-most.min(4096)..=most.min(4096)) as f32, exponent as f32)
+        });
+        let (a, b): (Vec<f32>, Vec<f32>) = pairs.unzip();
+        (program, vec![a, b], 1.0)
+    });
+}
+
 #[test]
 fn pools() {
     check(1e-6, 60, |rng| {
