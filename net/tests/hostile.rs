@@ -365,7 +365,7 @@ fn many_tensors_on_one_file_are_counted_together() {
 #[test]
 fn what_no_static_size_has_is_refused_with_the_reason() {
     for (op, words) in [
-        ("NonZero", "sizes are static"),
+        ("NonZero", "needs sizes before the run"),
         ("Bernoulli", "for inference"),
         ("SequenceConstruct", "sequences of tensors"),
     ] {

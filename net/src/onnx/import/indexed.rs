@@ -113,6 +113,8 @@ pub(crate) fn reverse_sequence(context: &mut NodeContext<'_, '_>) -> Converted<V
     let lengths = context.reshape_to(lengths, &across)?;
     let (zero, one) = (context.importer.number(0)?, context.importer.number(1)?);
     let count = context.dims(rows, axis, Some(axis + 1))?;
+    // Exports are read by others, who want a scalar there.
+    let count = context.reshape_to(count, &[])?;
     let places = context.push(Op::Range, [zero, count, one])?;
     let places = context.reshape_to(places, &along)?;
     let inside = context.push(Op::Compare(Comparison::Less), [places, lengths])?;
