@@ -85,7 +85,7 @@ fn a_device_that_was_not_asked_for_them_has_none_and_says_how_to_ask() {
         let message = Layer::new(&pipelines, &weights, options).unwrap_err().to_string();
         assert!(message.contains(&format!("matrix units of {size} x {size}")), "{message}");
         // Units of another size do not help.
-        let other = pipelines.clone().with_tensor_cores(TensorCores::new(24 - size, 32));
+        let other = pipelines.clone().with_tensor_cores(TensorCores::new(24 - size));
         assert!(matches!(Layer::new(&other, &weights, options), Err(Error::Unsupported { .. })));
     }
 }
@@ -94,8 +94,8 @@ fn a_device_that_was_not_asked_for_them_has_none_and_says_how_to_ask() {
 fn layers_that_fill_a_quarter_of_a_tile_are_given_to_matrix_units() {
     let gpu = Capabilities::default().with_shader_f16();
     for (units, kernel, outputs) in [
-        (TensorCores::new(8, 32), Kernel::ConvMatrix8, 16),
-        (TensorCores::new(16, 32), Kernel::ConvMatrix16, 32),
+        (TensorCores::new(8), Kernel::ConvMatrix8, 16),
+        (TensorCores::new(16), Kernel::ConvMatrix16, 32),
     ] {
         let choose = |channels, outputs, gpu: Capabilities| {
             let format = BlockFormat::new(4, 32).unwrap();

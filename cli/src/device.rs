@@ -201,9 +201,8 @@ fn create_folder_of(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn describe(device: Option<&Device>) -> String {
     match device {
         Some(device) => {
-            let units = device.pipelines.capabilities().tensor_cores;
             let name = describe_gpu(&device.gpu.adapter.get_info());
-            if units.is_some() { format!("{name}, with tensor cores") } else { name }
+            if device.has_tensor_cores() { format!("{name}, with tensor cores") } else { name }
         }
         None => "the CPU reference (f64, plain loops)".into(),
     }

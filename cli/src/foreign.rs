@@ -64,9 +64,9 @@ pub(crate) fn archive(head: &[u8]) -> Option<&'static str> {
 fn converted(path: &Path, head: &[u8]) -> Option<(&'static str, &'static str)> {
     const SOURCE: &str = "the ONNX file that it was made from";
     let text = head.trim_ascii_start();
-    let xml = text.starts_with(b"<?xml") || text.starts_with(b"<net");
     // A drawing is XML too.
-    let xml = xml && text.windows(4).any(|word| word == b"<net");
+    let xml = (text.starts_with(b"<?xml") && text.windows(4).any(|word| word == b"<net"))
+        || text.starts_with(b"<net");
     let named = |names: &[&str]| has_extension(path, names);
     if head.starts_with(b"GGUF") {
         Some(("llama.cpp", "a convolution network in ONNX"))

@@ -151,8 +151,8 @@ impl Runner {
                 options.check_memory(memory.tensors)?;
                 let plan = network.plan(&program).map_err(remedied)?;
                 let plan = Box::new(plan);
-                let tensor_cores = pipelines.capabilities().tensor_cores.is_some();
-                On::Gpu { plan, queue: device.gpu.queue.clone(), tensor_cores }
+                let (queue, tensor_cores) = (device.gpu.queue.clone(), device.has_tensor_cores());
+                On::Gpu { plan, queue, tensor_cores }
             }
         };
         Ok(Self { program, on })

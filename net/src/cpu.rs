@@ -6,7 +6,7 @@ mod memory;
 mod walk;
 
 pub use memory::memory;
-pub(crate) use memory::memory_of_samples;
+pub(crate) use memory::{memory_of_samples, readers};
 pub(crate) use walk::Operand;
 
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction};
@@ -53,7 +53,7 @@ pub fn run_with(
             Source::Step(_) | Source::View(_) => None,
         })
         .collect();
-    let mut readers = memory::readers(program);
+    let mut readers = readers(program);
     let missing = |id: TensorId| {
         Error::invalid(&program.value(id).name, "a tensor computed before it is read", "none")
     };

@@ -157,6 +157,16 @@ fn main(
     }
 }
 
+// The matrix whose rows are pixels.
+fn load_a(at: u32) -> MatrixA {
+    return coopLoadT<MatrixA>(&tiles[at], ROW);
+}
+
+// The matrix whose columns are output channels.
+fn load_b(at: u32) -> MatrixB {
+    return coopLoad<MatrixB>(&tiles[at], ROW);
+}
+
 // Adds the products of four matrices of pixels with four of output channels.
 fn add_products(sums: ptr<function, Patch>, x0: MatrixA, x1: MatrixA, x2: MatrixA, x3: MatrixA, w_at: u32) {
     let w0 = load_b(w_at);
@@ -265,4 +275,15 @@ fn stage(to: u32, matrix: u32, sums: ptr<function, Patch>) {
         case 14u: { let c = (*sums).c32; store_c(to, c); }
         default: { let c = (*sums).c33; store_c(to, c); }
     }
+}
+
+// Stages a matrix of sums.
+fn store_c(subgroup: u32, matrix: MatrixC) {
+    let at = SIZE * SIZE * subgroup;
+    coopStoreT(matrix, &staged_sums[at], SIZE);
+}
+
+// Reads a staged sum.
+fn staged(subgroup: u32, row: u32, column: u32) -> f32 {
+    return staged_sums[SIZE * (SIZE * subgroup + row) + column];
 }

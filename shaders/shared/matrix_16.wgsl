@@ -26,24 +26,3 @@ fn put_row(at: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
     tiles[at + 2u] = vec4<f16>(c);
     tiles[at + 3u] = vec4<f16>(d);
 }
-
-// The matrix whose rows are pixels.
-fn load_a(at: u32) -> MatrixA {
-    return coopLoadT<MatrixA>(&tiles[at], ROW);
-}
-
-// The matrix whose columns are output channels.
-fn load_b(at: u32) -> MatrixB {
-    return coopLoad<MatrixB>(&tiles[at], ROW);
-}
-
-// Stages a matrix of sums.
-fn store_c(subgroup: u32, matrix: MatrixC) {
-    let at = SIZE * SIZE * subgroup;
-    coopStoreT(matrix, &staged_sums[at], SIZE);
-}
-
-// Reads a staged sum.
-fn staged(subgroup: u32, row: u32, column: u32) -> f32 {
-    return staged_sums[SIZE * (SIZE * subgroup + row) + column];
-}

@@ -1,5 +1,5 @@
 // The matrices of conv_matrix_8, its tiles in workgroup memory, and where sums are staged. Takes the place of
-// matrix_16.wgsl, whose comments on the functions hold.
+// matrix_16.wgsl.
 
 // Rows and columns of a matrix.
 const SIZE = 8u;
@@ -21,6 +21,7 @@ var<workgroup> tiles: array<f16, 3072>;
 // [subgroup][row][column] of a staged matrix.
 var<workgroup> staged_sums: array<f32, 256>;
 
+// Stores the sixteen channels of a row as halves.
 fn put_row(at: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
     put_four(at, a);
     put_four(at + 4u, b);
@@ -34,21 +35,4 @@ fn put_four(at: u32, values: vec4<f32>) {
     tiles[at + 1u] = halves.y;
     tiles[at + 2u] = halves.z;
     tiles[at + 3u] = halves.w;
-}
-
-fn load_a(at: u32) -> MatrixA {
-    return coopLoadT<MatrixA>(&tiles[at], ROW);
-}
-
-fn load_b(at: u32) -> MatrixB {
-    return coopLoad<MatrixB>(&tiles[at], ROW);
-}
-
-fn store_c(subgroup: u32, matrix: MatrixC) {
-    let at = SIZE * SIZE * subgroup;
-    coopStoreT(matrix, &staged_sums[at], SIZE);
-}
-
-fn staged(subgroup: u32, row: u32, column: u32) -> f32 {
-    return staged_sums[SIZE * (SIZE * subgroup + row) + column];
 }

@@ -32,11 +32,14 @@ pub struct Capabilities {
 
 impl Default for Capabilities {
     fn default() -> Self {
-        let adapter = wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::Noop);
         Self {
+            subgroup_size: None,
             packed_dot_product: PackedDotProduct::None,
+            shader_f16: false,
+            software: false,
+            wide_tiles: true,
             largest_subgroup: 0,
-            ..Self::new(&adapter, wgpu::Features::empty())
+            tensor_cores: None,
         }
     }
 }
@@ -47,14 +50,12 @@ impl Default for Capabilities {
 pub struct TensorCores {
     /// Rows and columns of the matrices: 8 or 16.
     pub size: u32,
-    /// Threads of a subgroup, which multiply a matrix together: the most, where a device has several sizes.
-    pub subgroup_size: u32,
 }
 
 impl TensorCores {
-    /// Units for matrices of that size, with such subgroups.
-    pub const fn new(size: u32, subgroup_size: u32) -> Self {
-        Self { size, subgroup_size }
+    /// Units for matrices of that size.
+    pub const fn new(size: u32) -> Self {
+        Self { size }
     }
 
     /// The kernel for float activations.

@@ -163,9 +163,17 @@ impl Kernel {
         }
     }
 
-    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs registers, and so
-    /// many pixels that a device is still full: 512 workgroups, four for each unit of a large GPU. Matrix units need a
-    /// quarter of a tile's pixels.
+    /// The form of this kernel for outputs that fill a whole device, or itself. The wide form needs registers.
+    pub fn for_large_outputs(self, capabilities: &Capabilities) -> Self {
+        match self {
+            Self::ConvGemm if capabilities.wide_tiles => Self::ConvGemmWide,
+            _ => self,
+        }
+    }
+
+    /// The kernel for one output shape, where this one was chosen for the layer. The wide form needs so many pixels
+    /// that a device is still full: 512 workgroups, four for each unit of a large GPU. Matrix units need a quarter of a
+    /// tile's pixels.
     pub(crate) fn for_output(
         self,
         descriptor: &ConvDescriptor,
@@ -173,9 +181,10 @@ impl Kernel {
         output: Shape,
         capabilities: &Capabilities,
     ) -> Self {
-        let workgroups = || Self::ConvGemmWide.workgroups(descriptor, blocks, output);
         match self {
-            Self::ConvGemm if capabilities.wide_tiles && workgroups() >= 512 => Self::ConvGemmWide,
+            Self::ConvGemm if Self::ConvGemmWide.workgroups(descriptor, blocks, output) >= 512 => {
+                self.for_large_outputs(capabilities)
+            }
             Self::ConvMatrix8 | Self::ConvMatrix16
                 if self.spec().tile().is_some_and(|t| 4 * output.pixels() < t.pixels as usize) =>
             {

@@ -68,13 +68,6 @@ fn units(
 ) -> std::result::Result<TensorCores, String> {
     let KernelSpec { name, matrix, threads, workgroup_bytes, .. } = *spec;
     let size = matrix.unwrap_or(0);
-    let (info, largest) = (adapter.get_info(), threads / 2);
-    // For Metal wgpu names the largest size there is, not the device's. Where that is the device's, products are wrong.
-    let subgroup_size = match info.backend {
-        wgpu::Backend::Metal => info.subgroup_max_size.min(largest),
-        _ => info.subgroup_max_size,
-    };
-    let units = TensorCores::new(size, subgroup_size);
     let fits = |matrix: &wgpu::CooperativeMatrixProperties| {
         [matrix.m_size, matrix.n_size, matrix.k_size] == [size; 3]
             && matrix.ab_type == wgpu::CooperativeScalarType::F16
@@ -92,12 +85,13 @@ fn units(
             "{name} wants workgroups of {threads} threads and {workgroup_bytes} bytes; the device was made for {most} and {bytes}"
         ));
     }
-    if subgroup_size > largest {
-        return Err(format!(
-            "{name} wants subgroups of at most {largest}, got up to {subgroup_size}"
-        ));
+    let (info, largest) = (adapter.get_info(), threads / 2);
+    // For Metal wgpu names the largest size there is, not the device's. Where that is the device's, products are wrong.
+    if info.backend != wgpu::Backend::Metal && info.subgroup_max_size > largest {
+        let found = info.subgroup_max_size;
+        return Err(format!("{name} wants subgroups of at most {largest}, got up to {found}"));
     }
-    Ok(units)
+    Ok(TensorCores::new(size))
 }
 
 /// A little more than a tile each way.

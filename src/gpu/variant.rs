@@ -1,6 +1,6 @@
 //! A pipeline's variant: a kernel with the formats, the specialization and the parts that are compiled in.
 
-use super::capabilities::{Capabilities, TensorCores};
+use super::capabilities::Capabilities;
 use super::format::{ActivationFormat, FloatFormat, WeightFormat};
 use super::kernel::{AcceptedWeights, KERNELS, Kernel, Specialization, Work};
 use super::options::LayerOptions;
@@ -177,10 +177,7 @@ impl Variant {
     /// them only, each computes twice as much.
     pub fn on(self, capabilities: &Capabilities) -> Self {
         let spec = self.kernel.spec();
-        // What the host says may be too few, and half of the output would be left out.
-        let size = |units: TensorCores| units.subgroup_size.max(capabilities.largest_subgroup);
-        let wide = |units: TensorCores| 2 * size(units) >= spec.threads;
-        let wide = spec.matrix.is_some() && capabilities.tensor_cores.is_some_and(wide);
+        let wide = spec.matrix.is_some() && 2 * capabilities.largest_subgroup >= spec.threads;
         Self { patches: if wide { 2 } else { 1 }, ..self }
     }
 

@@ -31,7 +31,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         "timestamps",
         "pipeline cache",
     ]);
-    let tensor_cores: Vec<_> = (0..adapters.len()).map(tensor_cores).collect();
+    // Most adapters have none, and need not be opened.
+    let has = |adapter: &wgpu::Adapter| adapter.features().contains(gpu::TENSOR_CORE_FEATURES);
+    let found = |(index, adapter)| has(adapter).then(|| tensor_cores(index));
+    let tensor_cores: Vec<_> = adapters.iter().enumerate().map(found).collect();
     for ((index, adapter), tensor_cores) in adapters.iter().enumerate().zip(&tensor_cores) {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
         let has = |feature| if features.contains(feature) { "yes" } else { "no" }.to_string();
@@ -53,7 +56,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             bytes(limits.max_compute_workgroup_storage_size.into()),
             has(wgpu::Features::SHADER_F16),
             subgroups,
-            tensor_cores.as_ref().map_or("no".into(), |units| format!("{0} x {0}", units.size)),
+            match tensor_cores {
+                Some(Ok(units)) => format!("{0} x {0}", units.size),
+                _ => "no".into(),
+            },
             has(wgpu::Features::TIMESTAMP_QUERY),
             has(wgpu::Features::PIPELINE_CACHE),
         ]);
@@ -61,9 +67,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     say!("{out}");
     say!("{}", choices(&adapters, &tensor_cores)?);
     for (index, found) in tensor_cores.iter().enumerate() {
-        // Most adapters have none, and need not say so.
-        let has = adapters[index].features().contains(gpu::TENSOR_CORE_FEATURES);
-        if let (Err(error), true) = (found, has) {
+        if let Some(Err(error)) = found {
             say!("{index}: {error}");
         }
     }
@@ -78,7 +82,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 /// The kernels that layers of a network get on each adapter, by rule: 64 channels, and 64 groups of one.
 fn choices(
     adapters: &[wgpu::Adapter],
-    tensor_cores: &[dsconv::Result<TensorCores>],
+    tensor_cores: &[Option<dsconv::Result<TensorCores>>],
 ) -> anyhow::Result<Table> {
     let mut out = table(&["#", "float activations", "int8 activations", "depthwise"]);
     let descriptor = ConvDescriptor::new(64, 64, [3, 3]);
@@ -90,7 +94,7 @@ fn choices(
     let int8 = dense.with_activations(ActivationFormat::Int8);
     for (index, adapter) in adapters.iter().enumerate() {
         let mut capabilities = Capabilities::of_adapter(adapter);
-        if let (Ok(units), false) = (&tensor_cores[index], capabilities.software) {
+        if let (Some(Ok(units)), false) = (&tensor_cores[index], capabilities.software) {
             capabilities = capabilities.with_tensor_cores(*units);
         }
         let name = |problem| Kernel::choose(problem, &capabilities).name().to_string();

@@ -260,7 +260,7 @@ fn chosen(variant: &Variant, chip: &Chip) -> bool {
             .with_layouts(layout, layout);
         gpus.iter().any(|gpu| {
             let kernel = Kernel::choose(&problem, gpu);
-            kernel == variant.kernel || large_outputs(kernel, gpu) == variant.kernel
+            [kernel, kernel.for_large_outputs(gpu)].contains(&variant.kernel)
         })
     }) || (!variant.kernel.spec().is_convolution() && activations == ActivationFormat::Float)
 }
@@ -273,15 +273,8 @@ fn gpu(chip: &Chip) -> Capabilities {
         .with_tensor_cores(chip.tensor_cores)
         .with_shader_f16();
     gpu.wide_tiles = chip.maker != Maker::Apple;
+    gpu.largest_subgroup = chip.subgroup_sizes.iter().copied().max().unwrap_or(0);
     gpu
-}
-
-/// The kernel that takes the place of this one for large outputs, or itself: what the library takes by the size.
-fn large_outputs(kernel: Kernel, gpu: &Capabilities) -> Kernel {
-    match kernel {
-        Kernel::ConvGemm if gpu.wide_tiles => Kernel::ConvGemmWide,
-        other => other,
-    }
 }
 
 fn print(rows: &[Row]) {

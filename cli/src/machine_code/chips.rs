@@ -122,7 +122,7 @@ const fn amd(name: &'static str, aliases: &'static [&'static str]) -> Chip {
 
 /// AMD's chips from RDNA 3 on: RADV has matrices multiplied by subgroups of 64.
 const fn with_wmma(name: &'static str, aliases: &'static [&'static str]) -> Chip {
-    Chip { tensor_cores: Some(TensorCores::new(16, 64)), ..amd(name, aliases) }
+    Chip { tensor_cores: Some(TensorCores::new(16)), ..amd(name, aliases) }
 }
 
 /// AMD's chips before RDNA.
@@ -137,7 +137,7 @@ const fn nvidia(name: &'static str, aliases: &'static [&'static str], id: &'stat
         maker: Maker::Nvidia,
         shim_value: id,
         subgroup_sizes: &[32],
-        tensor_cores: Some(TensorCores::new(16, 32)),
+        tensor_cores: Some(TensorCores::new(16)),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::ir::program::{Program, Source, StepOp, TensorId, Value};
 
 /// How often the memory of each tensor is read: by steps, and as an output.
-pub(super) fn readers(program: &Program) -> Vec<usize> {
+pub(crate) fn readers(program: &Program) -> Vec<usize> {
     let mut readers = vec![0usize; program.values().len()];
     let reads = program.steps().iter().flat_map(|step| &step.inputs).chain(program.outputs());
     for &id in reads {

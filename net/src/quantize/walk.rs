@@ -83,14 +83,7 @@ impl Walk {
                 Ok(program.values().iter().map(|value| tensor(&value.source)).collect())
             })
             .collect::<Result<_>>()?;
-        let mut readers = vec![0; program.values().len()];
-        for &id in program.steps().iter().flat_map(|step| &step.inputs) {
-            readers[program.storage(id).index()] += 1;
-        }
-        // The caller reads the outputs, at the end.
-        for &id in program.outputs() {
-            readers[program.storage(id).index()] += 1;
-        }
+        let readers = cpu::readers(&program);
         Ok(Self { program: Arc::new(program), tensors, readers, at: 0, pending: Vec::new() })
     }
 
