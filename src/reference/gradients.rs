@@ -167,9 +167,9 @@ mod tests {
         if rng.u32(0..4) == 0 {
             return float.into();
         }
-        let format = BlockFormat::new(rng.u8(2..=8), rng.u32(1..=5)).unwrap();
         let partition = if rng.bool() { Partition::Even } else { Partition::Fixed };
-        let weights = Quantizer::new(format.with_partition(partition)).quantize(&float).unwrap();
+        let quantizer = Quantizer::new(rng.u8(2..=8), rng.u32(1..=5)).unwrap();
+        let weights = quantizer.partition(partition).weights(&descriptor, float.values()).unwrap();
         let count = weights.alpha().len();
         match rng.bool() {
             true => weights.with_kds_bias(random(rng, count)).unwrap().into(),
