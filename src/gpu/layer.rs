@@ -7,10 +7,10 @@ use super::memory::{MemoryUse, check_buffer};
 use super::options::LayerOptions;
 use super::params::{NONE, WeightLayout};
 use super::pipelines::Pipelines;
-use super::planes::{matrix_factor, pack_halves, pack_planes, transpose_floats, transpose_scales};
-use super::transfer::{bits, upload};
+use super::planes::{Packed, matrix_factor};
+use super::transfer::upload;
 use crate::error::Labelled;
-use crate::{ConvDescriptor, Result, WeightsRef};
+use crate::{ConvDescriptor, Error, Result, WeightsRef};
 use std::sync::Arc;
 
 /// A convolution whose weights are in device memory. Lives as long as the model. A clone shares them.
@@ -79,46 +79,14 @@ impl Layer {
         check_buffer(pipelines.limits(), "weights", memory.weights)?;
         check_buffer(pipelines.limits(), "alpha, KDS bias and bias", memory.scales)?;
 
-        // Words: what comes per block, then the bias.
-        let mut scales = Vec::new();
-        let (mut kds_bias_at, mut bias_at, mut scale_factor) = (NONE, NONE, 1.0);
-        let most = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-        let (words, bias, largest) = match weights {
-            WeightsRef::Float(weights) => {
-                let words = transpose_floats(weights).into_iter().map(f32::to_bits).collect();
-                (words, weights.bias().map(<[f32]>::to_vec), most(weights.values()))
-            }
-            WeightsRef::DsConv(weights) => {
-                let transpose = |scales: &[f32]| {
-                    transpose_scales(scales, descriptor.out_channels, descriptor.taps())
-                };
-                let folded = weights.folded_scales()?;
-                let mut per_block = transpose(&folded.alpha);
-                let mut largest = most(&folded.alpha) * f32::from(1u8 << (format.bits() - 1));
-                if let Some(kds_bias) = &folded.kds_bias {
-                    largest += most(kds_bias);
-                    kds_bias_at = per_block.len() as u32;
-                    per_block.extend(transpose(kds_bias));
-                }
-                (scales, scale_factor) = match options.scale_format {
-                    FloatFormat::F32 => (bits(&per_block), 1.0),
-                    FloatFormat::F16 => pack_halves(&per_block),
-                };
-                let in_fours = !kernel.channel_fours(format, &descriptor);
-                (pack_planes(weights, in_fours), folded.bias, largest)
-            }
-        };
-        if let Some(bias) = bias {
-            bias_at = scales.len() as u32;
-            scales.extend(bits(&bias));
-        }
+        let packed = Packed::new(weights, &options, !kernel.channel_fours(format, &descriptor))?;
         let device = pipelines.device();
-        let storage = wgpu::BufferUsages::STORAGE;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let name = |what| with_label(what, label);
-        let weights = upload(device, &name("dsconv weights"), storage, &words)?;
-        let scales = match scales.is_empty() {
+        let weights = upload(device, &name("dsconv weights"), usage, &packed.weights)?;
+        let scales = match packed.scales.is_empty() {
             true => None,
-            false => Some(upload(device, &name("dsconv scales"), storage, &scales)?),
+            false => Some(upload(device, &name("dsconv scales"), usage, &packed.scales)?),
         };
         Ok(Self {
             pipelines: pipelines.clone(),
@@ -127,10 +95,10 @@ impl Layer {
             layout: WeightLayout {
                 bits: format.bits(),
                 blocks: problem.row_blocks(),
-                kds_bias_at,
-                bias_at,
-                scale_factor,
-                matrix_factor: matrix_factor(largest),
+                kds_bias_at: packed.kds_bias_at,
+                bias_at: packed.bias_at,
+                scale_factor: packed.scale_factor,
+                matrix_factor: matrix_factor(packed.largest),
             },
             options,
             kernel,
@@ -177,6 +145,63 @@ impl Layer {
             scales: self.scales.as_ref().map_or(0, wgpu::Buffer::size),
             ..MemoryUse::default()
         }
+    }
+
+    /// Writes other learned numbers over those of the layer, its clones and plans: alpha, KDS bias and bias, or float
+    /// weights and bias. The integers stay: training freezes them, and those of `weights` are not looked at. Everything
+    /// else of `weights` must be as the layer was made.
+    ///
+    /// The copy is part of the queue's next submission, and what was submitted before still reads the old numbers.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for weights of another geometry, format, or set of scales; [`Error::Unsupported`] for a layer
+    /// with scales in halves or a kernel for matrix units, whose plans hold factors that follow from the old numbers.
+    pub fn update<'a>(
+        &self,
+        queue: &wgpu::Queue,
+        weights: impl Into<WeightsRef<'a>>,
+    ) -> Result<()> {
+        self.write(queue, weights.into()).labelled(self.label())
+    }
+
+    fn write(&self, queue: &wgpu::Queue, weights: WeightsRef<'_>) -> Result<()> {
+        if self.options.scale_format != FloatFormat::F32 || self.kernel.spec().matrix.is_some() {
+            return Err(Error::Unsupported {
+                what: "new numbers for a layer with scales in halves, or on matrix units".into(),
+                remedy: "make it with FloatFormat::F32 and another kernel".into(),
+            });
+        }
+        let expected = |field: &str, expected: String, got: String| match expected == got {
+            true => Ok(()),
+            false => Err(Error::invalid(field, expected, got)),
+        };
+        expected(
+            "descriptor of new weights",
+            format!("{:?}", self.descriptor),
+            format!("{:?}", weights.descriptor()),
+        )?;
+        let problem = ConvProblem::of_layer(weights, &self.options);
+        let of = |format: WeightFormat, blocks| format!("{format:?} in {blocks:?}");
+        let (format, blocks) = (problem.weights(), problem.row_blocks());
+        expected("new weights", of(self.format, self.layout.blocks), of(format, blocks))?;
+        let in_fours = !self.kernel.channel_fours(format, &self.descriptor);
+        let packed = Packed::new(weights, &self.options, in_fours)?;
+        let scales = |kds_bias_at, bias_at| {
+            let has = |at| if at == NONE { "no" } else { "a" };
+            format!("{} KDS bias, {} bias", has(kds_bias_at), has(bias_at))
+        };
+        expected(
+            "scales of new weights",
+            scales(self.layout.kds_bias_at, self.layout.bias_at),
+            scales(packed.kds_bias_at, packed.bias_at),
+        )?;
+        if let Some(buffer) = &self.scales {
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&packed.scales));
+        }
+        if format == WeightFormat::F32 {
+            queue.write_buffer(&self.weights, 0, bytemuck::cast_slice(&packed.weights));
+        }
+        Ok(())
     }
 
     /// Frees the layer's memory when what was submitted is done; its clones and plans can't be submitted any more. A

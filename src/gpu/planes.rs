@@ -1,6 +1,81 @@
 //! The layout of weights in device memory.
 
-use crate::{Blocks, DsConvWeights, FloatWeights};
+use super::format::FloatFormat;
+use super::options::LayerOptions;
+use super::params::NONE;
+use super::transfer::bits;
+use crate::{Blocks, DsConvWeights, FloatWeights, Result, WeightsRef};
+
+/// Weights as words of device memory.
+pub(crate) struct Packed {
+    /// Planes of integers, or floats.
+    pub(crate) weights: Vec<u32>,
+    /// What comes per block, then the bias; empty for floats without a bias.
+    pub(crate) scales: Vec<u32>,
+    /// Where the KDS bias begins, in elements of what comes per block, or `NONE`.
+    pub(crate) kds_bias_at: u32,
+    /// The word of the scales where the bias begins, or `NONE`.
+    pub(crate) bias_at: u32,
+    /// What scales in halves are multiplied by.
+    pub(crate) scale_factor: f32,
+    /// No weight is larger.
+    pub(crate) largest: f32,
+}
+
+impl Packed {
+    /// Packs weights; 8-bit integers in fours of words if so `in_fours`.
+    ///
+    /// # Errors
+    /// A channel distribution shift that leaves the range of f32.
+    pub(crate) fn new(
+        weights: WeightsRef<'_>,
+        options: &LayerOptions,
+        in_fours: bool,
+    ) -> Result<Self> {
+        let descriptor = weights.descriptor();
+        let most = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let mut packed = Self {
+            weights: Vec::new(),
+            scales: Vec::new(),
+            kds_bias_at: NONE,
+            bias_at: NONE,
+            scale_factor: 1.0,
+            largest: 0.0,
+        };
+        let bias = match weights {
+            WeightsRef::Float(weights) => {
+                packed.weights = bits(&transpose_floats(weights));
+                packed.largest = most(weights.values());
+                weights.bias().map(<[f32]>::to_vec)
+            }
+            WeightsRef::DsConv(weights) => {
+                let transpose = |scales: &[f32]| {
+                    transpose_scales(scales, descriptor.out_channels, descriptor.taps())
+                };
+                let folded = weights.folded_scales()?;
+                let mut per_block = transpose(&folded.alpha);
+                packed.largest =
+                    most(&folded.alpha) * f32::from(1u8 << (weights.format().bits() - 1));
+                if let Some(kds_bias) = &folded.kds_bias {
+                    packed.largest += most(kds_bias);
+                    packed.kds_bias_at = per_block.len() as u32;
+                    per_block.extend(transpose(kds_bias));
+                }
+                (packed.scales, packed.scale_factor) = match options.scale_format {
+                    FloatFormat::F32 => (bits(&per_block), 1.0),
+                    FloatFormat::F16 => pack_halves(&per_block),
+                };
+                packed.weights = pack_planes(weights, in_fours);
+                folded.bias
+            }
+        };
+        if let Some(bias) = bias {
+            packed.bias_at = packed.scales.len() as u32;
+            packed.scales.extend(bits(&bias));
+        }
+        Ok(packed)
+    }
+}
 
 impl Blocks {
     /// Quads (four neighbouring channels) of every block but the last. A quad never crosses a block.
@@ -32,7 +107,7 @@ fn planes(bits: u8) -> impl Iterator<Item = u32> {
 /// of every value, the highest bits in the first plane; its word holds `8 / p` quads, byte i of the
 /// word the quads' i-th channel, the first quad in the highest bits of each byte. So a shift and a
 /// mask give four values at once, aligned to the top of their bytes: times `2^(8 - bits)`, sign and all.
-pub(crate) fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
+fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
     let descriptor = weights.descriptor();
     let blocks = weights.blocks();
     let bits = weights.format().bits();
@@ -69,7 +144,7 @@ pub(crate) fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
 }
 
 /// Float weights for the GPU: `[tap][channel][output channel]` in [`fours`].
-pub(crate) fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
+fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
     let descriptor = weights.descriptor();
     let taps = descriptor.taps() as usize;
     let row = descriptor.channels_per_group() as usize * taps;
@@ -96,7 +171,7 @@ fn fours<T: Copy>(values: &[T], row: usize, outputs: usize) -> Vec<T> {
 }
 
 /// `[output channel][block][tap]` to the GPU's `[tap][block][output channel]`.
-pub(crate) fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
+fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
     let (outputs, taps) = (outputs as usize, taps as usize);
     let row = scales.len() / outputs;
     let mut transposed = Vec::with_capacity(scales.len());
@@ -110,7 +185,7 @@ pub(crate) fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f
 
 /// Floats as halves, two a word, the first in the low half; and the power of two that they are to be multiplied by, which
 /// brings the largest near the upper end: the smallest keep their precision.
-pub(crate) fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
+fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     // At most 2^14 and above: half of what a half holds. 2^127 is the largest power that f32 knows.
     let exponent = (largest.log2().floor() as i32 - 14).max(-126);
