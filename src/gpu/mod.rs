@@ -79,7 +79,7 @@ pub use choose::ConvProblem;
 pub use device::{
     Gpu, Selection, TENSOR_CORE_FEATURES, WANTED_FEATURES, adapters, open, open_with, wanted_limits,
 };
-pub use format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};
+pub use format::{ActivationFormat, FloatFormat, Int8Output, TensorFormat, WeightFormat};
 pub use kernel::{
     AcceptedInput, AcceptedWeights, KERNELS, Kernel, KernelSpec, Specialization, Tile, Work,
 };

@@ -6,15 +6,14 @@ use super::params::NONE;
 use super::transfer::bits;
 use crate::{Blocks, DsConvWeights, FloatWeights, Result, WeightsRef};
 
-/// Weights as words of device memory.
+/// Weights with their scales as words of device memory: planes of integers, or floats; what comes per block; the bias.
 pub(crate) struct Packed {
-    /// Planes of integers, or floats.
-    pub(crate) weights: Vec<u32>,
-    /// What comes per block, then the bias; empty for floats without a bias.
-    pub(crate) scales: Vec<u32>,
+    pub(crate) words: Vec<u32>,
+    /// The word where the scales begin.
+    pub(crate) scales_at: u32,
     /// Where the KDS bias begins, in elements of what comes per block, or `NONE`.
     pub(crate) kds_bias_at: u32,
-    /// The word of the scales where the bias begins, or `NONE`.
+    /// The word where the bias begins, or `NONE`.
     pub(crate) bias_at: u32,
     /// What scales in halves are multiplied by.
     pub(crate) scale_factor: f32,
@@ -34,19 +33,13 @@ impl Packed {
     ) -> Result<Self> {
         let descriptor = weights.descriptor();
         let most = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-        let mut packed = Self {
-            weights: Vec::new(),
-            scales: Vec::new(),
-            kds_bias_at: NONE,
-            bias_at: NONE,
-            scale_factor: 1.0,
-            largest: 0.0,
-        };
-        let bias = match weights {
+        let whole_fours = |words: &mut Vec<u32>| words.resize(words.len().next_multiple_of(4), 0);
+        let (mut kds_bias_at, mut bias_at, mut scale_factor) = (NONE, NONE, 1.0);
+        let mut scales = Vec::new();
+        let (mut words, bias, largest) = match weights {
             WeightsRef::Float(weights) => {
-                packed.weights = bits(&transpose_floats(weights));
-                packed.largest = most(weights.values());
-                weights.bias().map(<[f32]>::to_vec)
+                let words = bits(&transpose_floats(weights));
+                (words, weights.bias().map(<[f32]>::to_vec), most(weights.values()))
             }
             WeightsRef::DsConv(weights) => {
                 let transpose = |scales: &[f32]| {
@@ -54,26 +47,29 @@ impl Packed {
                 };
                 let folded = weights.folded_scales()?;
                 let mut per_block = transpose(&folded.alpha);
-                packed.largest =
+                let mut largest =
                     most(&folded.alpha) * f32::from(1u8 << (weights.format().bits() - 1));
                 if let Some(kds_bias) = &folded.kds_bias {
-                    packed.largest += most(kds_bias);
-                    packed.kds_bias_at = per_block.len() as u32;
+                    largest += most(kds_bias);
+                    kds_bias_at = per_block.len() as u32;
                     per_block.extend(transpose(kds_bias));
                 }
-                (packed.scales, packed.scale_factor) = match options.scale_format {
+                (scales, scale_factor) = match options.scale_format {
                     FloatFormat::F32 => (bits(&per_block), 1.0),
                     FloatFormat::F16 => pack_halves(&per_block),
                 };
-                packed.weights = pack_planes(weights, in_fours);
-                folded.bias
+                (pack_planes(weights, in_fours), folded.bias, largest)
             }
         };
+        whole_fours(&mut words);
+        let scales_at = words.len() as u32;
+        words.extend(scales);
         if let Some(bias) = bias {
-            packed.bias_at = packed.scales.len() as u32;
-            packed.scales.extend(bits(&bias));
+            bias_at = words.len() as u32;
+            words.extend(bits(&bias));
         }
-        Ok(packed)
+        whole_fours(&mut words);
+        Ok(Self { words, scales_at, kds_bias_at, bias_at, scale_factor, largest })
     }
 }
 
