@@ -13,7 +13,7 @@ use dsconv::gpu::{
 };
 use dsconv::{
     Activation, ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Error, Layout,
-    Residual, Shape,
+    Residual, Shape, Weights,
 };
 
 const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC);
@@ -66,6 +66,95 @@ fn one_preparation_serves_any_buffers() {
         let error = worst_error(&y, &expected(&weights, run));
         assert!(error <= BOUND, "seed {seed}: {error:e}");
     }
+}
+
+/// The same integers with other scales.
+fn relearned(rng: &mut fastrand::Rng, weights: &DsConvWeights) -> DsConvWeights {
+    let q: Vec<i32> = weights.q().iter().map(|&q| q.into()).collect();
+    let alpha = random_f32(rng, weights.alpha().len());
+    let mut new =
+        DsConvWeights::from_integers(*weights.descriptor(), *weights.format(), &q, alpha).unwrap();
+    if let Some(kds_bias) = weights.kds_bias() {
+        new = new.with_kds_bias(random_f32(rng, kds_bias.len())).unwrap();
+    }
+    match weights.bias() {
+        Some(bias) => new.with_bias(random_f32(rng, bias.len())).unwrap(),
+        None => new,
+    }
+}
+
+#[test]
+fn plans_that_are_bound_read_the_numbers_that_a_layer_learns() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let input = Shape::new(1, 16, 9, 7);
+    let descriptor = ConvDescriptor::new(16, 24, [3, 3]).with_padding([1; 4]);
+    let x = random_f32(&mut rng, input.elements());
+    let x_buffer = upload(&gpu.device, "x", STORAGE, &x).unwrap();
+    for bits in [0, 2, 3, 4, 7, 8] {
+        for kds_bias in [false, true] {
+            let extras = Extras { kds_bias, bias: true, cds: 0 };
+            let format = BlockFormat::new(bits.max(2), 5).unwrap();
+            let old = random_weights(&mut rng, descriptor, format, extras);
+            let new = relearned(&mut rng, &old);
+            let form = |weights: &DsConvWeights| match bits {
+                0 => Weights::Float(weights.dequantize().unwrap()),
+                _ => Weights::DsConv(weights.clone()),
+            };
+            let options = LayerOptions::default().with_kernel(match kds_bias {
+                // The kernels keep 8-bit weights in two orders.
+                false => Kernel::ConvDirect,
+                true => Kernel::ConvGemm,
+            });
+            let layer = Layer::new(pipelines, &form(&old), options).unwrap();
+            let output = descriptor.output_shape(input).unwrap();
+            let y_buffer =
+                upload(&gpu.device, "y", STORAGE, &vec![f32::NAN; output.elements()]).unwrap();
+            let plan =
+                layer.plan(input, Tensors::new(x_buffer.slice(..), y_buffer.slice(..))).unwrap();
+            for weights in [&old, &new, &old] {
+                layer.update(&gpu.queue, &form(weights)).unwrap();
+                submit(gpu, &plan);
+                let y = download(&gpu.device, &gpu.queue, y_buffer.slice(..));
+                let y = pollster::block_on(y).unwrap();
+                let run = Run { options, input, x: &x, residual: &[] };
+                let error = worst_error(&y, &expected(weights, run));
+                assert!(error <= BOUND, "seed {seed}, {bits} bits: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_learns_only_numbers_of_its_own_kind() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let rng = &mut fastrand::Rng::new();
+    let own = weights(rng);
+    let options = LayerOptions::default().with_kernel(Kernel::ConvDirect);
+    let layer = Layer::labelled(pipelines, &own, options, "stem").unwrap();
+    let descriptor = *own.descriptor();
+    let other = |descriptor, bits, block, kds_bias, bias| {
+        let extras = Extras { kds_bias, bias, cds: 0 };
+        let format = BlockFormat::new(bits, block).unwrap();
+        random_weights(&mut fastrand::Rng::new(), descriptor, format, extras)
+    };
+    for (field, weights) in [
+        ("descriptor", other(ConvDescriptor::new(16, 24, [3, 3]), 4, 16, false, true)),
+        ("new weights", other(descriptor, 5, 16, false, true)),
+        ("new weights", other(descriptor, 4, 8, false, true)),
+        ("scales", other(descriptor, 4, 16, true, true)),
+        ("scales", other(descriptor, 4, 16, false, false)),
+    ] {
+        let error = layer.update(&gpu.queue, &weights).unwrap_err().to_string();
+        assert!(error.contains("stem") && error.contains(field), "{error}");
+    }
+    let floats = own.dequantize().unwrap();
+    let error = layer.update(&gpu.queue, &floats).unwrap_err().to_string();
+    assert!(error.contains("F32"), "{error}");
+    let halves = options.with_scale_format(FloatFormat::F16);
+    let layer = Layer::new(pipelines, &own, halves).unwrap();
+    assert!(matches!(layer.update(&gpu.queue, &own), Err(Error::Unsupported { .. })));
 }
 
 #[test]
