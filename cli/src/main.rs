@@ -1,6 +1,7 @@
 //! The command `dsconv`.
 
 mod carried;
+mod classes;
 mod commands;
 mod device;
 mod display;

@@ -31,8 +31,9 @@ pub(crate) struct Options {
     /// Take these networks: model files (*.safetensors), or ONNX files.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Classify the pictures of this folder. Their classes are numbers, from 0: in a file labels.csv there, with lines
-    /// `PICTURE,CLASS`, or else the last number of each name, as in cat_12_281.jpg. Without classes --floats is needed.
+    /// Classify the pictures of this folder: of the folders in it, each with the name of a class; or pictures whose
+    /// classes are numbers, from 0, in a file labels.csv there, with lines `PICTURE,CLASS`, or else the last number of
+    /// each name, as in cat_12_281.jpg. Without classes --floats is needed.
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
     /// Classify with the network they were quantised from too, and tell how far they agree with it.
@@ -139,15 +140,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         model.preprocessing = Some(preprocessing);
         read.push((path, model));
     }
-    let pictures = labelled(folder)?;
+    let labels = read.first().and_then(|(_, model)| model.labels.as_deref());
+    let pictures = labelled(folder, labels)?;
     if let Some(plot) = plot {
         let inputs = models.iter().chain(floats).chain(pictures.iter().map(|(path, _)| path));
         plot.check(&options.overwrite, inputs.map(PathBuf::as_path))?;
     }
     ensure!(
         floats.is_some() || pictures.iter().all(|(_, class)| class.is_some()),
-        "{}: the classes of its pictures are not known: expected --floats FILE to compare with, or classes as the last \
-         number of each name, as cat_281.jpg, or in a file labels.csv",
+        "{}: the classes of its pictures are not known: expected --floats FILE to compare with, or a folder for each \
+         class, or classes as the last number of each name, as cat_281.jpg, or in a file labels.csv",
         folder.display()
     );
     let preprocessing = read.first().and_then(|(_, model)| model.preprocessing.clone());
@@ -195,7 +197,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     match options.json {
         true => say!("{}", serde_json::to_string(&report)?),
-        false => report.print(read.first().and_then(|(_, model)| model.labels.as_deref())),
+        false => report.print(labels),
     }
     Ok(ExitCode::SUCCESS)
 }
