@@ -17,7 +17,7 @@ use anyhow::{Context, ensure};
 use chart::{Chart, Point};
 use dsconv::shown;
 use dsconv_net::Model;
-use dsconv_net::picture::{input as picture_input, probabilities, top};
+use dsconv_net::picture::{divergence, input as picture_input, probabilities, top};
 use pictures::{Labelled, labelled};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -95,13 +95,6 @@ impl Closeness {
         let sum: f64 = pairs().map(|(a, f)| divergence(&f.probabilities, &a.probabilities)).sum();
         Ok(Self { agreement, divergence: sum / answers.len() as f64 })
     }
-}
-
-/// The Kullback-Leibler divergence of `q` from `p`, in nats.
-fn divergence(p: &[f64], q: &[f64]) -> f64 {
-    // A probability that f32 rounds to 0 counts as the smallest one it holds.
-    let least = f64::from(f32::MIN_POSITIVE);
-    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q.max(least)).ln()).sum()
 }
 
 /// The right answers of one network.
