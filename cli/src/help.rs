@@ -9,7 +9,10 @@ use std::io::Write as _;
 
 /// The subcommands, in groups.
 pub(crate) const GROUPS: [(&str, &[&str]); 3] = [
-    ("Make a network small, and use it", &["quantize", "classify", "detect", "evaluate", "run"]),
+    (
+        "Make a network small, and use it",
+        &["quantize", "finetune", "classify", "detect", "evaluate", "run"],
+    ),
     ("Look into a network", &["inspect", "export", "yolov9"]),
     ("Check and measure this machine", &["devices", "verify", "bench", "isa"]),
 ];
@@ -18,6 +21,7 @@ const EXAMPLES: &str = "
   dsconv quantize network.onnx network.safetensors --bits 4 --calibrate some_pictures/
   dsconv inspect network.safetensors --against network.onnx --input picture.jpg
   dsconv classify network.safetensors picture.jpg
+  dsconv finetune network.safetensors classes/ --output mine.safetensors
   dsconv bench network.safetensors --record today.json";
 
 /// Parses the arguments, or prints help or an error, and exits.

@@ -1,6 +1,7 @@
 //! The command `dsconv`.
 
 mod carried;
+mod classes;
 mod commands;
 mod device;
 mod display;
@@ -52,6 +53,8 @@ enum Command {
     Detect(commands::detect::Options),
     /// Count how many pictures classifiers get right, and how far they are from f32.
     Evaluate(commands::evaluate::Options),
+    /// Teach a network new classes from folders of pictures, or what another network answers.
+    Finetune(Box<commands::finetune::Options>),
     /// Run a network on tensors or pictures.
     Run(commands::run::Options),
     /// List a network's convolutions: bits, bytes, and errors of weights or, with --against, of outputs.
@@ -112,6 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Classify(options) => commands::classify::run(&options),
         Command::Detect(options) => commands::detect::run(&options),
         Command::Evaluate(options) => commands::evaluate::run(&options),
+        Command::Finetune(options) => commands::finetune::run(&options),
         Command::Run(options) => commands::run::run(&options),
         Command::Inspect(options) => commands::inspect::run(&options),
         Command::Export(options) => commands::export::run(&options),
@@ -142,6 +146,6 @@ mod tests {
         shown.sort_unstable();
         listed.sort_unstable();
         assert_eq!(shown, listed);
-        assert!(listed.len() <= 12, "{listed:?}");
+        assert!(listed.len() <= 13, "{listed:?}");
     }
 }

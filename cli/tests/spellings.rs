@@ -5,7 +5,7 @@ mod running;
 use running::{command, folder, printed, text};
 
 #[test]
-fn the_help_lists_twelve_subcommands_and_each_has_a_page() {
+fn the_help_lists_thirteen_subcommands_and_each_has_a_page() {
     let help = printed(&["--help"]);
     let (listed, _) = help.split_once("Options:").unwrap();
     let names: Vec<&str> = listed
@@ -13,7 +13,7 @@ fn the_help_lists_twelve_subcommands_and_each_has_a_page() {
         .filter(|line| line.starts_with("  "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(names.len(), 12, "{names:?}");
+    assert_eq!(names.len(), 13, "{names:?}");
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
     let (_, examples) = help.split_once("Examples:").unwrap();
     assert!(examples.lines().filter(|line| line.starts_with("  dsconv ")).count() > 1, "{help}");

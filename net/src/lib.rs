@@ -57,6 +57,7 @@ mod lower;
 pub mod model;
 pub mod onnx;
 mod quantize;
+pub mod train;
 mod vision;
 pub mod yolov9;
 
@@ -70,7 +71,7 @@ pub use quantize::{
     allocate, calibrate, calibration_memory, compact, on_cpu, quantize, report,
 };
 pub use vision::placement::Placement;
-pub use vision::{detect, picture};
+pub use vision::{augment, detect, picture};
 
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../README.md")]

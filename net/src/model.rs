@@ -232,6 +232,25 @@ impl Model {
         preprocessing.validate().map(|()| preprocessing)
     }
 
+    /// The same network for pictures of another size, `[height, width]` in pixels, also where its file has a fixed one.
+    ///
+    /// # Errors
+    /// A network that takes no pictures, or not of this size.
+    pub fn with_picture_size(mut self, size: [u32; 2]) -> Result<Self> {
+        let mut preprocessing = self.picture_input()?;
+        preprocessing.size = size;
+        preprocessing.validate()?;
+        let dims = preprocessing.dims();
+        for input in &mut self.graph.inputs {
+            for (known, dim) in input.dims.iter_mut().zip(&dims).skip(1) {
+                *known = known.map(|_| *dim);
+            }
+        }
+        self.graph.specialise(&[&dims])?;
+        self.preprocessing = Some(preprocessing);
+        Ok(self)
+    }
+
     /// The model's own detector, or one of the usual limits where the dims of its output for an input of `size`
     /// (height, width) tell the head. `None` for other networks.
     pub fn detector(&self, size: [u32; 2]) -> Option<Detector> {

@@ -7,6 +7,7 @@ pub(crate) mod detect;
 pub(crate) mod devices;
 pub(crate) mod evaluate;
 pub(crate) mod export;
+pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod isa;
 pub(crate) mod quantize;

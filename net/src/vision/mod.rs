@@ -4,6 +4,7 @@
 //! and [`picture`] makes the input's elements and reads classes out of scores. [`detect`] reads boxes out of the output
 //! of a detection network and takes them back to the picture.
 
+pub mod augment;
 pub mod detect;
 pub mod picture;
 pub(crate) mod placement;

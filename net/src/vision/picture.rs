@@ -148,6 +148,13 @@ pub fn probabilities(scores: &[f32]) -> Result<Vec<f64>> {
     Ok(exp.into_iter().map(|e| e / total).collect())
 }
 
+/// The Kullback-Leibler divergence of the probabilities `q` from `p`, in nats.
+pub fn divergence(p: &[f64], q: &[f64]) -> f64 {
+    // A probability that f32 rounds to 0 counts as the smallest one it holds.
+    let least = f64::from(f32::MIN_POSITIVE);
+    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q.max(least)).ln()).sum()
+}
+
 /// The `count` classes of the highest scores, the highest first.
 ///
 /// # Errors
@@ -295,6 +302,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn divergence_is_that_of_the_formula() {
+        let expected = 0.25 * 0.5f64.ln() + 0.75 * 1.5f64.ln();
+        assert!((divergence(&[0.25, 0.75, 0.0], &[0.5, 0.5, 0.0]) - expected).abs() < 1e-15);
+        assert_eq!(divergence(&[0.5, 0.5], &[0.5, 0.5]), 0.0);
+        assert!((divergence(&[1.0, 0.0], &[0.0, 1.0]) - 87.3).abs() < 0.1);
     }
 
     #[test]

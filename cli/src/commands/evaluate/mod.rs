@@ -17,7 +17,7 @@ use anyhow::{Context, ensure};
 use chart::{Chart, Point};
 use dsconv::shown;
 use dsconv_net::Model;
-use dsconv_net::picture::{input as picture_input, probabilities, top};
+use dsconv_net::picture::{divergence, input as picture_input, probabilities, top};
 use pictures::{Labelled, labelled};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,8 +31,9 @@ pub(crate) struct Options {
     /// Take these networks: model files (*.safetensors), or ONNX files.
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Classify the pictures of this folder. Their classes are numbers, from 0: in a file labels.csv there, with lines
-    /// `PICTURE,CLASS`, or else the last number of each name, as in cat_12_281.jpg. Without classes --floats is needed.
+    /// Classify the pictures of this folder: of the folders in it, each with the name of a class; or pictures whose
+    /// classes are numbers, from 0, in a file labels.csv there, with lines `PICTURE,CLASS`, or else the last number of
+    /// each name, as in cat_12_281.jpg. Without classes --floats is needed.
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
     /// Classify with the network they were quantised from too, and tell how far they agree with it.
@@ -96,13 +97,6 @@ impl Closeness {
     }
 }
 
-/// The Kullback-Leibler divergence of `q` from `p`, in nats.
-fn divergence(p: &[f64], q: &[f64]) -> f64 {
-    // A probability that f32 rounds to 0 counts as the smallest one it holds.
-    let least = f64::from(f32::MIN_POSITIVE);
-    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q.max(least)).ln()).sum()
-}
-
 /// The right answers of one network.
 #[derive(serde::Serialize)]
 struct Counts {
@@ -139,15 +133,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         model.preprocessing = Some(preprocessing);
         read.push((path, model));
     }
-    let pictures = labelled(folder)?;
+    let labels = read.first().and_then(|(_, model)| model.labels.as_deref());
+    let pictures = labelled(folder, labels)?;
     if let Some(plot) = plot {
         let inputs = models.iter().chain(floats).chain(pictures.iter().map(|(path, _)| path));
         plot.check(&options.overwrite, inputs.map(PathBuf::as_path))?;
     }
     ensure!(
         floats.is_some() || pictures.iter().all(|(_, class)| class.is_some()),
-        "{}: the classes of its pictures are not known: expected --floats FILE to compare with, or classes as the last \
-         number of each name, as cat_281.jpg, or in a file labels.csv",
+        "{}: the classes of its pictures are not known: expected --floats FILE to compare with, or a folder for each \
+         class, or classes as the last number of each name, as cat_281.jpg, or in a file labels.csv",
         folder.display()
     );
     let preprocessing = read.first().and_then(|(_, model)| model.preprocessing.clone());
@@ -195,7 +190,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     match options.json {
         true => say!("{}", serde_json::to_string(&report)?),
-        false => report.print(read.first().and_then(|(_, model)| model.labels.as_deref())),
+        false => report.print(labels),
     }
     Ok(ExitCode::SUCCESS)
 }

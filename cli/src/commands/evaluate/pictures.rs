@@ -1,5 +1,6 @@
 //! The pictures of a folder, and their classes.
 
+use crate::classes::Classes;
 use crate::picture;
 use anyhow::Context;
 use std::collections::HashMap;
@@ -8,8 +9,14 @@ use std::path::{Path, PathBuf};
 /// A picture and its class, where that is known.
 pub(super) type Labelled = (PathBuf, Option<usize>);
 
-/// The pictures of a folder with their classes. Where there is no list, and no name ends in a number, none is known.
-pub(super) fn labelled(folder: &Path) -> anyhow::Result<Vec<Labelled>> {
+/// The pictures of a folder with their classes: those of its folders, by the names that are the network's labels, or
+/// numbers from a list or the pictures' names. Where there is no list, and no name ends in a number, none is known.
+pub(super) fn labelled(folder: &Path, labels: Option<&[String]>) -> anyhow::Result<Vec<Labelled>> {
+    if let Some(classes) = Classes::list(folder)? {
+        let numbers = classes.numbers(labels).with_context(|| folder.display().to_string())?;
+        let numbered = |(path, class): (PathBuf, usize)| (path, Some(numbers[class]));
+        return Ok(classes.pictures.into_iter().map(numbered).collect());
+    }
     let pictures = picture::of_folder(folder)?;
     let list = folder.join("labels.csv");
     let known = match std::fs::read_to_string(&list) {

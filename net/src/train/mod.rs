@@ -1,0 +1,15 @@
+//! Training, on the host: which pictures, how values move, and what is kept of it.
+//!
+//! A [`Head`] is what learns: a network's classifier, by [`head_gradients`] on the features that its [body](Head::body)
+//! gives. [`split`] and [`order`] say which pictures it learns from and when, an [`Optimizer`] moves the values, and a
+//! [`Course`] keeps the best ones, and goes on from a file.
+
+mod course;
+mod data;
+mod head;
+mod optimizer;
+
+pub use course::{Course, Epoch};
+pub use data::{Split, mixed, order, split};
+pub use head::{Head, head_gradients, head_scores};
+pub use optimizer::{Optimizer, OptimizerOptions};
