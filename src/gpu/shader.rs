@@ -13,7 +13,7 @@ use super::variant::Variant;
 /// A file of `shaders/shared`, with its name.
 macro_rules! shared {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../shaders/shared/", $name, ".wgsl")))),*]
+        [$(($name, crate::shader_text!(concat!("../../shaders/shared/", $name, ".wgsl")))),*]
     };
 }
 
@@ -176,6 +176,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::super::params::Params;
+    use super::super::shader_text::stripped;
     use super::*;
     use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
     use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -388,6 +389,23 @@ mod tests {
             let host: BTreeSet<_> =
                 variant.constants().into_iter().map(|(name, _)| name.to_string()).collect();
             assert_eq!(shader, host, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn stripped_texts_mean_the_same_in_the_same_lines() {
+        let kernels = sources().map(|source| source.kernel.spec().source);
+        for text in kernels.chain(SHARED.map(|(_, text)| text)) {
+            let (bytes, length) = stripped::<65536>(text);
+            let bare = std::str::from_utf8(&bytes[..length]).unwrap();
+            assert_eq!(stripped::<0>(text).1, length);
+            assert!(text.lines().count() == bare.lines().count() && length < text.len());
+            for (line, bare) in text.lines().zip(bare.lines()) {
+                assert_eq!(tokens(line), tokens(bare));
+                let import = line.starts_with("// #import ");
+                assert_eq!(import, bare.contains("//"), "{bare}");
+                assert!(!import || line == bare);
+            }
         }
     }
 

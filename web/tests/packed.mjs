@@ -201,7 +201,8 @@ test("esbuild, under the content security policies of docs/bundlers.md", async (
   }
   const headers = { "content-security-policy": policies[1].replaceAll("\n", " ") };
   const { result } = await opened(await serve(join(project, "esbuild"), { "/": page("/esbuild.js") }, headers));
-  assert.match(result.error, /^LoadError: this package's worker could not be loaded.*`worker-src blob:`, pass `worker`$/);
+  const told = /^LoadError: this package's worker could not be loaded.*`worker-src blob:`, pass `worker`$/;
+  assert.match(result.error, told);
 });
 
 test("from another origin, as a content delivery network is one", async () => {
