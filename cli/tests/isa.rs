@@ -39,7 +39,8 @@ fn kernels_for_gpus_stay_in_registers_and_near_their_arithmetic() {
             ("conv_gemm_wide i8 nhwc" | "conv_gemm_wide i4 nhwc", Some(32)) => (1.15, 1.25),
             ("conv_gemm_wide i7 nhwc", Some(32)) => (1.18, 1.28),
             ("conv_gemm_wide i8 nhwc int8 input", Some(32)) => (1.18, 1.28),
-            ("conv_gemm_int8 i8 one step", Some(32)) => (0.41, 0.43),
+            // Six of it are for scales in fours of words, as the weights lie that share their buffer.
+            ("conv_gemm_int8 i8 one step", Some(32)) => (0.42, 0.432),
             ("conv_gemm_int8 i4 one step", Some(32)) => (0.43, 0.45),
             ("conv_gemm_int8 i8", Some(128)) => (0.34, 0.36),
             ("conv_gemm_int8 i4", Some(128)) => (0.36, 0.38),

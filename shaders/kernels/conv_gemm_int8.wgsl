@@ -132,7 +132,7 @@ fn main(
         let x_row = some_row * params.row_quads;
         let x_first = x_row / 4u + x_half;
         var scale_at = activation_scale_at(some_row, 0u);
-        var alpha_at = tap * blocks * all_outputs + channel;
+        var alpha_at = first_scale() + tap * blocks * all_outputs + channel;
         var w_at = first_sixteen(tap, channel);
         var start = 0u;
         var block = 0u;

@@ -9,13 +9,18 @@ struct WeightScale {
     kds_bias: f32,
 }
 
-// One number of alpha or of KDS bias.
-fn weight_scale_at(index: u32) -> f32 {
+// The place of the first alpha, counted in scales from the buffer's start.
+fn first_scale() -> u32 {
+    return params.scales_at * select(1u, 2u, HALF_SCALES);
+}
+
+// One number of alpha or of KDS bias, by its place so counted.
+fn weight_scale_at(place: u32) -> f32 {
     if HALF_SCALES {
-        let pair = unpack2x16float(weight_word(params.scales_at + index / 2u));
-        return params.weight_scale_factor * select(pair.x, pair.y, index % 2u == 1u);
+        let pair = unpack2x16float(weight_word(place / 2u));
+        return params.weight_scale_factor * select(pair.x, pair.y, place % 2u == 1u);
     }
-    return bitcast<f32>(weight_word(params.scales_at + index));
+    return bitcast<f32>(weight_word(place));
 }
 
 // The scale of a block, for an output channel over all groups.
@@ -23,7 +28,7 @@ fn weight_scale(tap: u32, block: u32, channel: u32) -> WeightScale {
     if BITS == 32u {
         return WeightScale(1.0, 0.0);
     }
-    let at = (tap * params.block_count + block) * params.all_outputs + channel;
+    let at = first_scale() + (tap * params.block_count + block) * params.all_outputs + channel;
     if has_kds_bias() {
         return WeightScale(weight_scale_at(at), weight_scale_at(params.kds_bias_at + at));
     }
