@@ -1,12 +1,13 @@
 //! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
 use super::axes::{Arranged, Axis, axes, axis_words, in_fours, in_order, merge, signed};
+use super::gradients;
 use super::indexed;
 use super::kernels::{Dispatch, OpKernel, WORKGROUP, workgroups};
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 use crate::ir::tensor::broadcast_strides;
-use dsconv::{Activation, Error, Layout, Result};
+use dsconv::{Activation, ConvDescriptor, Error, Layout, Result};
 use std::ops::Range;
 
 /// The kernels of a step, and the indices of the step's inputs that each reads. None where the output is the input's
@@ -69,7 +70,12 @@ pub(crate) fn dispatches(
             indexed::suppress([f32::from(u8::from(*centre)), *overlap, *least], inputs, y)
         }
         StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, y),
-        StepOp::Conv { .. } | StepOp::Concat { .. } => return Err(unknown(op)),
+        StepOp::Conv { .. }
+        | StepOp::Concat { .. }
+        | StepOp::ConvInputGradient { .. }
+        | StepOp::ConvWeightGradient { .. }
+        | StepOp::UnaryGradient(_)
+        | StepOp::PoolGradient(_) => return Err(unknown(op)),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
 }
@@ -79,6 +85,12 @@ pub(crate) fn rearrange(dims: &[usize], from: Layout, to: Layout) -> Dispatch {
     let (x, y) = (Arranged::new(dims, from), Arranged::new(dims, to));
     let axes = axes(dims, &y.steps, signed(&x.steps));
     copy(Walk { axes, ..Walk::default() }, &y)
+}
+
+/// The gradient of a convolution's output with zeros in between, as `z` has room for.
+pub(crate) fn spread(descriptor: &ConvDescriptor, dy: &Arranged, z: &Arranged) -> Dispatch {
+    let (axes, table) = gradients::spread(descriptor, dy, z);
+    copy(Walk { axes, table, ..Walk::default() }, z)
 }
 
 fn unknown(what: &dyn std::fmt::Debug) -> Error {

@@ -11,6 +11,8 @@ use std::collections::HashMap;
 pub(crate) enum OpKernel {
     Binary,
     ConvTranspose,
+    ConvWeightGradient,
+    ConvWeightGradientNarrow,
     Copy,
     MatMul,
     Order,
@@ -18,6 +20,7 @@ pub(crate) enum OpKernel {
     Pool,
     Reduce,
     Resize,
+    ScaleGradient,
     Scatter,
     Softmax,
     Suppress,
@@ -25,9 +28,19 @@ pub(crate) enum OpKernel {
 }
 
 /// The table of kernels, in the order of [`OpKernel`]: name and source.
-const KERNELS: [(OpKernel, &str, &str); 13] = [
+const KERNELS: [(OpKernel, &str, &str); 16] = [
     (OpKernel::Binary, "binary", shader_text!("../../shaders/binary.wgsl")),
     (OpKernel::ConvTranspose, "conv_transpose", shader_text!("../../shaders/conv_transpose.wgsl")),
+    (
+        OpKernel::ConvWeightGradient,
+        "conv_weight_gradient",
+        shader_text!("../../shaders/conv_weight_gradient.wgsl"),
+    ),
+    (
+        OpKernel::ConvWeightGradientNarrow,
+        "conv_weight_gradient_narrow",
+        shader_text!("../../shaders/conv_weight_gradient_narrow.wgsl"),
+    ),
     (OpKernel::Copy, "copy", shader_text!("../../shaders/copy.wgsl")),
     (OpKernel::MatMul, "matmul", shader_text!("../../shaders/matmul.wgsl")),
     (OpKernel::Order, "order", shader_text!("../../shaders/order.wgsl")),
@@ -35,6 +48,7 @@ const KERNELS: [(OpKernel, &str, &str); 13] = [
     (OpKernel::Pool, "pool", shader_text!("../../shaders/pool.wgsl")),
     (OpKernel::Reduce, "reduce", shader_text!("../../shaders/reduce.wgsl")),
     (OpKernel::Resize, "resize", shader_text!("../../shaders/resize.wgsl")),
+    (OpKernel::ScaleGradient, "scale_gradient", shader_text!("../../shaders/scale_gradient.wgsl")),
     (OpKernel::Scatter, "scatter", shader_text!("../../shaders/scatter.wgsl")),
     (OpKernel::Softmax, "softmax", shader_text!("../../shaders/softmax.wgsl")),
     (OpKernel::Suppress, "suppress", shader_text!("../../shaders/suppress.wgsl")),

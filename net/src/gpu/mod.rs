@@ -16,6 +16,7 @@ mod arena;
 mod axes;
 mod channels_last;
 mod geometry;
+mod gradients;
 mod indexed;
 mod kernels;
 mod layout;
