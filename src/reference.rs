@@ -1,6 +1,10 @@
 //! The CPU reference: the convolution's formula as plain loops in f64. Slow on purpose; every kernel is
 //! checked against it.
 
+mod gradients;
+
+pub use gradients::{input_gradient, weight_gradient};
+
 use crate::error::check_length;
 use crate::{Activation, Cds, DsConvWeights, Int8Activations, Residual, Result, Shape, WeightsRef};
 use rayon::prelude::*;
