@@ -196,7 +196,11 @@ fn demand(op: &StepOp) -> Demand {
         | StepOp::Pick { .. }
         | StepOp::Scatter { .. }
         | StepOp::Order { .. }
-        | StepOp::Suppress { .. } => Demand::RowMajor,
+        | StepOp::Suppress { .. }
+        | StepOp::ConvInputGradient { .. }
+        | StepOp::ConvWeightGradient { .. }
+        | StepOp::UnaryGradient(_)
+        | StepOp::PoolGradient(_) => Demand::RowMajor,
         StepOp::Conv { .. }
         | StepOp::ConvTranspose(_)
         | StepOp::Binary(_)

@@ -69,6 +69,10 @@ pub(crate) fn dispatches(
             indexed::suppress([f32::from(u8::from(*centre)), *overlap, *least], inputs, y)
         }
         StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, y),
+        StepOp::ConvInputGradient { .. }
+        | StepOp::ConvWeightGradient { .. }
+        | StepOp::UnaryGradient(_)
+        | StepOp::PoolGradient(_) => return Err(unknown(&op.name())),
         StepOp::Conv { .. } | StepOp::Concat { .. } => return Err(unknown(op)),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
