@@ -47,8 +47,8 @@ fn main(
     for (var k = thread; k < params.depth; k += 64u) {
         let image = k / plane;
         let pixel = k % plane;
-        let from = vec2<u32>(pixel / params.y_size.y, pixel % params.y_size.y) * params.stride;
-        let place = vec2<i32>(from) + offset;
+        let origin = vec2<u32>(pixel / params.y_size.y, pixel % params.y_size.y) * params.stride;
+        let place = vec2<i32>(origin) + offset;
         if all(place >= vec2<i32>()) && all(place < vec2<i32>(params.x_size)) {
             let at = u32(place.x) * params.x_size.y + u32(place.y);
             sum += x[image * params.x_steps.x + channel * params.x_steps.y + at * params.x_steps.z]

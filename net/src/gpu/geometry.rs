@@ -70,12 +70,13 @@ pub(crate) fn dispatches(
             indexed::suppress([f32::from(u8::from(*centre)), *overlap, *least], inputs, y)
         }
         StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, y),
+        // Convolutions are layers, and their gradients are of several kernels.
         StepOp::Conv { .. }
         | StepOp::Concat { .. }
         | StepOp::ConvInputGradient { .. }
         | StepOp::ConvWeightGradient { .. }
         | StepOp::UnaryGradient(_)
-        | StepOp::PoolGradient(_) => return Err(unknown(op)),
+        | StepOp::PoolGradient(_) => return Err(unknown(&op.name())),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
 }

@@ -4,12 +4,15 @@
 //! gives. [`split`] and [`order`] say which pictures it learns from and when, an [`Optimizer`] moves the values, and a
 //! [`Course`] keeps the best ones, and goes on from a file.
 
+mod backward;
 mod course;
 mod data;
 mod head;
 mod optimizer;
+mod training;
 
 pub use course::{Course, Epoch};
 pub use data::{Split, mixed, order, split};
 pub use head::{Head, head_gradients, head_scores};
 pub use optimizer::{Optimizer, OptimizerOptions};
+pub use training::{Gradients, Learned, Loss, Parameter, Part, Training};

@@ -3,6 +3,7 @@
 mod channels_last;
 #[path = "../../../../tests/common/dxc.rs"]
 mod dxc;
+mod gradients;
 mod indexed;
 mod networks;
 mod random;
