@@ -90,9 +90,9 @@ fn new_classes_are_learned_and_the_file_is_as_any_other() {
     let label = answer[0]["top"][0]["label"].as_str().unwrap();
     assert!(NAMES.contains(&label), "{label}");
     // The same classes are learned further, from where they are.
-    let first = |told: &str| losses(told)[0];
     let more = done(&[&[&new, &learn, "--output", &path("more.safetensors")], &how[..]].concat());
-    assert!(first(&more) < 0.6 * first(&told), "{told}{more}");
+    let (before, after) = (losses(&told), losses(&more));
+    assert!(after[0] < 1.05 * before[11] && after[0] < 0.85 * before[0], "{told}{more}");
 }
 
 /// Begins a training, ends it by Ctrl-C, as a terminal sends it, after its second epoch, and gives what it said then.
@@ -203,6 +203,7 @@ fn what_is_no_task_is_refused() {
     refused("good", &["--lr", "0"], &["--lr: expected a number above 0, got 0"]);
     refused("good", &["--memory", "1KB"], &["this run needs", "--memory allows"]);
     refused("good", &["--teacher", SMALL], &["small.onnx"]);
+    refused("good", &["--resume", &new], &["--resume: expected another file than --output"]);
     let picture = path("good/disc/00.png");
     let written = [MODEL, &path("good"), "--output", &picture];
     let output = finetune(&written);

@@ -57,6 +57,7 @@ mod layer;
 mod memory;
 mod once;
 mod options;
+mod packed;
 mod params;
 mod pipelines;
 mod plan;

@@ -1,77 +1,6 @@
 //! The layout of weights in device memory.
 
-use super::format::FloatFormat;
-use super::options::LayerOptions;
-use super::params::NONE;
-use super::transfer::bits;
-use crate::{Blocks, DsConvWeights, FloatWeights, Result, WeightsRef};
-
-/// Weights with their scales as words of device memory: planes of integers, or floats; what comes per block; the bias.
-pub(crate) struct Packed {
-    pub(crate) words: Vec<u32>,
-    /// The word where the scales begin.
-    pub(crate) scales_at: u32,
-    /// Where the KDS bias begins, in elements of what comes per block, or `NONE`.
-    pub(crate) kds_bias_at: u32,
-    /// The word where the bias begins, or `NONE`.
-    pub(crate) bias_at: u32,
-    /// What scales in halves are multiplied by.
-    pub(crate) scale_factor: f32,
-    /// No weight is larger.
-    pub(crate) largest: f32,
-}
-
-impl Packed {
-    /// Packs weights; 8-bit integers in fours of words if so `in_fours`.
-    ///
-    /// # Errors
-    /// A channel distribution shift that leaves the range of f32.
-    pub(crate) fn new(
-        weights: WeightsRef<'_>,
-        options: &LayerOptions,
-        in_fours: bool,
-    ) -> Result<Self> {
-        let descriptor = weights.descriptor();
-        let most = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-        let whole_fours = |words: &mut Vec<u32>| words.resize(words.len().next_multiple_of(4), 0);
-        let (mut kds_bias_at, mut bias_at, mut scale_factor) = (NONE, NONE, 1.0);
-        let mut scales = Vec::new();
-        let (mut words, bias, largest) = match weights {
-            WeightsRef::Float(weights) => {
-                let words = bits(&transpose_floats(weights));
-                (words, weights.bias().map(<[f32]>::to_vec), most(weights.values()))
-            }
-            WeightsRef::DsConv(weights) => {
-                let transpose = |scales: &[f32]| {
-                    transpose_scales(scales, descriptor.out_channels, descriptor.taps())
-                };
-                let folded = weights.folded_scales()?;
-                let mut per_block = transpose(&folded.alpha);
-                let mut largest =
-                    most(&folded.alpha) * f32::from(1u8 << (weights.format().bits() - 1));
-                if let Some(kds_bias) = &folded.kds_bias {
-                    largest += most(kds_bias);
-                    kds_bias_at = per_block.len() as u32;
-                    per_block.extend(transpose(kds_bias));
-                }
-                (scales, scale_factor) = match options.scale_format {
-                    FloatFormat::F32 => (bits(&per_block), 1.0),
-                    FloatFormat::F16 => pack_halves(&per_block),
-                };
-                (pack_planes(weights, in_fours), folded.bias, largest)
-            }
-        };
-        whole_fours(&mut words);
-        let scales_at = words.len() as u32;
-        words.extend(scales);
-        if let Some(bias) = bias {
-            bias_at = words.len() as u32;
-            words.extend(bits(&bias));
-        }
-        whole_fours(&mut words);
-        Ok(Self { words, scales_at, kds_bias_at, bias_at, scale_factor, largest })
-    }
-}
+use crate::{Blocks, DsConvWeights, FloatWeights};
 
 impl Blocks {
     /// Quads (four neighbouring channels) of every block but the last. A quad never crosses a block.
@@ -103,7 +32,7 @@ fn planes(bits: u8) -> impl Iterator<Item = u32> {
 /// of every value, the highest bits in the first plane; its word holds `8 / p` quads, byte i of the
 /// word the quads' i-th channel, the first quad in the highest bits of each byte. So a shift and a
 /// mask give four values at once, aligned to the top of their bytes: times `2^(8 - bits)`, sign and all.
-fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
+pub(crate) fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
     let descriptor = weights.descriptor();
     let blocks = weights.blocks();
     let bits = weights.format().bits();
@@ -140,7 +69,7 @@ fn pack_planes(weights: &DsConvWeights, in_fours: bool) -> Vec<u32> {
 }
 
 /// Float weights for the GPU: `[tap][channel][output channel]` in [`fours`].
-fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
+pub(crate) fn transpose_floats(weights: &FloatWeights) -> Vec<f32> {
     let descriptor = weights.descriptor();
     let taps = descriptor.taps() as usize;
     let row = descriptor.channels_per_group() as usize * taps;
@@ -167,7 +96,7 @@ fn fours<T: Copy>(values: &[T], row: usize, outputs: usize) -> Vec<T> {
 }
 
 /// `[output channel][block][tap]` to the GPU's `[tap][block][output channel]`.
-fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
+pub(crate) fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
     let (outputs, taps) = (outputs as usize, taps as usize);
     let row = scales.len() / outputs;
     let mut transposed = Vec::with_capacity(scales.len());
@@ -181,7 +110,7 @@ fn transpose_scales(scales: &[f32], outputs: u32, taps: u32) -> Vec<f32> {
 
 /// Floats as halves, two a word, the first in the low half; and the power of two that they are to be multiplied by, which
 /// brings the largest near the upper end: the smallest keep their precision.
-fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
+pub(crate) fn pack_halves(values: &[f32]) -> (Vec<u32>, f32) {
     let largest = values.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     // At most 2^14 and above: half of what a half holds. 2^127 is the largest power that f32 knows.
     let exponent = (largest.log2().floor() as i32 - 14).max(-126);

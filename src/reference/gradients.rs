@@ -98,13 +98,13 @@ fn of_scales(weights: &DsConvWeights, dense: &[f64]) -> Vec<f64> {
 
 /// The weights' geometry, if their gradients are defined.
 fn check(weights: &WeightsRef<'_>, input: Shape) -> Result<ConvDescriptor> {
-    if let WeightsRef::DsConv(weights) = weights {
-        if weights.cds().is_some() {
-            return Err(Error::Unsupported {
-                what: "the gradient of weights with a channel distribution shift".into(),
-                remedy: "fold it into alpha and bias first: DsConvWeights::fold_cds".into(),
-            });
-        }
+    if let WeightsRef::DsConv(weights) = weights
+        && weights.cds().is_some()
+    {
+        return Err(Error::Unsupported {
+            what: "the gradient of weights with a channel distribution shift".into(),
+            remedy: "fold it into alpha and bias first: DsConvWeights::fold_cds".into(),
+        });
     }
     weights.descriptor().output_shape(input)?;
     Ok(*weights.descriptor())

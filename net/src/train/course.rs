@@ -97,7 +97,8 @@ impl Course {
     /// Learns from the mean loss of a batch and the gradient of each parameter.
     ///
     /// # Errors
-    /// A loss that is not finite, as a network that has diverged gives, or as [`Optimizer::update`]: they name the step.
+    /// A loss that is not finite, as a network that has diverged gives, or as [`Optimizer::update`]; they name the
+    /// step.
     pub fn step(&mut self, loss: f64, gradients: &[Vec<f32>]) -> Result<()> {
         if !loss.is_finite() {
             let field = format!("step {}: the loss", self.steps().saturating_add(1));
