@@ -45,6 +45,7 @@
 //!
 //! - `gpu` (default): the kernels and their host layer, on wgpu. Without it: weights, quantiser, reference.
 //! - `storage` (default): layer files in the safetensors format.
+//! - `parallel` (default): the quantiser and the reference run on all cores, by rayon. Running layers needs neither.
 //! - `vulkan`, `metal`, `dx12`, `webgpu`: wgpu's backends. None is on by default: they are the host's choice, here or
 //!   by wgpu's own features.
 //!
@@ -65,6 +66,7 @@ pub mod file;
 pub mod gpu;
 mod int8_activations;
 mod int8_channels;
+mod parallel;
 mod quantize;
 pub mod reference;
 mod shape;

@@ -2,8 +2,8 @@
 
 use crate::blocks::{block_members, scale_count};
 use crate::error::check_tensor;
+use crate::parallel;
 use crate::{BlockFormat, ConvDescriptor, DsConvWeights, Partition, Result};
-use rayon::prelude::*;
 
 /// How a block's integers and scale are found. Rounding is half to even.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,14 +71,11 @@ impl Quantizer {
     pub fn weights(&self, descriptor: &ConvDescriptor, oihw: &[f32]) -> Result<DsConvWeights> {
         descriptor.validate()?;
         check_tensor("weight", descriptor.weight_count(), oihw)?;
-        let blocks: Vec<QuantizedBlock> = (0..scale_count(descriptor, &self.format))
-            .into_par_iter()
-            .map(|scale| {
-                let members = block_members(descriptor, &self.format, scale);
-                let values: Vec<f64> = members.map(|index| f64::from(oihw[index])).collect();
-                self.block(&values)
-            })
-            .collect();
+        let blocks = parallel::map(scale_count(descriptor, &self.format), |scale| {
+            let members = block_members(descriptor, &self.format, scale);
+            let values: Vec<f64> = members.map(|index| f64::from(oihw[index])).collect();
+            self.block(&values)
+        });
         let mut q = vec![0; oihw.len()];
         for (scale, block) in blocks.iter().enumerate() {
             for (index, &value) in block_members(descriptor, &self.format, scale).zip(&block.q) {

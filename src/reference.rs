@@ -6,8 +6,8 @@ mod gradients;
 pub use gradients::{input_gradient, weight_gradient};
 
 use crate::error::check_length;
+use crate::parallel;
 use crate::{Activation, Cds, DsConvWeights, Int8Activations, Residual, Result, Shape, WeightsRef};
-use rayon::prelude::*;
 
 /// An output computed in f64, NCHW, and the magnitude that rounding errors are measured against.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,17 +48,12 @@ pub fn convolve_int8(weights: &DsConvWeights, x: &Int8Activations) -> Result<Ref
 fn convolve_f64(weights: WeightsRef<'_>, input: Shape, x: &[f64]) -> Result<Reference> {
     let shape = weights.descriptor().output_shape(input)?;
     check_length("input", input.elements(), x.len())?;
-    let mut values = vec![0.0; shape.elements()];
-    let plane = (shape.height * shape.width) as usize;
-    let magnitudes: Vec<f64> = values
-        .par_chunks_mut(plane)
-        .enumerate()
-        .map(|(index, y)| {
-            let (image, output) = (index as u32 / shape.channels, index as u32 % shape.channels);
-            output_plane(&weights, (input, x), (image, output), (shape, y))
-        })
-        .collect();
-    let magnitude = magnitudes.into_iter().fold(0.0, f64::max);
+    let planes = parallel::map((shape.batch * shape.channels) as usize, |index| {
+        let (image, output) = (index as u32 / shape.channels, index as u32 % shape.channels);
+        output_plane(&weights, (input, x), (image, output), shape)
+    });
+    let magnitude = planes.iter().map(|(_, magnitude)| *magnitude).fold(0.0, f64::max);
+    let values = planes.into_iter().flat_map(|(y, _)| y).collect();
     Ok(Reference { shape, values, magnitude })
 }
 
@@ -89,13 +84,13 @@ impl Reference {
     }
 }
 
-/// Computes one output channel of one image; returns its magnitude.
+/// Computes one output channel of one image, and its magnitude.
 fn output_plane(
     weights: &WeightsRef<'_>,
     (input, x): (Shape, &[f64]),
     (image, output): (u32, u32),
-    (shape, y): (Shape, &mut [f64]),
-) -> f64 {
+    shape: Shape,
+) -> (Vec<f64>, f64) {
     let descriptor = weights.descriptor();
     let [kernel_height, kernel_width] = descriptor.kernel;
     let [top, left, ..] = descriptor.padding.map(i64::from);
@@ -105,6 +100,7 @@ fn output_plane(
         .map(|index| weight(weights, output, index / descriptor.taps(), index % descriptor.taps()))
         .collect();
     let (scale, shift, bias) = channel_terms(weights, output);
+    let mut y = Vec::with_capacity((shape.height * shape.width) as usize);
     let mut largest: f64 = 0.0;
     for oy in 0..shape.height {
         for ox in 0..shape.width {
@@ -131,11 +127,11 @@ fn output_plane(
                     }
                 }
             }
-            y[(oy * shape.width + ox) as usize] = scale * sum + shift + bias;
+            y.push(scale * sum + shift + bias);
             largest = largest.max(magnitude);
         }
     }
-    largest * scale.abs() + shift.abs() + bias.abs()
+    (y, largest * scale.abs() + shift.abs() + bias.abs())
 }
 
 /// One weight of the formula, with the kernel reading of the channel shift but not the output one.

@@ -13,6 +13,9 @@ use dsconv::{
 };
 use proptest::prelude::*;
 
+/// What tensors hold before a kernel writes them.
+const POISON: u32 = 0x7fc0_dead;
+
 /// A layer's words of integer activations: quads with their padding, then scales and scaled sums.
 fn words(format: &BlockFormat, weights: &DsConvWeights, x: &Int8Activations) -> Vec<u32> {
     let (blocks, shape) = (weights.blocks(), x.shape());
@@ -40,6 +43,8 @@ fn words(format: &BlockFormat, weights: &DsConvWeights, x: &Int8Activations) -> 
         }
     }
     mantissas.extend(scales);
+    // Whole fours; what fills them is nobody's.
+    mantissas.resize(mantissas.len().next_multiple_of(4), POISON);
     mantissas
 }
 
@@ -76,7 +81,7 @@ fn quantize_in(
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
     let floats = upload(&gpu.device, "x", usage, x).unwrap();
     let words = MemoryUse::of_plan(weights, shape, &options).unwrap().input / 4;
-    let integers = upload(&gpu.device, "q", usage, &vec![0x7fc0_dead_u32; words as usize]).unwrap();
+    let integers = upload(&gpu.device, "q", usage, &vec![POISON; words as usize]).unwrap();
     let plan = layer.plan_quantization(shape, scale, floats.slice(..), integers.slice(..)).unwrap();
     submit(gpu, &plan);
     let result = pollster::block_on(download(&gpu.device, &gpu.queue, integers.slice(..))).unwrap();
@@ -154,7 +159,6 @@ fn output_words<'a>(
     [x, residual]: [&[f32]; 2],
 ) -> Vec<u32> {
     const GUARD: usize = 33;
-    const POISON: u32 = 0x7fc0_dead;
     let (gpu, pipelines) = gpu().expect("asked before");
     let weights = weights.into();
     let layer = Layer::new(pipelines, weights, options).unwrap();

@@ -4,12 +4,12 @@ mod common;
 
 use common::{gpu, open};
 use dsconv::gpu::{
-    ActivationFormat, Capabilities, ConvProblem, Kernel, Layer, LayerOptions, PackedDotProduct,
-    Pipelines, Tensors, download, upload,
+    ActivationFormat, Capabilities, ConvProblem, Int8Output, Kernel, Layer, LayerOptions,
+    PackedDotProduct, Pipelines, Tensors, download, upload,
 };
 use dsconv::{
-    Activation, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error, FloatWeights, Partition,
-    Quantizer, Residual, Result, Shape, reference,
+    Activation, ActivationScale, BlockFormat, Cds, ConvDescriptor, DsConvWeights, Error,
+    FloatWeights, Partition, Quantizer, Residual, Result, Shape, reference,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -164,6 +164,7 @@ fn bad_layers_plans_and_buffers_are_refused() {
     let shape = Shape::new(1, 8, 4, 4);
     let layer = Layer::new(pipelines, &weights, LayerOptions::default()).unwrap();
     let adding = LayerOptions::default().with_residual(Residual::BeforeActivation);
+    let in_place = adding.with_residual_in_place(true);
     let adding = Layer::new(pipelines, &weights, adding).unwrap();
     let storage = wgpu::BufferUsages::STORAGE;
     let buffer =
@@ -230,8 +231,20 @@ fn bad_layers_plans_and_buffers_are_refused() {
         case("small residual", "residual buffer|64 bytes|32", || {
             adding.plan(shape, tensors(x.slice(..), Some(big.slice(..32)), y.slice(..)))
         }),
-        case("residual in the output", "residual buffer|the same", || {
+        case("residual in the output", "residual buffer|residual_in_place|the same", || {
             adding.plan(shape, tensors(x.slice(..), Some(big.slice(..64)), big.slice(1024..)))
+        }),
+        case("in place without a residual", "residual_in_place|without a residual", || {
+            Layer::new(pipelines, &weights, default.with_residual_in_place(true))
+        }),
+        case("integers in the residual's place", "residual_in_place|int8 output", || {
+            let blocks = BlockFormat::new(4, 4).unwrap().blocks_of(4);
+            let int8 = Int8Output::new(blocks, ActivationScale::Float);
+            Layer::new(pipelines, &weights, in_place.with_int8_output(int8))
+        }),
+        case("a residual besides that in place", "residual|none|in the output", || {
+            let layer = Layer::new(pipelines, &weights, in_place)?;
+            layer.plan(shape, tensors(x.slice(..), Some(big.slice(..)), y.slice(..)))
         }),
         case("over the binding limit", "input|max_storage_buffer_binding_size|limit", || {
             layer.plan(Shape::new(1, 8, 8192, 8192), tensors(x.slice(..), None, y.slice(..)))

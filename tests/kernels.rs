@@ -3,11 +3,12 @@
 mod common;
 
 use common::{
-    BOUND, Extras, HALF_BOUND, MATRIX_BOUND, Run, expected, gpu, random_f32, random_weights,
-    run_guarded, worst_error,
+    BOUND, Extras, HALF_BOUND, MATRIX_BOUND, Run, expected, gpu, lowest_limits, random_f32,
+    random_weights, run_guarded, worst_error,
 };
 use dsconv::gpu::{
-    ActivationFormat, ConvProblem, FloatFormat, Kernel, LayerOptions, PackedDotProduct,
+    ActivationFormat, ConvProblem, FloatFormat, Gpu, Kernel, LayerOptions, PackedDotProduct,
+    Pipelines,
 };
 use dsconv::{
     Activation, BlockFormat, ConvDescriptor, Error, Layout, Partition, Residual, Shape, WeightsRef,
@@ -68,11 +69,12 @@ fn case() -> impl Strategy<Value = Case> {
         Just(Residual::BeforeActivation),
         Just(Residual::AfterActivation),
     ];
-    let options = (activation(), residual, layout(), layout()).prop_map(
-        |(activation, residual, input_layout, output_layout)| {
+    let options = (activation(), residual, any::<bool>(), layout(), layout()).prop_map(
+        |(activation, residual, in_place, input_layout, output_layout)| {
             LayerOptions::default()
                 .with_activation(activation)
                 .with_residual(residual)
+                .with_residual_in_place(in_place && residual != Residual::None)
                 .with_input_layout(input_layout)
                 .with_output_layout(output_layout)
         },
@@ -102,7 +104,16 @@ fn check(case: &Case) {
 }
 
 fn check_on(case: &Case, kernels: impl IntoIterator<Item = (Kernel, ActivationFormat)>) {
-    let Some(gpu) = gpu() else { return };
+    if let Some(gpu) = gpu() {
+        check_with(gpu, case, kernels);
+    }
+}
+
+fn check_with(
+    gpu: &(Gpu, Pipelines),
+    case: &Case,
+    kernels: impl IntoIterator<Item = (Kernel, ActivationFormat)>,
+) {
     let Case { descriptor, input, bits, options, .. } = case.clone();
     let mut rng = fastrand::Rng::with_seed(case.seed);
     let format = BlockFormat::new(bits, case.block_size).unwrap().with_partition(case.partition);
@@ -157,6 +168,16 @@ proptest! {
     #[test]
     fn kernels_compiled_for_a_layer_agree_with_the_oracle(case in case()) {
         check_on(&case, kernels_compiled_for_parts(true));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: common::cases(16), ..ProptestConfig::default() })]
+    #[test]
+    fn the_lowest_limits_of_wgpu_suffice_for_every_kernel(case in case()) {
+        if let Some(gpu) = lowest_limits() {
+            check_with(gpu, &case, Kernel::convolutions());
+        }
     }
 }
 

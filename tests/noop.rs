@@ -24,9 +24,10 @@ fn slow_dot_products_leave_integer_activations_to_the_kernels_in_floats() {
 }
 
 #[test]
-fn every_variant_fits_the_pipeline_layout() {
+fn every_variant_fits_the_pipeline_layout_and_the_lowest_limits() {
     let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor {
         required_features: wgpu::Features::SHADER_F16,
+        required_limits: wgpu::Limits::downlevel_defaults(),
         ..wgpu::DeviceDescriptor::default()
     });
     let pipelines = Pipelines::new(&device).unwrap();

@@ -2,13 +2,18 @@
 
 mod common;
 
-use common::{BOUND, Extras, Run, expected, gpu, random_f32, random_weights, submit, worst_error};
+use common::{
+    BOUND, Extras, Run, expected, from_layout, gpu, open, random_f32, random_weights, submit,
+    to_layout, worst_error,
+};
 use dsconv::gpu::{
-    ActivationFormat, FloatFormat, Kernel, Layer, LayerOptions, MemoryUse, PackedDotProduct,
-    Pipelines, Plan, Prepared, Tensors, Timestamps, WarmUp, WeightFormat, download, upload,
+    ActivationFormat, FloatFormat, Int8Output, Kernel, Layer, LayerOptions, MemoryUse,
+    PackedDotProduct, Pipelines, Plan, Prepared, Tensors, Timestamps, WarmUp, WeightFormat,
+    download, upload,
 };
 use dsconv::{
-    Activation, ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Error, Residual, Shape,
+    Activation, ActivationScale, BlockFormat, ConvDescriptor, DsConvWeights, Error, Layout,
+    Residual, Shape, Weights,
 };
 
 const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC);
@@ -61,6 +66,227 @@ fn one_preparation_serves_any_buffers() {
         let error = worst_error(&y, &expected(&weights, run));
         assert!(error <= BOUND, "seed {seed}: {error:e}");
     }
+}
+
+/// The same integers with other scales.
+fn relearned(rng: &mut fastrand::Rng, weights: &DsConvWeights) -> DsConvWeights {
+    let q: Vec<i32> = weights.q().iter().map(|&q| q.into()).collect();
+    let alpha = random_f32(rng, weights.alpha().len());
+    let mut new =
+        DsConvWeights::from_integers(*weights.descriptor(), *weights.format(), &q, alpha).unwrap();
+    if let Some(kds_bias) = weights.kds_bias() {
+        new = new.with_kds_bias(random_f32(rng, kds_bias.len())).unwrap();
+    }
+    match weights.bias() {
+        Some(bias) => new.with_bias(random_f32(rng, bias.len())).unwrap(),
+        None => new,
+    }
+}
+
+#[test]
+fn plans_that_are_bound_read_the_numbers_that_a_layer_learns() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let input = Shape::new(1, 16, 9, 7);
+    let descriptor = ConvDescriptor::new(16, 24, [3, 3]).with_padding([1; 4]);
+    let x = random_f32(&mut rng, input.elements());
+    let x_buffer = upload(&gpu.device, "x", STORAGE, &x).unwrap();
+    for bits in [0, 2, 3, 4, 7, 8] {
+        for kds_bias in [false, true] {
+            let extras = Extras { kds_bias, bias: true, cds: 0 };
+            let format = BlockFormat::new(bits.max(2), 5).unwrap();
+            let old = random_weights(&mut rng, descriptor, format, extras);
+            let new = relearned(&mut rng, &old);
+            let form = |weights: &DsConvWeights| match bits {
+                0 => Weights::Float(weights.dequantize().unwrap()),
+                _ => Weights::DsConv(weights.clone()),
+            };
+            let options = LayerOptions::default().with_kernel(match kds_bias {
+                // The kernels keep 8-bit weights in two orders.
+                false => Kernel::ConvDirect,
+                true => Kernel::ConvGemm,
+            });
+            let layer = Layer::new(pipelines, &form(&old), options).unwrap();
+            let output = descriptor.output_shape(input).unwrap();
+            let y_buffer =
+                upload(&gpu.device, "y", STORAGE, &vec![f32::NAN; output.elements()]).unwrap();
+            let plan =
+                layer.plan(input, Tensors::new(x_buffer.slice(..), y_buffer.slice(..))).unwrap();
+            for weights in [&old, &new, &old] {
+                layer.update(&gpu.queue, &form(weights)).unwrap();
+                submit(gpu, &plan);
+                let y = download(&gpu.device, &gpu.queue, y_buffer.slice(..));
+                let y = pollster::block_on(y).unwrap();
+                let run = Run { options, input, x: &x, residual: &[] };
+                let error = worst_error(&y, &expected(weights, run));
+                assert!(error <= BOUND, "seed {seed}, {bits} bits: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_learns_only_numbers_of_its_own_kind() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let rng = &mut fastrand::Rng::new();
+    let own = weights(rng);
+    let options = LayerOptions::default().with_kernel(Kernel::ConvDirect);
+    let layer = Layer::labelled(pipelines, &own, options, "stem").unwrap();
+    let descriptor = *own.descriptor();
+    let other = |descriptor, bits, block, kds_bias, bias| {
+        let extras = Extras { kds_bias, bias, cds: 0 };
+        let format = BlockFormat::new(bits, block).unwrap();
+        random_weights(&mut fastrand::Rng::new(), descriptor, format, extras)
+    };
+    for (field, weights) in [
+        ("descriptor", other(ConvDescriptor::new(16, 24, [3, 3]), 4, 16, false, true)),
+        ("new weights", other(descriptor, 5, 16, false, true)),
+        ("new weights", other(descriptor, 4, 8, false, true)),
+        ("scales", other(descriptor, 4, 16, true, true)),
+        ("scales", other(descriptor, 4, 16, false, false)),
+    ] {
+        let error = layer.update(&gpu.queue, &weights).unwrap_err().to_string();
+        assert!(error.contains("stem") && error.contains(field), "{error}");
+    }
+    let floats = own.dequantize().unwrap();
+    let error = layer.update(&gpu.queue, &floats).unwrap_err().to_string();
+    assert!(error.contains("F32"), "{error}");
+    let halves = options.with_scale_format(FloatFormat::F16);
+    let layer = Layer::new(pipelines, &own, halves).unwrap();
+    assert!(matches!(layer.update(&gpu.queue, &own), Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn layers_share_weights_under_other_options() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let weights = weights(&mut rng);
+    let plain = LayerOptions::default();
+    let layer = Layer::labelled(pipelines, &weights, plain, "stem").unwrap();
+    let others = [
+        plain.with_activation(Activation::Relu).with_input_layout(Layout::Nhwc),
+        plain.with_kernel(Kernel::ConvDirect).with_output_layout(Layout::Nhwc),
+        plain.with_input_format(ActivationFormat::Int8),
+        plain.with_residual(Residual::AfterActivation).with_residual_in_place(true),
+    ];
+    let input = Shape::new(1, 16, 5, 6);
+    let outputs = layer.descriptor().output_shape(input).unwrap();
+    let x = random_f32(&mut rng, input.elements());
+    for options in others {
+        let other = layer.with_options(options).unwrap();
+        assert_eq!((other.options(), other.label()), (&options, Some("stem")));
+        assert_eq!(other.memory_use(), layer.memory_use());
+        let residual = match options.residual {
+            Residual::None => Vec::new(),
+            _ => random_f32(&mut rng, outputs.elements()),
+        };
+        let run = Run { options, input, x: &x, residual: &residual };
+        let in_layout = to_layout(&x, input, options.input_layout);
+        let y = pollster::block_on(other.run(&gpu.queue, input, &in_layout, &residual)).unwrap();
+        let y = from_layout(&y, outputs, options.output_layout);
+        let error = worst_error(&y, &expected(&weights, run));
+        assert!(error <= BOUND, "seed {seed}: {options:?}: {error:e}");
+    }
+    let words = |result: dsconv::Result<Layer>| result.unwrap_err().to_string();
+    let halves = words(layer.with_options(plain.with_scale_format(FloatFormat::F16)));
+    assert!(halves.contains("stem: sharing") && halves.contains("Layer::new"), "{halves}");
+    let refused = words(layer.with_options(plain.with_kernel(Kernel::ConvDepthwise)));
+    assert!(refused.contains("stem: conv_depthwise"), "{refused}");
+    // It is one buffer: who frees it, frees it for all.
+    layer.with_options(others[0]).unwrap().destroy();
+    let freed = layer.run(&gpu.queue, input, &x, &[]);
+    assert!(pollster::block_on(freed).is_err());
+}
+
+#[test]
+fn eight_bit_weights_are_not_shared_by_kernels_that_read_them_otherwise() {
+    let Some((_, pipelines)) = gpu() else { return };
+    let descriptor = ConvDescriptor::new(16, 24, [1, 1]);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let extras = Extras { kds_bias: false, bias: false, cds: 0 };
+    let weights = random_weights(&mut rng, descriptor, BlockFormat::new(8, 16).unwrap(), extras);
+    let [subgroup, gemm] = [Kernel::ConvSubgroup, Kernel::ConvGemm]
+        .map(|kernel| LayerOptions::default().with_kernel(kernel));
+    let layer = Layer::new(pipelines, &weights, gemm).unwrap();
+    let error = layer.with_options(subgroup).unwrap_err().to_string();
+    // Devices without subgroups of eight refuse the kernel itself.
+    assert!(error.contains("conv_subgroup"), "{error}");
+    layer.with_options(gemm.with_kernel(Kernel::ConvDirect)).unwrap();
+}
+
+#[test]
+fn a_layer_takes_only_what_is_known_to_be_its_input() {
+    let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let pipelines = Pipelines::new(&device).unwrap();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let first = weights(&mut rng);
+    let next = |block| {
+        let descriptor = ConvDescriptor::new(24, 8, [1, 1]);
+        let extras = Extras { kds_bias: false, bias: false, cds: 0 };
+        let format = BlockFormat::new(4, block).unwrap();
+        let weights = random_weights(&mut fastrand::Rng::with_seed(2), descriptor, format, extras);
+        let options = LayerOptions::default().with_input_format(ActivationFormat::Int8);
+        Layer::new(&pipelines, &weights, options).unwrap()
+    };
+    let shape = Shape::new(1, 16, 6, 6);
+    let (eights, sixteens) = (next(8), next(16));
+    let blocks = BlockFormat::new(4, 8).unwrap().blocks_of(24);
+    let int8 = Int8Output::new(blocks, ActivationScale::PowerOfTwo);
+    let options = LayerOptions::default().with_int8_output(int8);
+    let layer = Layer::new(&pipelines, &first, options).unwrap();
+    let written = layer.prepare(shape).unwrap().output_format();
+    let floats = layer.with_options(LayerOptions::default()).unwrap();
+    let floats = floats.prepare(shape).unwrap().output_format();
+    let middle = Shape::new(1, 24, 6, 6);
+    let upload = |words| upload(&device, "tensor", STORAGE, &vec![0u32; words]).unwrap();
+    let (x, y) = (upload(1024), upload(1024));
+    let bind = |layer: &Layer, format| {
+        let tensors = Tensors::new(x.slice(..), y.slice(..)).with_input_format(format);
+        layer.prepare(middle).unwrap().bind(tensors)
+    };
+    bind(&eights, Some(written)).unwrap();
+    bind(&sixteens, None).unwrap();
+    for (layer, given, words) in [
+        (&sixteens, written, "input_format|2 blocks of 16|3 blocks of 8"),
+        (&eights, floats, "input_format|3 blocks of 8|F32 tensor"),
+    ] {
+        let error = bind(layer, Some(given)).unwrap_err().to_string();
+        assert!(words.split('|').all(|word| error.contains(word)), "{error}");
+    }
+    // What the layer's own quantisation writes is what it takes.
+    let scale = ActivationScale::Float;
+    let quantized = sixteens.prepare_quantization(middle, scale).unwrap();
+    assert_eq!(quantized.output_format(), sixteens.prepare(middle).unwrap().input_format());
+}
+
+#[test]
+fn layers_are_right_whatever_may_wait_for_a_submission() {
+    let Some((gpu, pipelines)) = gpu() else { return };
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let input = Shape::new(1, 16, 3, 4);
+    for bound in [0, 5_000, u64::MAX] {
+        let pipelines = pipelines.clone().with_upload_bound(&gpu.queue, bound).unwrap();
+        let made: Vec<_> = (0..4)
+            .map(|_| {
+                let weights = weights(&mut rng);
+                let layer = Layer::new(&pipelines, &weights, LayerOptions::default()).unwrap();
+                (weights, layer)
+            })
+            .collect();
+        for (weights, layer) in made {
+            let x = random_f32(&mut rng, input.elements());
+            let y = pollster::block_on(layer.run(&gpu.queue, input, &x, &[])).unwrap();
+            let run = Run { options: *layer.options(), input, x: &x, residual: &[] };
+            let error = worst_error(&y, &expected(&weights, run));
+            assert!(error <= BOUND, "seed {seed}, bound {bound}: {error:e}");
+        }
+    }
+    let other = open();
+    let error = pipelines.clone().with_upload_bound(&other.queue, 0).unwrap_err().to_string();
+    assert!(error.contains("queue") && error.contains("another device"), "{error}");
 }
 
 /// What docs/embed.md promises.

@@ -1,4 +1,4 @@
-// Prints the licences of what is compiled into the WebAssembly module, as Markdown, from what Cargo has downloaded.
+// Prints the licences of what is compiled into the WebAssembly modules, as Markdown, from what Cargo has downloaded.
 import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,9 +9,9 @@ const target = "wasm32-unknown-unknown";
 const cargo = (...options) => execFileSync("cargo", options, { cwd, encoding: "utf8", maxBuffer: 2 ** 28 });
 const { packages } = JSON.parse(cargo("metadata", "--format-version", "1", "--locked", "--filter-platform", target));
 
-/** Name and version of what comes into the module: macros and build scripts only work at it. */
+/** Name and version of what comes into the modules: macros and build scripts only work at it. */
 const edges = ["-e", "normal,no-proc-macro", "--prefix", "none"];
-const tree = cargo("tree", "--locked", "-p", "dsconv-web", "--target", target, ...edges);
+const tree = cargo("tree", "--locked", "-p", "dsconv-web", "-p", "dsconv-web-tools", "--target", target, ...edges);
 const compiled = new Set(tree.split("\n").map((line) => line.split(" ").slice(0, 2).join(" ")));
 const crates = packages.filter(({ name, version, source }) => source !== null && compiled.has(`${name} v${version}`));
 crates.sort((a, b) => a.name.localeCompare(b.name) || a.version.localeCompare(b.version));

@@ -26,7 +26,7 @@
 //!
 //! To read the code, begin with `ir` (the two forms of a network), then `lower` (from one to the other) and [`cpu`]
 //! (what each step means). `onnx`, `quantize`, `vision` and `gpu` build on these, and `yolov9` on
-//! `quantize` too, for its random weights. Each folder's `mod.rs` says in which order to read it.
+//! `quantize` too, for its random weights. [`train`] teaches a network's last layer. Each folder's `mod.rs` says in which order to read it.
 //!
 //! ```
 //! # const BYTES: &[u8] = include_bytes!("../tests/data/small.onnx");

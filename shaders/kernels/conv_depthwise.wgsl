@@ -1,4 +1,4 @@
-// #import params, coordinates, unpack_weights, input_{floats}, epilogue
+// #import params, coordinates, weights_{weights}, input_{loads}, epilogue
 
 // Convolution with one input channel per group and float weights, one thread per output element: there are no blocks
 // to scale, and no inputs that other outputs of a pixel would share.
@@ -35,7 +35,7 @@ fn main(
             let x = origin.x + i32(kx * params.dilation_x);
             if inside_input(Position(y, x)) {
                 let at = channel_at + u32(y) * params.input_y + u32(x) * params.input_x;
-                sum += bitcast<f32>(weights[weight_at]) * input_float(at);
+                sum += bitcast<f32>(weight_word(weight_at)) * input_float(at);
             }
             weight_at += channels;
         }

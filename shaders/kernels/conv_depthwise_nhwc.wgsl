@@ -1,4 +1,4 @@
-// #import params, coordinates, unpack_weights, input_{floats}, weight_scales, activation, output_vectors_{floats}
+// #import params, coordinates, weights_{weights}, input_{loads}, weight_scales, activation, output_vectors_{floats}
 
 // Convolution with one channel per group and float weights, for channels-last tensors whose channels are a multiple of
 // four, and square windows without dilation whose size and stride are known when this is compiled: a thread computes a
@@ -223,7 +223,7 @@ fn load_taps(first: u32, step: u32) -> Taps {
 }
 
 fn tap_weights(at: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(weight_vectors[at]);
+    return bitcast<vec4<f32>>(weight_four(at));
 }
 
 // Adds the products of one output with a row of taps.
@@ -245,16 +245,14 @@ fn add_taps(sum: vec4<f32>, taps: Taps, field: Field) -> vec4<f32> {
 
 // The bias of four channels.
 fn bias_four(channel: u32) -> vec4<f32> {
-    if params.bias_at == NONE {
-        return vec4<f32>();
-    }
-    let at = params.bias_at + channel;
-    return vec4<f32>(weight_scales[at], weight_scales[at + 1u], weight_scales[at + 2u], weight_scales[at + 3u]);
+    return vec4<f32>(
+        channel_bias(channel), channel_bias(channel + 1u), channel_bias(channel + 2u), channel_bias(channel + 3u),
+    );
 }
 
 // Finishes four channels of an output and stores them.
 fn store_four(at: u32, sums: vec4<f32>) {
-    if RESIDUAL && params.residual != 0u {
+    if has_residual() {
         store_vector(at, activate_and_add(sums, residual_vector(at)));
     } else {
         store_vector(at, activate(sums));

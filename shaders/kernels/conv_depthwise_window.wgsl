@@ -1,4 +1,4 @@
-// #import params, coordinates, unpack_weights, input_{floats}, epilogue
+// #import params, coordinates, weights_{weights}, input_{loads}, epilogue
 
 // Convolution with one input channel per group and float weights, for square windows without dilation whose size and
 // stride are known when this is compiled: a thread computes 2 rows of 4 neighbouring outputs of one channel.
@@ -183,5 +183,5 @@ fn add_row(sums: vec4<f32>, row: Row, tap_row: u32, channel: u32) -> vec4<f32> {
 }
 
 fn tap_weight(at: u32) -> f32 {
-    return bitcast<f32>(weights[at]);
+    return bitcast<f32>(weight_word(at));
 }

@@ -1,5 +1,5 @@
 // #import params, coordinates, unpack_weights, weight_scales, tiles
-// #import gemm, gemm_tile_{tiles}, gemm_input_{activations}, gemm_output
+// #import weights_{weights}, gemm, gemm_tile_{tiles}, gemm_input_{activations}, gemm_output
 
 // Convolution as an implicit matrix product in floats, for GPUs: pixels x output channels, summed over taps and
 // channels.
@@ -237,10 +237,10 @@ fn add_quad(sums: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec
 // alpha has been multiplied by `byte_scale`.
 fn fill_weights(at: vec3<u32>, odd: u32, channel: u32, quads: vec3<u32>, scale: WeightScale, column: u32) {
     if BITS == 32u {
-        tiles[column] = bitcast<vec4<f32>>(weight_vectors[at.x]);
-        tiles[column + QUAD] = bitcast<vec4<f32>>(weight_vectors[at.x + quads.x]);
-        tiles[column + 2u * QUAD] = bitcast<vec4<f32>>(weight_vectors[at.x + quads.y]);
-        tiles[column + 3u * QUAD] = bitcast<vec4<f32>>(weight_vectors[at.x + quads.z]);
+        tiles[column] = bitcast<vec4<f32>>(weight_four(at.x));
+        tiles[column + QUAD] = bitcast<vec4<f32>>(weight_four(at.x + quads.x));
+        tiles[column + 2u * QUAD] = bitcast<vec4<f32>>(weight_four(at.x + quads.y));
+        tiles[column + 3u * QUAD] = bitcast<vec4<f32>>(weight_four(at.x + quads.z));
         return;
     }
     let bytes = unpack_sixteen(at, odd, channel, quads.x);

@@ -1,5 +1,5 @@
 // #import params, coordinates, unpack_weights, weight_scales, tiles
-// #import gemm, gemm_tile_{tiles}, gemm_output, input_int8
+// #import gemm, gemm_tile_{tiles}, gemm_output, input_int8, input_{words}
 
 // The implicit matrix product with integer activations, on the packed dot product, for GPUs that have it as an
 // instruction.
@@ -138,7 +138,7 @@ fn main(
         var block = 0u;
         // Trick 7: there is at least one block, and at least one step in each.
         loop {
-            let scale = bitcast<f32>(input_words[scale_at]);
+            let scale = bitcast<f32>(input_word(scale_at));
             let alpha = weight_scale_at(alpha_at) * byte_scale();
             scale_at += 2u;
             alpha_at += all_outputs;
@@ -149,7 +149,7 @@ fn main(
             x_scale[x_scale_to] = select(0.0, scale, exists);
             w_scale[w_scale_to] = alpha;
             if ONE_STEP {
-                let x = input_vectors[x_first + start / 4u];
+                let x = input_four(x_first + start / 4u);
                 set_moved(fill(x_to, x, whole_weights(w_at, w_half, channel, all_outputs), thread), moved_to);
                 w_at += w_step;
                 start += STEP;
@@ -162,7 +162,7 @@ fn main(
                 var moved = vec2<i32>();
                 loop {
                     if WHOLE_STEPS {
-                        let x = input_vectors[x_first + start / 4u];
+                        let x = input_four(x_first + start / 4u);
                         moved += fill(x_to, x, whole_weights(w_at, w_half, channel, all_outputs), thread);
                         w_at += w_step;
                     } else {
@@ -394,9 +394,9 @@ fn plus(a: Integers, b: Integers) -> Integers {
 fn ragged_quads(row: u32, quad: u32, end: u32) -> vec4<u32> {
     let at = row + quad;
     var x = vec4<u32>();
-    if quad < end { x.x = input_words[at]; }
-    if quad + 1u < end { x.y = input_words[at + 1u]; }
-    if quad + 2u < end { x.z = input_words[at + 2u]; }
-    if quad + 3u < end { x.w = input_words[at + 3u]; }
+    if quad < end { x.x = input_word(at); }
+    if quad + 1u < end { x.y = input_word(at + 1u); }
+    if quad + 2u < end { x.z = input_word(at + 2u); }
+    if quad + 3u < end { x.w = input_word(at + 3u); }
     return x;
 }

@@ -1,4 +1,5 @@
-// #import params, coordinates, unpack_weights, weight_scales, tiles, gemm_input_float, epilogue, matrix_{size}
+// #import params, coordinates, unpack_weights, weights_{weights}, weight_scales, tiles
+// #import gemm_input_float, epilogue, matrix_{size}
 
 // Convolution as an implicit matrix product on the matrix units of GPUs ("tensor cores"): products of halves, sums in
 // 32-bit floats.
@@ -196,10 +197,10 @@ fn put_weights(at: vec3<u32>, odd: u32, channel: u32, quads: vec3<u32>, scale: W
     if BITS == 32u {
         put_row(
             row,
-            bitcast<vec4<f32>>(weight_vectors[at.x]) * scale.alpha,
-            bitcast<vec4<f32>>(weight_vectors[at.x + quads.x]) * scale.alpha,
-            bitcast<vec4<f32>>(weight_vectors[at.x + quads.y]) * scale.alpha,
-            bitcast<vec4<f32>>(weight_vectors[at.x + quads.z]) * scale.alpha,
+            bitcast<vec4<f32>>(weight_four(at.x)) * scale.alpha,
+            bitcast<vec4<f32>>(weight_four(at.x + quads.x)) * scale.alpha,
+            bitcast<vec4<f32>>(weight_four(at.x + quads.y)) * scale.alpha,
+            bitcast<vec4<f32>>(weight_four(at.x + quads.z)) * scale.alpha,
         );
         return;
     }

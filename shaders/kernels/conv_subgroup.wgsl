@@ -1,5 +1,5 @@
-// #import params, coordinates, unpack_weights, tiles
-// #import subgroup, subgroup_output, input_{floats}, input_quad
+// #import params, coordinates, unpack_weights, weights_{weights}, tiles
+// #import subgroup, subgroup_output, input_{loads}, input_quad
 
 // Convolution in floats for software devices with subgroups of eight lanes.
 //
@@ -104,7 +104,7 @@ fn scaled_quads(tap: u32, quad: u32, channels: vec4<u32>, scale: LaneScales) -> 
 // Float weights of a quad for one output channel.
 fn float_quad(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
     if WHOLE_STEPS {
-        return bitcast<vec4<f32>>(weight_vectors[(tap * params.row_quads + quad) * params.all_outputs + channel]);
+        return bitcast<vec4<f32>>(weight_four((tap * params.row_quads + quad) * params.all_outputs + channel));
     }
     return weight_quad(tap, quad, channel);
 }

@@ -1,5 +1,5 @@
 // #import params, unpack_weights, tiles
-// #import subgroup, subgroup_output, input_int8
+// #import subgroup, subgroup_output, input_int8, input_{words}
 
 // Convolution with integer activations for software devices with subgroups of eight lanes.
 //
@@ -109,7 +109,7 @@ fn main(
 // The word of a quad of a pixel, four int8; 0 where there is none.
 fn fetch(row: u32, quad: u32) -> u32 {
     let exists = row != NONE;
-    let word = input_words[select(0u, row * params.row_quads + quad, exists)];
+    let word = input_word(select(0u, row * params.row_quads + quad, exists));
     return select(0u, word, exists);
 }
 

@@ -1,4 +1,4 @@
-// #import params, coordinates, quantize, input_{floats}, input_quad, output_f32
+// #import params, coordinates, quantize, input_{loads}, input_quad, output_f32
 
 // Floats to integer activations, int8 mantissas in blocks of channels with a scale each; the layout is that of
 // input_int8.wgsl. One thread per pixel, group and block.

@@ -12,14 +12,6 @@ fn finish_columns(first: OutputPlace, count: u32, sums: vec4<f32>) -> vec4<f32> 
     return finish_four(neighbours(output_index(first), count, params.output_x), sums + channel_bias(first.channel));
 }
 
-// The bias of an output channel, over all groups.
-fn channel_bias(channel: u32) -> f32 {
-    if params.bias_at == NONE {
-        return 0.0;
-    }
-    return weight_scales[params.bias_at + channel];
-}
-
 // The places of up to four neighbours, `distance` apart; past them the last comes again.
 fn neighbours(first: u32, count: u32, distance: u32) -> vec4<u32> {
     return first + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u)) * distance;
@@ -27,7 +19,7 @@ fn neighbours(first: u32, count: u32, distance: u32) -> vec4<u32> {
 
 // Adds the residual that lies at these places, and applies the activation.
 fn finish_four(places: vec4<u32>, sums: vec4<f32>) -> vec4<f32> {
-    if RESIDUAL && params.residual != 0u {
+    if has_residual() {
         return activate_and_add(sums, residual_four(places));
     }
     return activate(sums);

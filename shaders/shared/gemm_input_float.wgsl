@@ -1,4 +1,4 @@
-// #import params, coordinates, input_quad, input_{floats}
+// #import params, coordinates, input_quad, input_{loads}
 
 // What conv_gemm reads where its input is floats. For integer activations gemm_input_int8.wgsl takes its place.
 

@@ -1,4 +1,4 @@
-// #import params, coordinates, unpack_weights, input_int8
+// #import params, coordinates, unpack_weights, input_int8, input_{words}
 
 // What conv_gemm reads where its input is integer activations, which become floats on the way into workgroup memory:
 // for devices without a packed dot product. Takes the place of gemm_input_float.wgsl, whose comments on the functions
@@ -17,11 +17,11 @@ fn quad_from(row: u32, quad: u32) -> u32 {
 }
 
 fn input_scale(row: u32, block: u32) -> f32 {
-    return bitcast<f32>(input_words[activation_scale_at(row, block)]);
+    return bitcast<f32>(input_word(activation_scale_at(row, block)));
 }
 
 fn load_quad(first: u32, quads: u32, scale: f32) -> vec4<f32> {
-    return byte_floats(input_words[first + quads]) * scale;
+    return byte_floats(input_word(first + quads)) * scale;
 }
 
 fn load_ragged_quad(row: u32, quad: u32, end: u32, block: u32, scale: f32) -> vec4<f32> {

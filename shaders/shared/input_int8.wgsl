@@ -1,11 +1,7 @@
-// #import params, coordinates
+// #import params, coordinates, input_{words}
 
 // Input of integer activations: first the mantissas, quads of four int8 a word, [pixel][group][quad]; then, for
 // [pixel][group][block], a scale and the scaled sum of the block's mantissas. A pixel and group are a row.
-
-@group(0) @binding(3) var<storage, read> input_words: array<u32>;
-// The same buffer in fours.
-@group(0) @binding(6) var<storage, read> input_vectors: array<vec4<u32>>;
 
 // The scale of a block of activations: a value is scale * mantissa. `sum` is the sum of the block's values, which a KDS
 // bias is multiplied by.
@@ -36,7 +32,7 @@ fn activation_scale(row: u32, block: u32) -> ActivationScale {
     }
     let at = activation_scale_at(row, block);
     if has_kds_bias() {
-        return ActivationScale(bitcast<f32>(input_words[at]), bitcast<f32>(input_words[at + 1u]));
+        return ActivationScale(bitcast<f32>(input_word(at)), bitcast<f32>(input_word(at + 1u)));
     }
-    return ActivationScale(bitcast<f32>(input_words[at]), 0.0);
+    return ActivationScale(bitcast<f32>(input_word(at)), 0.0);
 }

@@ -1,4 +1,4 @@
-// #import params, input_{floats}
+// #import params, input_{loads}
 
 // Reads quads of a float input, whatever its layout.
 

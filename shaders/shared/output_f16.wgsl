@@ -1,10 +1,15 @@
+// #import params
+
 // Output and residual as halves. Takes the place of output_f32.wgsl.
 
-@group(0) @binding(4) var<storage, read> residual: array<f16>;
-@group(0) @binding(5) var<storage, read_write> output_halves: array<f16>;
+@group(0) @binding(3) var<storage, read> residual: array<f16>;
+@group(0) @binding(4) var<storage, read_write> output_halves: array<f16>;
 
 // One element of the residual.
 fn residual_float(at: u32) -> f32 {
+    if has_residual_in_place() {
+        return f32(output_halves[at]);
+    }
     return f32(residual[at]);
 }
 

@@ -6,12 +6,14 @@ override BITS: u32 = 32;
 override CHANNEL_FOURS: bool = false;
 // Whether alpha and KDS bias are halves, two a word, instead of floats.
 override HALF_SCALES: bool = false;
-// What the code is for: layers with a KDS bias, an activation function with an exponential, a residual, an output of
-// floats, one of integer activations. Kernels for software devices leave out what a layer has not, because such devices
-// work out both sides of a branch; all others have all of it, and their pipelines serve every layer.
+// What the code is for: layers with a KDS bias, an activation function with an exponential, a residual in a buffer of
+// its own, one in the output's place, an output of floats, one of integer activations. Kernels for software devices
+// leave out what a layer has not, because such devices work out both sides of a branch; all others have all of it, and
+// their pipelines serve every layer.
 override KDS_BIAS: bool = true;
 override EXPONENTIAL: bool = true;
 override RESIDUAL: bool = true;
+override RESIDUAL_IN_PLACE: bool = true;
 override FLOAT_OUTPUT: bool = true;
 override INT8_OUTPUT: bool = true;
 
@@ -53,8 +55,9 @@ struct Params {
     block_quads: u32, // quads of every block but the last
     row_quads: u32,
     row_words: u32, // words of packed weights per tap and output channel
-    // Where KDS bias and bias start in `weight_scales`, the first in its elements, the other in words; NONE where there
-    // are none. Alpha starts at 0.
+    // Where alpha and bias start in the weights' buffer, in words, and the KDS bias behind alpha, in elements; NONE for
+    // what there is not.
+    scales_at: u32,
     kds_bias_at: u32,
     bias_at: u32,
     workgroups: u32, // of this plan; the grid may hold some more
@@ -62,6 +65,7 @@ struct Params {
     activation_a: f32,
     activation_b: f32,
     residual: u32, // 0 for none, 1 where it is added before the activation, 2 after it
+    residual_in_place: u32, // whether the output's buffer holds it, until the output takes its place
     taps: u32, // kernel_height * kernel_width
     all_outputs: u32, // outputs * groups
     input_scales_at: u32, // where the scales of an input of integer activations start, in words
@@ -81,6 +85,16 @@ struct Params {
 // Whether the weights have a KDS bias.
 fn has_kds_bias() -> bool {
     return KDS_BIAS && params.kds_bias_at != NONE;
+}
+
+// Whether a residual is added.
+fn has_residual() -> bool {
+    return (RESIDUAL || RESIDUAL_IN_PLACE) && params.residual != 0u;
+}
+
+// Whether the residual is what the output's buffer holds. Whoever stores an output has read the residual at its place.
+fn has_residual_in_place() -> bool {
+    return RESIDUAL_IN_PLACE && (!RESIDUAL || params.residual_in_place != 0u);
 }
 
 // Whether the output is integer activations, not floats.

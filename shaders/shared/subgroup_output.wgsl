@@ -1,4 +1,4 @@
-// #import params, coordinates, epilogue, quantize, tiles, subgroup, output_{floats}
+// #import params, coordinates, weight_scales, epilogue, quantize, tiles, subgroup, output_{floats}
 
 // How the kernels for subgroups store their sums: as floats, or as integer activations of whole blocks.
 //

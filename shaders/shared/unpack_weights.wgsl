@@ -1,4 +1,4 @@
-// #import params
+// #import params, weights_{weights}
 
 // Unpacks weights: integers of 2 to 8 bits, which lie in bit planes, and 32-bit floats.
 //
@@ -39,10 +39,6 @@
 //     unpack_quads      the same quad of four output channels
 //     unpack_sixteen    four quads, from places that the caller moves on: all shifts are known when this is compiled
 
-@group(0) @binding(1) var<storage, read> weights: array<u32>;
-// The same buffer in fours: for floats and 8-bit integers whose rows are whole fours, or for fours of output channels.
-@group(0) @binding(7) var<storage, read> weight_vectors: array<vec4<u32>>;
-
 // The bits of one quad in words of a plane of `plane` bits, moved to where they belong in the quad's bytes: behind
 // the `above` bits of the planes before. `index` counts quads from the word's highest bits. All but the words are
 // known when this is compiled, so that it is one shift and one mask for each.
@@ -66,10 +62,13 @@ fn words_of_plane(plane_at: u32, plane: u32, quad: u32, channels: vec4<u32>) -> 
 // The words of four output channels; with CHANNEL_FOURS these are neighbours, or no longer outputs of the layer.
 fn channel_words(row: u32, channels: vec4<u32>) -> vec4<u32> {
     if CHANNEL_FOURS {
-        return weight_vectors[(row + channels.w) / 4u];
+        return weight_four((row + channels.w) / 4u);
     }
-    let places = row + channels;
-    return vec4<u32>(weights[places.x], weights[places.y], weights[places.z], weights[places.w]);
+    return weight_words(row + channels);
+}
+
+fn weight_words(places: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(weight_word(places.x), weight_word(places.y), weight_word(places.z), weight_word(places.w));
 }
 
 // One quad of a row of packed integers.
@@ -106,22 +105,22 @@ fn unpack_quads(tap: u32, quad: u32, channels: vec4<u32>) -> vec4<u32> {
 // 0.
 fn unpack_sixteen(places: vec3<u32>, odd: u32, channel: u32, all_outputs: u32) -> vec4<u32> {
     if BITS == 8u {
-        return weight_vectors[places.x];
+        return weight_four(places.x);
     }
     var quads = vec4<u32>();
     if (BITS & 4u) != 0u {
-        let first = weights[places.x];
-        let second = weights[places.x + all_outputs];
+        let first = weight_word(places.x);
+        let second = weight_word(places.x + all_outputs);
         let words = vec4<u32>(first, second, first, second);
         let high = from_plane(words, 4u, 0u, 0u);
         let low = from_plane(words, 4u, 0u, 1u);
         quads = vec4<u32>(high.x, low.x, high.y, low.y);
     }
     if (BITS & 2u) != 0u {
-        quads |= four_from_plane(weights[places.y + channel], 2u, BITS & 4u);
+        quads |= four_from_plane(weight_word(places.y + channel), 2u, BITS & 4u);
     }
     if (BITS & 1u) != 0u {
-        quads |= four_from_plane(weights[places.z + channel] << (4u * odd), 1u, BITS & 6u);
+        quads |= four_from_plane(weight_word(places.z + channel) << (4u * odd), 1u, BITS & 6u);
     }
     return quads;
 }
@@ -176,8 +175,7 @@ fn weight_bytes(tap: u32, quad: u32, channel: u32) -> vec4<f32> {
         let row = tap * params.channels + 4u * quad;
         let count = min(params.channels - 4u * quad, 4u);
         let places = row * params.all_outputs + channel * count + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u));
-        let bits = vec4<u32>(weights[places.x], weights[places.y], weights[places.z], weights[places.w]);
-        return bitcast<vec4<f32>>(bits);
+        return bitcast<vec4<f32>>(weight_words(places));
     }
     return byte_floats(unpack_quad(tap, quad, channel));
 }

@@ -73,12 +73,18 @@ impl ConvProblem {
 
     /// The problem of a layer with such weights and options.
     pub fn of_layer<'a>(weights: impl Into<WeightsRef<'a>>, options: &LayerOptions) -> Self {
+        Self::new(weights, options.input_format).under(options)
+    }
+
+    /// The same under such options.
+    pub(super) fn under(self, options: &LayerOptions) -> Self {
         Self {
+            activations: options.input_format,
             int8_output: options.int8_output,
             float_format: options.float_format,
             input_layout: options.layout_of_input(),
             output_layout: options.output_layout,
-            ..Self::new(weights, options.input_format)
+            ..self
         }
     }
 

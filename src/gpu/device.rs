@@ -33,7 +33,7 @@ pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<()> {
     let kernels = KERNELS.iter().filter(|spec| spec.matrix.is_none());
     let shared = kernels.map(|spec| spec.workgroup_bytes).max().unwrap_or(0);
     let needed = [
-        ("max_storage_buffers_per_shader_stage", 7, limits.max_storage_buffers_per_shader_stage),
+        ("max_storage_buffers_per_shader_stage", 4, limits.max_storage_buffers_per_shader_stage),
         ("max_compute_invocations_per_workgroup", 64, limits.max_compute_invocations_per_workgroup),
         ("max_compute_workgroup_size_x", 64, limits.max_compute_workgroup_size_x),
         ("max_compute_workgroup_size_y", 8, limits.max_compute_workgroup_size_y),

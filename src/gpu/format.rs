@@ -1,6 +1,6 @@
 //! How weights, activations and floats lie in device memory.
 
-use crate::{ActivationScale, Blocks, ConvDescriptor, Error, Result};
+use crate::{ActivationScale, Blocks, ConvDescriptor, Error, Layout, Result, Shape};
 
 /// How weights lie in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +77,61 @@ impl FloatFormat {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
+        }
+    }
+}
+
+/// What a tensor in device memory is: enough to tell whether a layer can read what another has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TensorFormat {
+    /// Floats.
+    Float {
+        /// Images, channels, rows and columns.
+        shape: Shape,
+        /// The order of the axes.
+        layout: Layout,
+        /// The width of a number.
+        format: FloatFormat,
+    },
+    /// Integer activations.
+    Int8 {
+        /// Images, channels, rows and columns.
+        shape: Shape,
+        /// Groups of channels.
+        groups: u32,
+        /// The blocks of a group's channels, each with a scale.
+        blocks: Blocks,
+    },
+}
+
+impl TensorFormat {
+    /// Integer activations. A block that holds all channels is as large as they are, whatever it could hold.
+    pub(super) fn int8(shape: Shape, groups: u32, blocks: Blocks) -> Self {
+        let size = if blocks.count == 1 { blocks.channels } else { blocks.size };
+        Self::Int8 { shape, groups, blocks: Blocks { size, ..blocks } }
+    }
+
+    /// Images, channels, rows and columns.
+    pub const fn shape(&self) -> Shape {
+        match self {
+            Self::Float { shape, .. } | Self::Int8 { shape, .. } => *shape,
+        }
+    }
+}
+
+impl std::fmt::Display for TensorFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Float { shape, layout, format } => {
+                write!(f, "{format:?} tensor of {shape} in {layout:?}")
+            }
+            Self::Int8 { shape, groups, blocks: Blocks { size, count, .. } } => {
+                write!(
+                    f,
+                    "int8 tensor of {shape}, {groups} groups of {count} blocks of {size} channels"
+                )
+            }
         }
     }
 }

@@ -189,7 +189,7 @@ const WINDOWS: &[Specialization] = &[
 /// The file of a kernel.
 macro_rules! file {
     ($name:literal) => {
-        include_str!(concat!("../../shaders/kernels/", $name, ".wgsl"))
+        crate::shader_text!(concat!("../../shaders/kernels/", $name, ".wgsl"))
     };
 }
 

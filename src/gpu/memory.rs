@@ -11,15 +11,15 @@ use crate::{Blocks, ConvDescriptor, Error, Residual, Result, Shape, WeightsRef};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryUse {
-    /// Packed integers, or float weights. Belongs to the layer.
+    /// Packed integers, or float weights, in whole fours of words. Belongs to the layer.
     pub weights: u64,
-    /// Alpha, KDS bias and bias. Belongs to the layer.
+    /// Alpha, KDS bias and bias, in whole fours of words behind the weights. Belongs to the layer.
     pub scales: u64,
     /// The geometry. Belongs to the plan.
     pub uniform: u64,
     /// The input tensor, which the host brings.
     pub input: u64,
-    /// The residual tensor, which the host brings.
+    /// The residual tensor, which the host brings; 0 where it lies in the output's place.
     pub residual: u64,
     /// The output tensor, which the host brings.
     pub output: u64,
@@ -42,7 +42,8 @@ impl MemoryUse {
                 (row as usize * rows, words + per_channel)
             }
         };
-        Self { weights: 4 * words as u64, scales: 4 * scales, ..Self::default() }
+        let fours = |words: u64| 4 * words.next_multiple_of(4);
+        Self { weights: fours(words as u64), scales: fours(scales), ..Self::default() }
     }
 
     /// What a plan for an input of that shape takes, and the tensors that the host brings to it.
@@ -81,7 +82,14 @@ impl MemoryUse {
         Ok(Self {
             uniform: size_of::<Params>() as u64,
             input,
-            residual: if options.residual == Residual::None { 0 } else { floats },
+            residual: match options.residual {
+                Residual::BeforeActivation | Residual::AfterActivation
+                    if !options.residual_in_place =>
+                {
+                    floats
+                }
+                _ => 0,
+            },
             output: match &options.int8_output {
                 None => floats,
                 Some(int8) => integers(output, 1, &int8.blocks)?,

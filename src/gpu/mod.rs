@@ -57,6 +57,7 @@ mod layer;
 mod memory;
 mod once;
 mod options;
+mod packed;
 mod params;
 mod pipelines;
 mod plan;
@@ -65,6 +66,7 @@ mod prepared;
 mod run;
 mod scope;
 mod shader;
+mod shader_text;
 mod tensor_cores;
 mod timestamps;
 mod transfer;
@@ -79,7 +81,7 @@ pub use choose::ConvProblem;
 pub use device::{
     Gpu, Selection, TENSOR_CORE_FEATURES, WANTED_FEATURES, adapters, open, open_with, wanted_limits,
 };
-pub use format::{ActivationFormat, FloatFormat, Int8Output, WeightFormat};
+pub use format::{ActivationFormat, FloatFormat, Int8Output, TensorFormat, WeightFormat};
 pub use kernel::{
     AcceptedInput, AcceptedWeights, KERNELS, Kernel, KernelSpec, Specialization, Tile, Work,
 };
@@ -90,6 +92,7 @@ pub use pipelines::Pipelines;
 pub use plan::{Plan, Tensors};
 pub use prepared::{Prepared, grid};
 pub use scope::checked;
+pub use shader_text::stripped;
 pub use tensor_cores::tensor_cores;
 pub use timestamps::Timestamps;
 pub use transfer::{download, finished, upload};

@@ -2,7 +2,7 @@
 
 use super::format::{ActivationFormat, FloatFormat, Int8Output};
 use super::kernel::Kernel;
-use crate::{Activation, Layout, Residual};
+use crate::{Activation, Error, Layout, Residual, Result};
 
 /// How a layer runs: everything that is not learned. It starts from the default, and each `with_` sets a field.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,6 +12,9 @@ pub struct LayerOptions {
     pub activation: Activation,
     /// Where a residual tensor is added.
     pub residual: Residual,
+    /// Whether the residual lies in the output's buffer, until the output takes its place. Then the tensors of a plan
+    /// have no residual, and a chain of layers with skip connections does with two buffers. For float outputs.
+    pub residual_in_place: bool,
     /// Whether the input is floats or integer activations.
     pub input_format: ActivationFormat,
     /// The layout of a float input; integer activations have one of their own.
@@ -39,6 +42,11 @@ impl LayerOptions {
     /// The same with a residual tensor, or without.
     pub fn with_residual(self, residual: Residual) -> Self {
         Self { residual, ..self }
+    }
+
+    /// The same with the residual in the output's buffer, or in one of its own.
+    pub fn with_residual_in_place(self, residual_in_place: bool) -> Self {
+        Self { residual_in_place, ..self }
     }
 
     /// The same for another format of the input.
@@ -74,6 +82,17 @@ impl LayerOptions {
     /// The same with a kernel of the caller's choice, or with `None` that of [`Kernel::choose`].
     pub fn with_kernel(self, kernel: impl Into<Option<Kernel>>) -> Self {
         Self { kernel: kernel.into(), ..self }
+    }
+
+    /// Checks what can be checked without the weights.
+    pub(super) fn check(&self) -> Result<()> {
+        self.activation.validate()?;
+        let expected = match (self.residual_in_place, self.residual, self.int8_output) {
+            (true, Residual::None, _) => "false for a layer without a residual",
+            (true, _, Some(_)) => "false for an int8 output, whose buffer can't hold floats",
+            _ => return Ok(()),
+        };
+        Err(Error::invalid("residual_in_place", expected, true))
     }
 
     /// The layout of the input, whatever its format: the channels of integer activations are neighbours.

@@ -8,12 +8,14 @@ use crate::{Activation, ActivationScale, Blocks, ConvDescriptor, Layout, Residua
 /// "There is none", for offsets.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Where a layer's KDS bias and bias lie behind its alpha, and how its rows of channels are cut.
+/// Where alpha and bias lie in the buffer of the weights, in words, and the KDS bias behind alpha, in elements; and how
+/// rows of channels are cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WeightLayout {
     pub(crate) bits: u8,
     pub(crate) blocks: Blocks,
     pub(crate) kds_bias_at: u32,
+    pub(crate) scales_at: u32,
     pub(crate) bias_at: u32,
     pub(crate) scale_factor: f32,
     /// What the kernels for matrix units multiply weights by, see `matrix_factor`.
@@ -53,6 +55,7 @@ pub(crate) struct Params {
     block_quads: u32,
     row_quads: u32,
     row_words: u32,
+    scales_at: u32,
     kds_bias_at: u32,
     bias_at: u32,
     workgroups: u32,
@@ -60,6 +63,7 @@ pub(crate) struct Params {
     activation_a: f32,
     activation_b: f32,
     residual: u32,
+    residual_in_place: u32,
     taps: u32,
     all_outputs: u32,
     input_scales_at: u32,
@@ -77,10 +81,11 @@ fn integer_words(shape: Shape, groups: u32, blocks: &Blocks) -> u32 {
     shape.pixels() as u32 * groups * blocks.quads()
 }
 
-/// Bytes of a tensor of integer activations, or `None` if they can't be addressed with 32 bits.
+/// Bytes of a tensor of integer activations, in whole fours of words, or `None` if they can't be addressed with 32 bits.
 pub(crate) fn integer_bytes(shape: Shape, groups: u32, blocks: &Blocks) -> Option<u64> {
     let row = u64::from(blocks.quads()) + 2 * u64::from(blocks.count);
     let bytes = (shape.pixels() as u64).checked_mul(4 * row * u64::from(groups))?;
+    let bytes = bytes.checked_next_multiple_of(16)?;
     (bytes <= u64::from(u32::MAX)).then_some(bytes)
 }
 
@@ -93,6 +98,7 @@ pub(crate) struct Geometry<'a> {
     pub(crate) output: (Shape, Layout),
     pub(crate) activation: Activation,
     pub(crate) residual: Residual,
+    pub(crate) residual_in_place: bool,
 }
 
 impl Params {
@@ -114,6 +120,7 @@ impl Params {
             output: input,
             activation: Activation::Identity,
             residual: Residual::None,
+            residual_in_place: false,
         });
         Self { power_of_two_scales: (scale == ActivationScale::PowerOfTwo).into(), ..this }
     }
@@ -173,6 +180,7 @@ impl Params {
             row_quads: blocks.quads(),
             row_words: row_words(blocks.quads(), weights.bits),
             kds_bias_at: weights.kds_bias_at,
+            scales_at: weights.scales_at,
             bias_at: weights.bias_at,
             workgroups: kernel.workgroups(descriptor, &blocks, output.0),
             activation,
@@ -183,6 +191,7 @@ impl Params {
                 Residual::BeforeActivation => 1,
                 Residual::AfterActivation => 2,
             },
+            residual_in_place: geometry.residual_in_place.into(),
             taps: descriptor.taps(),
             all_outputs: descriptor.out_channels,
             input_scales_at: integer_words(input.0, descriptor.groups, &blocks),

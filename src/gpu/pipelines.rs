@@ -4,10 +4,11 @@ use super::capabilities::{Capabilities, PackedDotProduct, TensorCores};
 use super::once::OnceMap;
 use super::scope::checked;
 use super::shader::Source;
-use super::transfer::upload;
+use super::transfer::{check_queue, upload, wait};
 use super::variant::Variant;
 use crate::Result;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Longer files of compiled pipelines are none.
 #[cfg(not(target_arch = "wasm32"))]
@@ -23,6 +24,15 @@ const LARGEST_CACHE: u64 = 1 << 28;
 pub struct Pipelines {
     inner: Arc<Inner>,
     capabilities: Capabilities,
+    uploads: Option<Arc<Uploads>>,
+}
+
+/// What waits in staging buffers, and when it has to go.
+#[derive(Debug)]
+struct Uploads {
+    queue: wgpu::Queue,
+    bound: u64,
+    waiting: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -31,7 +41,7 @@ struct Inner {
     limits: wgpu::Limits,
     bind_group_layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
-    /// Bound where a layer has no scales or no residual.
+    /// Bound where there are no weights, or no residual of its own.
     nothing: wgpu::Buffer,
     /// The text follows from the source alone, and a pipeline from its variant alone: clones for other packed dot
     /// products share both.
@@ -90,10 +100,6 @@ impl Pipelines {
         self.cache_data().map_or(Ok(()), |data| crate::file::keep(path, &data))
     }
 
-    #[cfg_attr(
-        target_arch = "wasm32",
-        expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
-    )]
     fn make(device: &wgpu::Device, cache_data: Option<&[u8]>) -> Result<Self> {
         let limits = device.limits();
         super::device::check_limits(&limits)?;
@@ -109,10 +115,7 @@ impl Pipelines {
             entry(1, storage(true)),
             entry(2, storage(true)),
             entry(3, storage(true)),
-            entry(4, storage(true)),
-            entry(5, storage(false)),
-            entry(6, storage(true)),
-            entry(7, storage(true)),
+            entry(4, storage(false)),
         ];
         // The first thing made: it also tells a lost device.
         let nothing = upload(device, "dsconv nothing", wgpu::BufferUsages::STORAGE, &[0u32; 4])?;
@@ -138,7 +141,7 @@ impl Pipelines {
                 cache: super::trusted::pipeline_cache(device, cache_data),
             }
         })?;
-        Ok(Self { inner: Arc::new(inner), capabilities: Capabilities::of(device) })
+        Ok(Self { inner: shared(inner), capabilities: Capabilities::of(device), uploads: None })
     }
 
     /// The device.
@@ -164,6 +167,18 @@ impl Pipelines {
     pub fn with_tensor_cores(mut self, tensor_cores: impl Into<Option<TensorCores>>) -> Self {
         self.capabilities.tensor_cores = tensor_cores.into();
         self
+    }
+
+    /// The same pipelines with a bound on what waits for the device's next submission. wgpu keeps what a new buffer holds in
+    /// a staging buffer until then. Whenever layers made from these have more than `bytes` waiting, an empty submission
+    /// sends it, and natively the call waits until the device is done. Without a bound the library submits nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) natively for a queue of another device; a lost device.
+    pub fn with_upload_bound(self, queue: &wgpu::Queue, bytes: u64) -> Result<Self> {
+        check_queue(self.device(), queue)?;
+        let uploads = Uploads { queue: queue.clone(), bound: bytes, waiting: AtomicU64::new(0) };
+        Ok(Self { uploads: Some(shared(uploads)), ..self })
     }
 
     /// How many pipelines have been compiled so far.
@@ -196,6 +211,24 @@ impl Pipelines {
 
     pub(crate) fn bind_group_layout(&self) -> &wgpu::BindGroupLayout {
         &self.inner.bind_group_layout
+    }
+
+    /// A new buffer that holds `values`; what waits stays within the bound.
+    pub(super) fn upload<T: bytemuck::NoUninit>(
+        &self,
+        label: &str,
+        usage: wgpu::BufferUsages,
+        values: &[T],
+    ) -> Result<wgpu::Buffer> {
+        let buffer = upload(self.device(), label, usage, values)?;
+        if let Some(Uploads { queue, bound, waiting }) = self.uploads.as_deref()
+            && waiting.fetch_add(buffer.size(), Ordering::Relaxed) + buffer.size() > *bound
+        {
+            waiting.store(0, Ordering::Relaxed);
+            checked(self.device(), "the uploads", || queue.submit([]))?;
+            wait(self.device())?;
+        }
+        Ok(buffer)
     }
 
     pub(crate) fn nothing(&self) -> &wgpu::Buffer {
@@ -238,4 +271,12 @@ impl Inner {
         log::debug!("compiled {label}");
         Ok(pipeline)
     }
+}
+
+#[cfg_attr(
+    target_arch = "wasm32",
+    expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
+)]
+fn shared<T>(value: T) -> Arc<T> {
+    Arc::new(value)
 }

@@ -1,5 +1,6 @@
 //! A prepared layer bound to tensors, ready to be recorded any number of times.
 
+use super::format::TensorFormat;
 use super::kernel::Kernel;
 use super::layer::{Layer, with_label};
 use super::memory::MemoryUse;
@@ -17,21 +18,29 @@ use crate::{ActivationScale, Error, Result, Shape};
 pub struct Tensors<'a> {
     /// The input.
     pub input: wgpu::BufferSlice<'a>,
-    /// The residual, if and only if the layer's options ask for one.
+    /// The residual, if and only if the layer's options ask for one that is not in the output's place.
     pub residual: Option<wgpu::BufferSlice<'a>>,
-    /// The output. In another buffer than the rest.
+    /// The output, in another buffer than the rest. With `LayerOptions::residual_in_place` it holds the residual before.
     pub output: wgpu::BufferSlice<'a>,
+    /// What the input is, where the host knows: then another one than the layer takes is an error.
+    pub input_format: Option<TensorFormat>,
 }
 
 impl<'a> Tensors<'a> {
     /// An input and an output, without a residual.
     pub fn new(input: wgpu::BufferSlice<'a>, output: wgpu::BufferSlice<'a>) -> Self {
-        Self { input, residual: None, output }
+        Self { input, residual: None, output, input_format: None }
     }
 
     /// The same with a residual, or with `None` without.
     pub fn with_residual(self, residual: impl Into<Option<wgpu::BufferSlice<'a>>>) -> Self {
         Self { residual: residual.into(), ..self }
+    }
+
+    /// The same with an input that is known to be of that format, such as [`Prepared::output_format`] of the layer that
+    /// wrote it, or with `None` of one that nothing is known of.
+    pub fn with_input_format(self, input_format: impl Into<Option<TensorFormat>>) -> Self {
+        Self { input_format: input_format.into(), ..self }
     }
 }
 
@@ -64,7 +73,7 @@ impl Layer {
         floats: wgpu::BufferSlice<'_>,
         integers: wgpu::BufferSlice<'_>,
     ) -> Result<Plan> {
-        let tensors = Tensors { input: floats, residual: None, output: integers };
+        let tensors = Tensors::new(floats, integers);
         self.prepare_quantization(input, scale)?.bind(tensors)
     }
 }
@@ -74,7 +83,7 @@ impl Prepared {
     /// to run can afford it each time. Output and input must lie in different buffers, as WebGPU demands.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the tensor that is too small, misaligned, missing, without `BufferUsages::STORAGE`, in
+    /// [`Error::Invalid`] names the tensor that is of another format, too small, misaligned, missing, without `BufferUsages::STORAGE`, in
     /// the output's buffer, or of another device; or what the device reports.
     pub fn bind(&self, tensors: Tensors<'_>) -> Result<Plan> {
         let bind_group = self.inner.bind_group(tensors).labelled(self.label())?;
@@ -84,15 +93,19 @@ impl Prepared {
 
 impl Inner {
     fn bind_group(&self, tensors: Tensors<'_>) -> Result<wgpu::BindGroup> {
-        let Self { pipelines, memory, variant, .. } = self;
+        let Self { pipelines, memory, .. } = self;
         let limits = pipelines.limits();
+        let [wanted, _] = self.tensors;
+        if let Some(given) = tensors.input_format.filter(|given| *given != wanted) {
+            return Err(Error::invalid("input_format", wanted.to_string(), given));
+        }
         let input = bind(limits, "input", tensors.input, memory.input)?;
         let nothing = pipelines.nothing();
         let residual = match (memory.residual, tensors.residual) {
             (0, None) => nothing.as_entire_buffer_binding(),
             (needed @ 1.., Some(slice)) => bind(limits, "residual", slice, needed)?,
             (0, Some(_)) => {
-                let expected = "none, as the layer's options say";
+                let expected = "none, as the layer's options say (or that it lies in the output)";
                 return Err(Error::invalid("residual", expected, "a tensor"));
             }
             (_, None) => {
@@ -112,26 +125,17 @@ impl Inner {
         }
         apart("input", input.buffer, output.buffer)?;
         apart("residual", residual.buffer, output.buffer)?;
-        // Fours of words are read by bindings of their own: one buffer has two types.
-        let input_vectors = match variant.input_fours() {
-            true => input.clone(),
-            false => nothing.as_entire_buffer_binding(),
-        };
-        let weight_vectors = if variant.weight_fours() { &self.weights } else { nothing };
         let bound = self.create([
             self.weights.as_entire_buffer_binding(),
-            self.scales.as_entire_buffer_binding(),
             input.clone(),
             residual.clone(),
             output.clone(),
-            input_vectors,
-            weight_vectors.as_entire_buffer_binding(),
         ]);
         let Err(error @ Error::Gpu { .. }) = bound else { return bound };
         // Which tensor is it? Each alone, where the others are the library's own.
         for (name, tensor) in of_host {
             let mut resources = std::array::from_fn(|_| nothing.as_entire_buffer_binding());
-            resources[2] = tensor.clone();
+            resources[1] = tensor.clone();
             if self.create(resources).is_err() {
                 return Err(Error::invalid(
                     format!("{name} buffer"),
@@ -144,7 +148,7 @@ impl Inner {
     }
 
     /// The bind group of these, behind the uniform, in the order of the shaders' bindings.
-    fn create(&self, resources: [wgpu::BufferBinding<'_>; 7]) -> Result<wgpu::BindGroup> {
+    fn create(&self, resources: [wgpu::BufferBinding<'_>; 4]) -> Result<wgpu::BindGroup> {
         let device = self.pipelines.device();
         let label = with_label("dsconv plan", self.label.as_deref());
         checked(device, "a bind group", || {
@@ -167,7 +171,7 @@ impl Inner {
     /// Refuses a tensor that seems to be a buffer of the library's own, which no host has. Then it is of another
     /// instance: wgpu numbers buffers anew in each, and compares the numbers.
     fn not_ours(&self, name: &str, buffer: &wgpu::Buffer) -> Result<()> {
-        let ours = [&self.uniform, &self.weights, &self.scales, self.pipelines.nothing()];
+        let ours = [&self.uniform, &self.weights, self.pipelines.nothing()];
         if ours.contains(&buffer) {
             let expected = "a buffer of the layer's device";
             return Err(Error::invalid(format!("{name} buffer"), expected, OF_ANOTHER_INSTANCE));
@@ -187,7 +191,7 @@ fn apart(name: &str, read: &wgpu::Buffer, written: &wgpu::Buffer) -> Result<()> 
     let same = (read.size(), read.usage()) == (written.size(), written.usage());
     Err(Error::invalid(
         format!("{name} buffer"),
-        "another buffer of the device than the output's (WebGPU forbids reading and writing one in a dispatch)",
+        "another buffer of the device than the output's (WebGPU forbids reading and writing one in a dispatch; a residual may take the output's place by LayerOptions::residual_in_place)",
         if same { "the same, or one of another wgpu::Instance" } else { OF_ANOTHER_INSTANCE },
     ))
 }

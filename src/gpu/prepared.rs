@@ -1,12 +1,11 @@
 //! What a layer needs for inputs of one shape, whatever buffers they lie in.
 
-use super::format::{ActivationFormat, WeightFormat};
+use super::format::{ActivationFormat, TensorFormat, WeightFormat};
 use super::kernel::Kernel;
 use super::layer::{Layer, with_label};
 use super::memory::{MemoryUse, check_buffer, float_bytes};
 use super::params::{Geometry, Params};
 use super::pipelines::Pipelines;
-use super::transfer::upload;
 use super::variant::Variant;
 use crate::error::Labelled;
 use crate::{ActivationScale, Error, Result, Shape};
@@ -28,9 +27,8 @@ pub(super) struct Inner {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) uniform: wgpu::Buffer,
     pub(super) weights: wgpu::Buffer,
-    pub(super) scales: wgpu::Buffer,
     pub(super) grid: [u32; 2],
-    pub(super) output: Shape,
+    pub(super) tensors: [TensorFormat; 2],
     pub(super) memory: MemoryUse,
 }
 
@@ -39,7 +37,8 @@ pub(super) struct Inner {
 pub(super) struct Blueprint {
     pub(super) variant: Variant,
     params: Params,
-    output: Shape,
+    /// Input and output.
+    tensors: [TensorFormat; 2],
     memory: MemoryUse,
 }
 
@@ -52,9 +51,7 @@ impl Layer {
     /// reports.
     pub fn prepare(&self, input: Shape) -> Result<Prepared> {
         let blueprint = self.convolution(input).labelled(self.label())?;
-        let nothing = self.pipelines.nothing();
-        let buffers = [&self.weights, self.scales.as_ref().unwrap_or(nothing)];
-        blueprint.prepare(self, buffers).labelled(self.label())
+        blueprint.prepare(self, &self.weights).labelled(self.label())
     }
 
     /// Prepares the quantisation of this layer's input: from floats in the options' layout to integer activations in
@@ -65,8 +62,7 @@ impl Layer {
     /// As [`prepare`](Self::prepare); [`Error::Unsupported`] for a layer whose options say float activations.
     pub fn prepare_quantization(&self, input: Shape, scale: ActivationScale) -> Result<Prepared> {
         let blueprint = self.quantization(input, scale).labelled(self.label())?;
-        let nothing = self.pipelines.nothing();
-        blueprint.prepare(self, [nothing; 2]).labelled(self.label())
+        blueprint.prepare(self, self.pipelines.nothing()).labelled(self.label())
     }
 
     /// The pipeline that runs this layer on inputs of that shape. Nothing is compiled.
@@ -88,7 +84,7 @@ impl Layer {
     }
 
     pub(super) fn convolution(&self, input: Shape) -> Result<Blueprint> {
-        let Self { descriptor, options, layout, .. } = self;
+        let (descriptor, Self { options, layout, .. }) = (self.descriptor(), self);
         let output = descriptor.output_shape(input)?;
         let memory = MemoryUse::plan(descriptor, &layout.blocks, input, output, options)?;
         let kernel = match options.kernel {
@@ -106,17 +102,29 @@ impl Layer {
             output: (output, options.output_layout),
             activation: options.activation,
             residual: options.residual,
+            residual_in_place: options.residual_in_place,
         });
         if let Some(int8) = &options.int8_output {
             params = params.with_int8_output(kernel, output, int8);
         }
         let variant = Variant::of(kernel, self.format, descriptor, layout, options)
             .on(self.pipelines.capabilities());
-        Ok(Blueprint { variant, params, output, memory })
+        let integers = TensorFormat::int8(input, descriptor.groups, layout.blocks);
+        let floats =
+            |shape, layout| TensorFormat::Float { shape, layout, format: options.float_format };
+        let input = match options.input_format {
+            ActivationFormat::Float => floats(input, options.input_layout),
+            ActivationFormat::Int8 => integers,
+        };
+        let output = match &options.int8_output {
+            None => floats(output, options.output_layout),
+            Some(int8) => TensorFormat::int8(output, 1, int8.blocks),
+        };
+        Ok(Blueprint { variant, params, tensors: [input, output], memory })
     }
 
     pub(super) fn quantization(&self, input: Shape, scale: ActivationScale) -> Result<Blueprint> {
-        let Self { descriptor, options, layout, .. } = self;
+        let (descriptor, Self { options, layout, .. }) = (self.descriptor(), self);
         if options.input_format != ActivationFormat::Int8 {
             return Err(Error::Unsupported {
                 what: "quantising the input of a layer that takes floats".into(),
@@ -135,7 +143,13 @@ impl Layer {
             Params::quantize_input(descriptor, layout, (input, options.input_layout), scale);
         let kernel = Kernel::QuantizeActivations;
         let variant = Variant::of(kernel, WeightFormat::F32, descriptor, layout, options);
-        Ok(Blueprint { variant, params, output: input, memory })
+        let floats = TensorFormat::Float {
+            shape: input,
+            layout: options.input_layout,
+            format: options.float_format,
+        };
+        let integers = TensorFormat::int8(input, descriptor.groups, layout.blocks);
+        Ok(Blueprint { variant, params, tensors: [floats, integers], memory })
     }
 }
 
@@ -144,8 +158,8 @@ impl Blueprint {
         target_arch = "wasm32",
         expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
     )]
-    fn prepare(self, layer: &Layer, [weights, scales]: [&wgpu::Buffer; 2]) -> Result<Prepared> {
-        let Self { variant, params, output, memory } = self;
+    fn prepare(self, layer: &Layer, weights: &wgpu::Buffer) -> Result<Prepared> {
+        let Self { variant, params, tensors, memory } = self;
         let pipelines = &layer.pipelines;
         let limits = pipelines.limits();
         for (name, bytes) in
@@ -156,7 +170,7 @@ impl Blueprint {
         let grid = grid(params.workgroups(), limits)?;
         let label = with_label("dsconv params", layer.label());
         let usage = wgpu::BufferUsages::UNIFORM;
-        let uniform = upload(pipelines.device(), &label, usage, &[params])?;
+        let uniform = pipelines.upload(&label, usage, &[params])?;
         let inner = Inner {
             pipelines: pipelines.clone(),
             label: layer.label.clone(),
@@ -164,9 +178,8 @@ impl Blueprint {
             pipeline: pipelines.get(variant)?,
             uniform,
             weights: weights.clone(),
-            scales: scales.clone(),
             grid,
-            output,
+            tensors,
             memory,
         };
         Ok(Prepared { inner: Arc::new(inner) })
@@ -191,7 +204,17 @@ impl Prepared {
 
     /// The shape of the output.
     pub fn output_shape(&self) -> Shape {
-        self.inner.output
+        self.output_format().shape()
+    }
+
+    /// What its input must be.
+    pub fn input_format(&self) -> TensorFormat {
+        self.inner.tensors[0]
+    }
+
+    /// What its output is: for [`Tensors::with_input_format`](super::Tensors::with_input_format) of the next layer.
+    pub fn output_format(&self) -> TensorFormat {
+        self.inner.tensors[1]
     }
 
     /// The memory of the uniform, and that of the tensors that a host is to bring.

@@ -37,7 +37,7 @@ impl Layer {
         x: &[f32],
         residual: &[f32],
     ) -> Result<Vec<f32>> {
-        let shape = self.descriptor.output_shape(input)?;
+        let shape = self.descriptor().output_shape(input)?;
         if self.options.int8_output.is_some() {
             return Err(Error::Unsupported {
                 what: "Layer::run with int8_output".into(),
@@ -51,7 +51,7 @@ impl Layer {
         };
         check_length("residual", residual_length, residual.len())?;
         let blocks = &self.layout.blocks;
-        let memory = MemoryUse::plan(&self.descriptor, blocks, input, shape, &self.options)?;
+        let memory = MemoryUse::plan(self.descriptor(), blocks, input, shape, &self.options)?;
         check_buffer(self.pipelines.limits(), "input", 4 * x.len() as u64)?;
         check_buffer(self.pipelines.limits(), "input", memory.input)?;
         check_buffer(self.pipelines.limits(), "output", memory.output)?;
@@ -74,14 +74,17 @@ impl Layer {
                 FloatFormat::F32 => bits(values),
                 FloatFormat::F16 => halves(values),
             };
-            upload(device, label, storage, &words).map(Scratch)
+            upload(device, label, storage | wgpu::BufferUsages::COPY_SRC, &words).map(Scratch)
         };
         let x = floats("dsconv input", x)?;
         let residual = match residual.is_empty() {
             true => None,
             false => Some(floats("dsconv residual", residual)?),
         };
-        let y = buffer("dsconv output", memory.output)?;
+        let (y, residual) = match residual {
+            Some(residual) if self.options.residual_in_place => (residual, None),
+            residual => (buffer("dsconv output", memory.output)?, residual),
+        };
         let quantization = match self.options.input_format {
             ActivationFormat::Float => None,
             ActivationFormat::Int8 => {

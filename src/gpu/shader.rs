@@ -2,7 +2,9 @@
 //!
 //! A file names its imports on its first lines: `// #import tiles, input_{floats}`. A part in braces stands for what
 //! the variant says: `{floats}` for `f32` or `f16`, `{activations}` for `float` or `int8`, `{tiles}` for what the
-//! kernel keeps in workgroup memory, `float` or `int8`, and `{size}` for that of its matrices, `8` or `16`.
+//! kernel keeps in workgroup memory, `float` or `int8`, and `{size}` for that of its matrices, `8` or `16`. A buffer has
+//! one type, so that a kernel needs four of them and no more: `{loads}` is `f32` or `f16`, `{words}` is `words`, each
+//! followed by `_fours` where loads of the input bring four elements, and `{weights}` is `words` or `fours`.
 
 use super::format::{ActivationFormat, FloatFormat};
 use super::kernel::Kernel;
@@ -11,12 +13,12 @@ use super::variant::Variant;
 /// A file of `shaders/shared`, with its name.
 macro_rules! shared {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../shaders/shared/", $name, ".wgsl")))),*]
+        [$(($name, crate::shader_text!(concat!("../../shaders/shared/", $name, ".wgsl")))),*]
     };
 }
 
 /// Every file of `shaders/shared`.
-const SHARED: [(&str, &str); 27] = shared![
+const SHARED: [(&str, &str); 33] = shared![
     "activation",
     "coordinates",
     "epilogue",
@@ -27,9 +29,13 @@ const SHARED: [(&str, &str); 27] = shared![
     "gemm_tile_float",
     "gemm_tile_int8",
     "input_f16",
+    "input_f16_fours",
     "input_f32",
+    "input_f32_fours",
     "input_int8",
     "input_quad",
+    "input_words",
+    "input_words_fours",
     "matrix_16",
     "matrix_8",
     "output_f16",
@@ -44,6 +50,8 @@ const SHARED: [(&str, &str); 27] = shared![
     "tiles",
     "unpack_weights",
     "weight_scales",
+    "weights_fours",
+    "weights_words",
 ];
 
 /// The text of a shared file. Names come from our own shaders, and a test puts every variant together.
@@ -58,12 +66,20 @@ pub(crate) struct Source {
     pub(crate) kernel: Kernel,
     pub(crate) activations: ActivationFormat,
     pub(crate) float_format: FloatFormat,
+    pub(crate) input_fours: bool,
+    pub(crate) weight_fours: bool,
 }
 
 impl Variant {
     pub(crate) fn source(self) -> Source {
         let Self { kernel, activations, float_format, .. } = self;
-        Source { kernel, activations, float_format }
+        Source {
+            kernel,
+            activations,
+            float_format,
+            input_fours: self.input_fours(),
+            weight_fours: self.weight_fours(),
+        }
     }
 
     /// The WGSL of this variant, before its overrides: the kernel's file, then the shared ones (so that line numbers
@@ -86,7 +102,7 @@ impl Source {
         let mut wgsl = texts.join("\n");
         // On the first line, so that line numbers stay.
         let matrix = self.kernel.spec().matrix.is_some();
-        if matrix || files.iter().any(|(name, _)| name.ends_with("_f16")) {
+        if matrix || files.iter().any(|(name, _)| name.contains("_f16")) {
             wgsl.insert_str(0, "enable f16; ");
         }
         if matrix {
@@ -127,10 +143,15 @@ impl Source {
             false => "int8",
         };
         let size = self.kernel.spec().matrix.unwrap_or(0).to_string();
+        let loads = if self.input_fours { "_fours" } else { "" };
+        let weights = if self.weight_fours { "fours" } else { "words" };
         let lines = text.lines().map_while(|line| line.strip_prefix("// #import "));
         let names = lines.flat_map(|line| line.split(','));
         let filled = names.map(|name| {
             name.trim()
+                .replace("{loads}", &format!("{floats}{loads}"))
+                .replace("{words}", &format!("words{loads}"))
+                .replace("{weights}", weights)
                 .replace("{floats}", floats)
                 .replace("{activations}", activations)
                 .replace("{tiles}", tiles)
@@ -155,6 +176,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::super::params::Params;
+    use super::super::shader_text::stripped;
     use super::*;
     use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
     use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -344,6 +366,7 @@ mod tests {
         }
     }
 
+    /// WebGPU's compatibility mode and `wgpu::Limits::downlevel_defaults` allow four storage buffers.
     #[test]
     fn bindings_and_overrides_are_the_ones_the_host_gives() {
         for source in sources() {
@@ -355,9 +378,9 @@ mod tests {
                         == naga::AddressSpace::Storage {
                             access: naga::StorageAccess::LOAD | naga::StorageAccess::STORE,
                         };
-                    assert_eq!(writes, binding.binding == 5, "{:?}", variable.name);
+                    assert_eq!(writes, binding.binding == 4, "{:?}", variable.name);
                     assert_eq!(variable.space == naga::AddressSpace::Uniform, binding.binding == 0);
-                    assert!(binding.binding <= 7);
+                    assert!(binding.binding <= 4);
                 }
             }
             let shader: BTreeSet<_> =
@@ -366,6 +389,23 @@ mod tests {
             let host: BTreeSet<_> =
                 variant.constants().into_iter().map(|(name, _)| name.to_string()).collect();
             assert_eq!(shader, host, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn stripped_texts_mean_the_same_in_the_same_lines() {
+        let kernels = sources().map(|source| source.kernel.spec().source);
+        for text in kernels.chain(SHARED.map(|(_, text)| text)) {
+            let (bytes, length) = stripped::<65536>(text);
+            let bare = std::str::from_utf8(&bytes[..length]).unwrap();
+            assert_eq!(stripped::<0>(text).1, length);
+            assert!(text.lines().count() == bare.lines().count() && length < text.len());
+            for (line, bare) in text.lines().zip(bare.lines()) {
+                assert_eq!(tokens(line), tokens(bare));
+                let import = line.starts_with("// #import ");
+                assert_eq!(import, bare.contains("//"), "{bare}");
+                assert!(!import || line == bare);
+            }
         }
     }
 

@@ -207,7 +207,7 @@ pub(crate) fn check_queue(_device: &wgpu::Device, _queue: &wgpu::Queue) -> Resul
 }
 
 /// In a browser polling does nothing, and answers come by themselves.
-fn wait(device: &wgpu::Device) -> Result<()> {
+pub(super) fn wait(device: &wgpu::Device) -> Result<()> {
     #[cfg(target_arch = "wasm32")]
     let _ = device;
     #[cfg(not(target_arch = "wasm32"))]

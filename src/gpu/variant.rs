@@ -42,8 +42,10 @@ pub struct Parts {
     pub kds_bias: bool,
     /// An activation function with an exponential: SiLU, sigmoid.
     pub exponential: bool,
-    /// A residual.
+    /// A residual in a buffer of its own.
     pub residual: bool,
+    /// A residual in the output's buffer.
+    pub residual_in_place: bool,
     /// An output of floats.
     pub float_output: bool,
     /// An output of integer activations.
@@ -189,19 +191,25 @@ impl Variant {
         )
     }
 
-    /// Whether loads of the input bring four elements.
+    /// Whether loads of the input bring four elements: floats that are neighbours, or four quads of integers.
     pub(crate) fn input_fours(self) -> bool {
-        self.whole_steps() || matches!(self.kernel.spec().work, Work::Strips { .. })
+        let strips = matches!(self.kernel.spec().work, Work::Strips { .. });
+        let neighbours = self.specialization == Specialization::WholeStepsNhwc;
+        match self.activations {
+            ActivationFormat::Float => strips || neighbours,
+            ActivationFormat::Int8 => self.whole_steps() && !neighbours,
+        }
     }
 
-    /// Whether loads of the weights bring four words. Where they do not, all words of a layer may be fewer.
+    /// Whether loads of the weights bring four words.
     pub(crate) fn weight_fours(self) -> bool {
+        let strips = matches!(self.kernel.spec().work, Work::Strips { .. });
         // Fours of a row: of floats, or of quads in kernels that take no fours of channels.
         let row = match self.weights {
             WeightFormat::F32 => true,
             weights => weights == WeightFormat::Packed(8) && !self.kernel.reads_fours(weights),
         };
-        self.channel_fours || (self.input_fours() && row)
+        self.channel_fours || ((strips || self.whole_steps()) && row)
     }
 
     /// Values of the shader's overrides. Those that tell a specialization stand in the files of kernels that have it. They
@@ -217,6 +225,7 @@ impl Variant {
             ("KDS_BIAS", flag(self.parts.kds_bias)),
             ("EXPONENTIAL", flag(self.parts.exponential)),
             ("RESIDUAL", flag(self.parts.residual)),
+            ("RESIDUAL_IN_PLACE", flag(self.parts.residual_in_place)),
             ("FLOAT_OUTPUT", flag(self.parts.float_output)),
             ("INT8_OUTPUT", flag(self.parts.int8_output)),
         ];
@@ -279,6 +288,7 @@ impl Parts {
         kds_bias: true,
         exponential: true,
         residual: true,
+        residual_in_place: true,
         float_output: true,
         int8_output: true,
     };
@@ -288,7 +298,8 @@ impl Parts {
         Self {
             kds_bias: layout.kds_bias_at != NONE,
             exponential: matches!(options.activation, Activation::Silu | Activation::Sigmoid),
-            residual: options.residual != Residual::None,
+            residual: options.residual != Residual::None && !options.residual_in_place,
+            residual_in_place: options.residual_in_place,
             float_output: options.int8_output.is_none(),
             int8_output: options.int8_output.is_some(),
         }
@@ -301,11 +312,19 @@ impl std::fmt::Display for Parts {
         if *self == Self::ALL {
             return Ok(());
         }
-        let Self { kds_bias, exponential, residual, float_output: _, int8_output } = *self;
+        let Self {
+            kds_bias,
+            exponential,
+            residual,
+            residual_in_place,
+            float_output: _,
+            int8_output,
+        } = *self;
         let names = [
             (kds_bias, "KDS bias"),
             (exponential, "exponential"),
             (residual, "residual"),
+            (residual_in_place, "residual in place"),
             (int8_output, "int8 output"),
         ];
         let names: Vec<_> = names.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();

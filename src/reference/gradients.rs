@@ -3,8 +3,8 @@
 use super::weight;
 use crate::blocks::for_each_block;
 use crate::error::check_length;
+use crate::parallel;
 use crate::{ConvDescriptor, DsConvWeights, Error, Result, Shape, WeightsRef};
-use rayon::prelude::*;
 
 /// The gradient of a convolution's input, `(N, C, H, W)`, from that of its output.
 ///
@@ -24,11 +24,11 @@ pub fn input_gradient<'a>(
     check_length("gradient of the output", output.elements(), output_gradient.len())?;
     let (channels, outputs) = (descriptor.channels_per_group(), descriptor.outputs_per_group());
     let plane = (input.height * input.width) as usize;
-    let mut gradient = vec![0.0; input.elements()];
-    gradient.par_chunks_mut(plane).enumerate().for_each(|(index, dx)| {
+    let planes = parallel::map((input.batch * input.channels) as usize, |index| {
         let (image, channel) = (index as u32 / input.channels, index as u32 % input.channels);
-        let group = channel / channels;
-        for o in group * outputs..(group + 1) * outputs {
+        let first = channel / channels * outputs;
+        let mut dx = vec![0.0; plane];
+        for o in first..first + outputs {
             let dy = plane_of(output, image, o);
             for tap in 0..descriptor.taps() {
                 let w = weight(&weights, o, channel % channels, tap);
@@ -37,8 +37,9 @@ pub fn input_gradient<'a>(
                 });
             }
         }
+        dx
     });
-    Ok(gradient)
+    Ok(planes.concat())
 }
 
 /// The gradient of a convolution's weights, from its input `x` and the gradient of its output, both NCHW: that of alpha
@@ -60,22 +61,19 @@ pub fn weight_gradient<'a>(
     check_length("input", input.elements(), x.len())?;
     check_length("gradient of the output", output.elements(), output_gradient.len())?;
     let (channels, taps) = (descriptor.channels_per_group(), descriptor.taps());
-    let dense: Vec<f64> = (0..descriptor.weight_count() as u32)
-        .into_par_iter()
-        .map(|index| {
-            let (row, tap) = (index / taps, index % taps);
-            let (o, c) = (row / channels, row % channels);
-            let channel = o / descriptor.outputs_per_group() * channels + c;
-            let mut sum = 0.0;
-            for image in 0..input.batch {
-                let (from, to) = (plane_of(input, image, channel), plane_of(output, image, o));
-                for_each_pair(&descriptor, (input, output), tap, |i, j| {
-                    sum += f64::from(x[from + i]) * f64::from(output_gradient[to + j]);
-                });
-            }
-            sum
-        })
-        .collect();
+    let dense = parallel::map(descriptor.weight_count(), |index| {
+        let (row, tap) = (index as u32 / taps, index as u32 % taps);
+        let (o, c) = (row / channels, row % channels);
+        let channel = o / descriptor.outputs_per_group() * channels + c;
+        let mut sum = 0.0;
+        for image in 0..input.batch {
+            let (from, to) = (plane_of(input, image, channel), plane_of(output, image, o));
+            for_each_pair(&descriptor, (input, output), tap, |i, j| {
+                sum += f64::from(x[from + i]) * f64::from(output_gradient[to + j]);
+            });
+        }
+        sum
+    });
     Ok(match weights {
         WeightsRef::Float(_) => dense,
         WeightsRef::DsConv(weights) => of_scales(weights, &dense),
@@ -100,13 +98,13 @@ fn of_scales(weights: &DsConvWeights, dense: &[f64]) -> Vec<f64> {
 
 /// The weights' geometry, if their gradients are defined.
 fn check(weights: &WeightsRef<'_>, input: Shape) -> Result<ConvDescriptor> {
-    if let WeightsRef::DsConv(weights) = weights {
-        if weights.cds().is_some() {
-            return Err(Error::Unsupported {
-                what: "the gradient of weights with a channel distribution shift".into(),
-                remedy: "fold it into alpha and bias first: DsConvWeights::fold_cds".into(),
-            });
-        }
+    if let WeightsRef::DsConv(weights) = weights
+        && weights.cds().is_some()
+    {
+        return Err(Error::Unsupported {
+            what: "the gradient of weights with a channel distribution shift".into(),
+            remedy: "fold it into alpha and bias first: DsConvWeights::fold_cds".into(),
+        });
     }
     weights.descriptor().output_shape(input)?;
     Ok(*weights.descriptor())

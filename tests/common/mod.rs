@@ -39,6 +39,25 @@ pub fn gpu() -> Option<&'static (Gpu, Pipelines)> {
     .as_ref()
 }
 
+/// The same adapter with the limits that every adapter of wgpu has: four storage buffers among them.
+pub fn lowest_limits() -> Option<&'static (Gpu, Pipelines)> {
+    static GPU: OnceLock<Option<(Gpu, Pipelines)>> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let adapter = &gpu()?.0.adapter;
+        let limits = wgpu::Limits::downlevel_defaults();
+        assert_eq!(limits.max_storage_buffers_per_shader_stage, 4);
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: adapter.features() & gpu::WANTED_FEATURES,
+            required_limits: limits,
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+        let pipelines = Pipelines::new(&device).unwrap();
+        Some((Gpu { adapter: adapter.clone(), device, queue }, pipelines))
+    })
+    .as_ref()
+}
+
 /// A device of its own, for tests that break it. `DSCONV_DEVICE` names another than the best.
 pub fn open() -> Gpu {
     let selection = match std::env::var("DSCONV_DEVICE") {
@@ -160,6 +179,13 @@ pub fn to_layout<T: Copy>(values: &[T], shape: Shape, layout: Layout) -> Vec<T> 
     }
 }
 
+/// Back to NCHW: the same turn with pixels and channels exchanged.
+pub fn from_layout<T: Copy>(values: &[T], shape: Shape, layout: Layout) -> Vec<T> {
+    let turned =
+        Shape { channels: shape.height * shape.width, height: shape.channels, width: 1, ..shape };
+    to_layout(values, turned, layout)
+}
+
 /// A run of a layer: its options and its tensors, in NCHW. The residual is empty where the options want none.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
@@ -169,7 +195,8 @@ pub struct Run<'a> {
     pub residual: &'a [f32],
 }
 
-/// Runs a layer between slices at an offset, into an output full of NaN with guard words behind it. The result is NCHW.
+/// Runs a layer between slices at an offset, into an output full of NaN, or of the residual if that is in place, with
+/// guard words behind it. The result is NCHW.
 pub fn run_guarded<'a>(
     (gpu, pipelines): &(Gpu, Pipelines),
     weights: impl Into<WeightsRef<'a>>,
@@ -206,10 +233,19 @@ pub fn run_guarded<'a>(
         }
     };
     let float_words = (format.bytes() as usize * shape.elements()).div_ceil(4);
-    let y = tensor(&vec![POISON; float_words + GUARD])?;
-    let residual = match options.residual {
-        Residual::None => None,
-        _ => Some(tensor(&bits(residual, shape, options.output_layout))?),
+    let poison = vec![POISON; float_words + GUARD];
+    let (y, residual) = match options.residual {
+        Residual::None => (tensor(&poison)?, None),
+        _ => {
+            let mut residual = bits(residual, shape, options.output_layout);
+            match options.residual_in_place {
+                true => {
+                    residual.extend(&poison[float_words..]);
+                    (tensor(&residual)?, None)
+                }
+                false => (tensor(&poison)?, Some(tensor(&residual)?)),
+            }
+        }
     };
     let plan = layer.plan(
         input,
@@ -232,19 +268,7 @@ pub fn run_guarded<'a>(
             y.iter().map(|&half| half::f16::from_bits(half).to_f32()).collect()
         }
     };
-    // Back to NCHW: the same turn with pixels and channels exchanged.
-    Ok(match options.output_layout {
-        Layout::Nchw => y,
-        Layout::Nhwc => {
-            let turned = Shape {
-                channels: shape.height * shape.width,
-                height: shape.channels,
-                width: 1,
-                ..shape
-            };
-            to_layout(&y, turned, Layout::Nhwc)
-        }
-    })
+    Ok(from_layout(&y, shape, options.output_layout))
 }
 
 pub fn submit(gpu: &Gpu, plan: &Plan) {

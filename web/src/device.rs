@@ -1,11 +1,11 @@
 //! The device: opening it, what it tells of itself, and the making of layers and networks on it.
 
-use crate::error::to_js;
 use crate::layer::{Layer, LayerTensors};
 use crate::network::Network;
 use crate::shared::{Shared, begun};
 use dsconv::gpu::{PackedDotProduct, Pipelines, WANTED_FEATURES, wanted_limits};
 use dsconv::{Error, Result};
+use dsconv_web_common::error::to_js;
 use futures_intrusive::channel::shared::oneshot_channel;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -63,7 +63,7 @@ impl Device {
         })
     }
 
-    /// A promise of a network from the bytes of a model file or of ONNX, with integer activations or without.
+    /// A promise of a network from the bytes of a model file, with integer activations or without.
     pub fn network(&self, bytes: &[u8], int8: bool) -> js_sys::Promise {
         let network = Network::make(self.shared.clone(), bytes, int8);
         begun(async move { network.await.map(JsValue::from).map_err(to_js) })

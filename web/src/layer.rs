@@ -1,11 +1,12 @@
 //! Single layers: their weights out of typed arrays, and their runs.
 
-use crate::error::to_js;
 use crate::resident::Resident;
 use crate::shared::Shared;
-use crate::spec::{CdsReading, Format, LayerSpec, parse, shape};
+use crate::spec::{CdsReading, Format, LayerSpec, shape};
 use dsconv::gpu::Layer as GpuLayer;
 use dsconv::{BlockFormat, Cds, DsConvWeights, Error, FloatWeights, Quantizer, Result, Weights};
+use dsconv_web_common::error::to_js;
+use dsconv_web_common::spec::parse;
 use js_sys::{Float32Array, Int32Array};
 use std::cell::RefCell;
 use std::rc::Rc;

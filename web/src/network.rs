@@ -1,30 +1,19 @@
 //! Networks: a model's life on the device, and its runs on tensors and pictures.
 
-use crate::answers::{Classification, Description, Memory, Port, Profile, Step, json, rows};
-use crate::error::{invalid, to_js};
-use crate::pixels::rgb;
 use crate::resident::Resident;
 use crate::shared::{Shared, begun};
-use crate::spec::extents;
 use dsconv::gpu::finished;
 use dsconv_net::gpu::{Activations, Clock, NetworkMemory, NetworkOptions, NetworkPlan};
 use dsconv_net::{Error, Model, Program, Result, picture};
-use js_sys::{Array, Float32Array, Float64Array, Object, Promise, Reflect};
+use dsconv_web_common::answers::{Classification, Memory, Profile, Step, description, json};
+use dsconv_web_common::error::{invalid, to_js};
+use dsconv_web_common::pixels::rgb;
+use dsconv_web_common::tensors::{Tensor, checked_tensors, js_tensors, usual_dims};
+use js_sys::Promise;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use web_time::Instant;
-
-#[wasm_bindgen]
-extern "C" {
-    /// A tensor has `data` and a `shape`. The TypeScript side has checked their types.
-    #[derive(Debug)]
-    pub type Tensor;
-    #[wasm_bindgen(method, getter)]
-    fn data(this: &Tensor) -> Float32Array;
-    #[wasm_bindgen(method, getter)]
-    fn shape(this: &Tensor) -> Float64Array;
-}
 
 /// A network in device memory, until it is disposed of.
 #[wasm_bindgen]
@@ -56,18 +45,7 @@ impl Network {
     /// Inputs, outputs, labels and layers, in JSON.
     pub fn describe(&self) -> Result<String, JsValue> {
         let loaded = self.get().map_err(to_js)?;
-        let Model { graph, labels, .. } = &loaded.model;
-        let inputs = graph.inputs().iter().map(|i| Port { name: &i.name, shape: &i.dims });
-        let outputs = graph.outputs().iter();
-        let outputs =
-            outputs.map(|o| Port { name: &o.name, shape: o.dims.as_deref().unwrap_or(&[]) });
-        let layers = dsconv_net::report(graph, graph);
-        Ok(json(&Description {
-            inputs: inputs.collect(),
-            outputs: outputs.collect(),
-            labels: labels.as_deref(),
-            layers: rows(&layers),
-        }))
+        Ok(description(&loaded.model))
     }
 
     /// Bytes of device memory, in JSON: none before the first plan, and none once disposed of.
@@ -110,11 +88,7 @@ impl Network {
                 let prepared = loaded.prepare(dims)?;
                 let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
                 let outputs = prepared.plan.run(&shared.queue, &values).await?;
-                let ids = prepared.program.outputs().iter();
-                let tensors = ids
-                    .zip(outputs)
-                    .map(|(&id, values)| tensor(&values, &prepared.program.value(id).dims));
-                Ok::<JsValue, Error>(tensors.collect::<Array>().into())
+                Ok::<_, Error>(js_tensors(&prepared.program, &outputs))
             };
             shared.caught("to run a network", run).await.map_err(to_js)
         })
@@ -168,7 +142,7 @@ impl Network {
         bytes: &[u8],
         int8: bool,
     ) -> impl Future<Output = Result<Self>> + use<> {
-        let model = shared.check().map_err(Error::from).and_then(|()| Model::from_any(bytes));
+        let model = shared.check().map_err(Error::from).and_then(|()| Model::from_bytes(bytes));
         async move {
             let activations = if int8 { Activations::Int8 } else { Activations::F32 };
             let loaded = shared.caught("to load a network", async {
@@ -181,7 +155,7 @@ impl Network {
                     network: RefCell::new(Resident::new(network)),
                     prepared: RefCell::default(),
                 };
-                if let Some(dims) = loaded.usual_dims() {
+                if let Some(dims) = usual_dims(&loaded.model) {
                     loaded.prepare(dims)?;
                 }
                 Ok::<_, Error>(loaded)
@@ -198,18 +172,6 @@ impl Network {
 }
 
 impl Loaded {
-    /// The dims that runs will ask for, where the model tells: one picture, or one input of each known size.
-    fn usual_dims(&self) -> Option<Vec<Vec<usize>>> {
-        if let Some(how) = &self.model.preprocessing {
-            return Some(vec![how.dims()]);
-        }
-        let known = |dims: &[Option<usize>]| -> Option<Vec<usize>> {
-            let dims = dims.iter().enumerate();
-            dims.map(|(axis, dim)| dim.or((axis == 0).then_some(1))).collect()
-        };
-        self.model.graph.inputs().iter().map(|input| known(&input.dims)).collect()
-    }
-
     /// The plan for a picture, and the picture as its input.
     fn for_picture(
         &self,
@@ -239,40 +201,4 @@ impl Loaded {
         self.prepared.replace(Some(prepared.clone()));
         Ok(prepared)
     }
-}
-
-/// The dims and the elements of several tensors.
-type Tensors = (Vec<Vec<usize>>, Vec<Vec<f32>>);
-
-/// Copies the inputs out of JavaScript, if they are as many as the model takes and have their elements.
-fn checked_tensors(model: &Model, inputs: &[Tensor]) -> Result<Tensors> {
-    let wanted = model.graph.inputs();
-    if inputs.len() != wanted.len() {
-        return Err(invalid("inputs", wanted.len(), inputs.len()));
-    }
-    let (mut dims, mut values) = (Vec::new(), Vec::new());
-    for (input, wanted) in inputs.iter().zip(wanted) {
-        let shape = extents(&input.shape().to_vec())?;
-        // In 64 bits, and before anything is copied.
-        let elements = shape.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent.into()));
-        let data = input.data();
-        if elements != Some(data.length().into()) {
-            let field = format!("input {:?}", wanted.name);
-            let expected = format!("the elements of {shape:?}");
-            return Err(invalid(&field, expected, data.length()));
-        }
-        dims.push(shape.iter().map(|&extent| extent as usize).collect());
-        values.push(data.to_vec());
-    }
-    Ok((dims, values))
-}
-
-/// The JavaScript object `{ data, shape }`.
-fn tensor(values: &[f32], dims: &[usize]) -> JsValue {
-    let object = Object::new();
-    let shape: Array = dims.iter().map(|&dim| JsValue::from(dim as f64)).collect();
-    // Setting properties of an object made here can't fail.
-    let _ = Reflect::set(&object, &"data".into(), &Float32Array::from(values));
-    let _ = Reflect::set(&object, &"shape".into(), &shape);
-    object.into()
 }

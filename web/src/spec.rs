@@ -1,71 +1,11 @@
-//! The specifications of layers and of quantisation, which come from TypeScript as JSON.
+//! The specifications of layers, which come from TypeScript as JSON.
 
 use dsconv::gpu::{ActivationFormat, FloatFormat, Kernel, LayerOptions};
 use dsconv::{
     Activation, ConvDescriptor, Error, Layout, Method, Partition, Residual, Result, Shape,
 };
-use dsconv_net::model::{ChannelOrder, Fit as PictureFit, Preprocessing};
-use dsconv_net::picture::VIEWS;
-use dsconv_net::{Fit, QuantizeOptions, Target};
+use dsconv_web_common::spec::{MethodName, extents};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
-/// How a network is quantised, without its calibration's pictures.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct QuantizeSpec {
-    bits: Option<u8>,
-    block_size: Option<u32>,
-    method: Option<MethodName>,
-    #[serde(default)]
-    keep_float: Vec<String>,
-    #[serde(default)]
-    fit: FitName,
-    views: Option<u8>,
-    mean_bits: Option<f64>,
-    pub(crate) labels: Option<Vec<String>>,
-    preprocessing: Option<PreprocessingSpec>,
-}
-
-/// What is fitted on pictures.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FitName {
-    Moments,
-    #[default]
-    Gptq,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PreprocessingSpec {
-    size: [u32; 2],
-    fit: FitSpec,
-    mean: Vec<f32>,
-    std: Vec<f32>,
-    #[serde(default)]
-    channels: ChannelsName,
-    #[serde(default)]
-    channels_last: bool,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum FitSpec {
-    Stretch,
-    Crop(f32),
-    Pad(f32),
-    PadBottomRight(f32),
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ChannelsName {
-    #[default]
-    Rgb,
-    Bgr,
-    Grey,
-}
 
 /// A layer without its tensors.
 #[derive(Deserialize)]
@@ -126,15 +66,6 @@ pub(crate) enum PartitionName {
     #[default]
     Fixed,
     Even,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum MethodName {
-    #[default]
-    SignedExtreme,
-    AbsMax,
-    MinMse,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -219,83 +150,6 @@ enum LayoutName {
     Nhwc,
 }
 
-/// Reads JSON. An error names the field, or `whole` where it is about no single one.
-pub(crate) fn parse<T: DeserializeOwned>(json: &str, whole: &str) -> Result<T> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let message = error.inner().to_string();
-        // The place in the JSON says nothing to someone who wrote an object.
-        let message = message.split(" at line ").next().unwrap_or_default().to_string();
-        let (got, expected) =
-            message.split_once(", expected ").unwrap_or((&message, "another value"));
-        let path = error.path().to_string();
-        let field = if path == "." { whole.into() } else { path };
-        Error::Invalid { field, expected: expected.into(), got: got.into() }
-    })
-}
-
-impl QuantizeSpec {
-    pub(crate) fn options(&self) -> QuantizeOptions {
-        let default = QuantizeOptions::default();
-        QuantizeOptions {
-            bits: self.bits.unwrap_or(default.bits),
-            block: self.block_size.unwrap_or(default.block),
-            method: self.method.map_or(default.method, MethodName::method),
-            keep_float: self.keep_float.clone(),
-            ..default
-        }
-    }
-
-    /// What is fitted on pictures.
-    pub(crate) fn fit(&self) -> Fit {
-        match self.fit {
-            FitName::Moments => Fit::Moments,
-            FitName::Gptq => Fit::Gptq { method: self.options().method, sweeps: 0 },
-        }
-    }
-
-    /// The number of views of each picture.
-    pub(crate) fn views(&self) -> usize {
-        self.views.unwrap_or(VIEWS).into()
-    }
-
-    /// The aim of automatic widths.
-    pub(crate) fn target(&self) -> Option<Target> {
-        self.mean_bits.map(Target::MeanBits)
-    }
-
-    pub(crate) fn preprocessing(&self) -> Option<Preprocessing> {
-        let spec = self.preprocessing.clone()?;
-        Some(Preprocessing {
-            size: spec.size,
-            fit: match spec.fit {
-                FitSpec::Stretch => PictureFit::Stretch,
-                FitSpec::Crop(share) => PictureFit::Crop(share),
-                FitSpec::Pad(level) => PictureFit::Pad(level),
-                FitSpec::PadBottomRight(level) => PictureFit::PadBottomRight(level),
-            },
-            mean: spec.mean,
-            std: spec.std,
-            channels: match spec.channels {
-                ChannelsName::Rgb => ChannelOrder::Rgb,
-                ChannelsName::Bgr => ChannelOrder::Bgr,
-                ChannelsName::Grey => ChannelOrder::Grey,
-            },
-            channels_last: spec.channels_last,
-        })
-    }
-}
-
-impl MethodName {
-    const fn method(self) -> Method {
-        match self {
-            Self::SignedExtreme => Method::SignedExtreme,
-            Self::AbsMax => Method::AbsMax,
-            Self::MinMse => Method::MinMse,
-        }
-    }
-}
-
 impl Geometry {
     pub(crate) fn descriptor(&self) -> ConvDescriptor {
         ConvDescriptor::new(self.in_channels, self.out_channels, self.kernel)
@@ -378,17 +232,4 @@ pub(crate) fn shape(shape: &[f64]) -> Result<Shape> {
             got: format!("{shape:?}"),
         }),
     }
-}
-
-/// A tensor's extents.
-pub(crate) fn extents(shape: &[f64]) -> Result<Vec<u32>> {
-    let extent = |value: &f64| {
-        let extent = *value as u32;
-        (f64::from(extent) == *value).then_some(extent)
-    };
-    shape.iter().map(extent).collect::<Option<_>>().ok_or_else(|| Error::Invalid {
-        field: "shape".into(),
-        expected: "whole numbers".into(),
-        got: format!("{shape:?}"),
-    })
 }

@@ -159,12 +159,23 @@ test("quantising can be cancelled; what is no network, or has unknown nodes, is 
   });
 });
 
-test("without WebGPU the page says what to enable, and quantises", async () => {
+test("without WebGPU the page runs on the processor, says so and what to enable, and quantises", async (t) => {
   const without = await launch(withoutWebGpu);
   try {
     const use = async (page) => {
-      await shown(page, "#notice");
-      assert.ok((await textOf(page, "#notice")).includes(enable));
+      const cat = await answerFor(page, "Chelsea");
+      await assertSame(page, cat, modelOf(4), "chelsea.jpg");
+      assert.equal(await textOf(page, "#device-name"), "On the processor: this browser has no WebGPU");
+      assert.match(await textOf(page, "#time-note"), /on the processor.*not a GPU’s time/);
+      t.diagnostic(`${await textOf(page, "#milliseconds")} on the processor`);
+      assert.ok((await textOf(page, "#enable")).includes(enable));
+      assert.equal(await page.$eval("#enable", ({ offsetHeight }) => offsetHeight > 0), true);
+      assert.equal(await page.$eval("#notice", ({ hidden }) => hidden), true);
+      await page.click("#measure");
+      await page.waitForSelector("#chart .plot");
+      await page.click("#choices label::-p-text(3 bits)");
+      await page.waitForFunction(() => document.querySelector("#lead-bits").textContent === "3");
+      await assertSame(page, await answerFor(page, "Chelsea"), modelOf(3), "chelsea.jpg");
       await quantise(page, join(root, "net/tests/data/small.onnx"));
       await shown(page, "#result");
     };
@@ -173,6 +184,18 @@ test("without WebGPU the page says what to enable, and quantises", async () => {
   } finally {
     await without.close();
   }
+});
+
+test("a model file that is none is named, and the network before it stays", async () => {
+  await onPage(async (page) => {
+    await answerFor(page, "Chelsea");
+    await choose(page, "#pick", join(files, "broken.safetensors"));
+    await shown(page, "#notice");
+    assert.match(await textOf(page, "#notice"), /^broken\.safetensors: /);
+    await page.waitForFunction(() => document.querySelector("#choices :checked").value === "2");
+    await page.click("#samples button:nth-child(2)");
+    assert.match((await answerFor(page, "Coffee"))[0].label, /espresso/);
+  });
 });
 
 test("a lost device is told, and started again by a button", async () => {

@@ -60,6 +60,7 @@ before(async () => {
   await writeFile(join(files, "large.onnx"), large());
   await writeFile(join(files, "unknown.onnx"), unknown());
   await writeFile(join(files, "broken.onnx"), "this is no network");
+  await writeFile(join(files, "broken.safetensors"), "this is no network");
   await writeFile(join(files, "broken.jpg"), "this is no picture");
   await listen();
   browser = await launch();

@@ -1,22 +1,28 @@
-// Where the WebAssembly module comes from.
+// Where the WebAssembly modules come from.
 import { LoadError, invalid } from "./errors.js";
 import { kindOf } from "./kind.js";
 
-/** Where the WebAssembly module is, or its bytes, or what was compiled of them. */
+/** Where a WebAssembly module is, or its bytes, or what was compiled of them. */
 export type ModuleSource = string | URL | Request | Response | BufferSource | WebAssembly.Module;
 
-let compiled: Promise<WebAssembly.Module> | undefined;
-
-/** Compiles the WebAssembly module, once: where the first call says that it is, or beside this file. */
-export function compile(source: ModuleSource | undefined): Promise<WebAssembly.Module> {
-  // Bundlers look for this form. Those that move this file resolve the path as an import of the package's
-  // dsconv/dsconv.wasm; browsers, as a path from this file. So the file lies in a folder of the package's name.
-  compiled ??= from(source ?? new URL("dsconv/dsconv.wasm", import.meta.url)).catch((error: unknown) => {
-    compiled = undefined;
-    throw error;
-  });
-  return compiled;
+/** What compiles a module once, and once more after an error. */
+function once(beside: () => URL): (source: ModuleSource | undefined) => Promise<WebAssembly.Module> {
+  let compiled: Promise<WebAssembly.Module> | undefined;
+  return (source) =>
+    (compiled ??= from(source ?? beside()).catch((error: unknown) => {
+      compiled = undefined;
+      throw error;
+    }));
 }
+
+// Bundlers look for this form. Those that move this file resolve the path as an import of the package's
+// dsconv/dsconv.wasm; browsers, as a path from this file. So the files lie in a folder of the package's name.
+
+/** Compiles the module that runs networks, once: where the first call says that it is, or beside this file. */
+export const compile = once(() => new URL("dsconv/dsconv.wasm", import.meta.url));
+
+/** Compiles the worker's module likewise. */
+export const compileTools = once(() => new URL("dsconv/tools.wasm", import.meta.url));
 
 async function from(source: ModuleSource): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
@@ -60,6 +66,8 @@ async function compileBytes(source: BufferSource, where: string): Promise<WebAss
 
 function failed(where: string, why: string, cause?: unknown): LoadError {
   const what = `the WebAssembly module could not be loaded from ${where}: ${why}`;
-  const how = "say where dsconv/dsconv.wasm is by the option `module`; the package's bundlers.md shows how";
+  const how =
+    "say where dsconv/dsconv.wasm is by the option `module`, and dsconv/tools.wasm by `tools`; the package's " +
+    "bundlers.md shows how";
   return new LoadError("load", `${what}; ${how}`, { cause });
 }

@@ -77,6 +77,12 @@ function isCode(code: unknown): code is ErrorCode {
   return typeof code === "string" && Object.hasOwn(classes, code);
 }
 
+/** Whether the module stopped where it stood: at a trap, without memory, or without stack, as each browser says it. */
+export function isTrap(error: unknown): error is Error {
+  if (error instanceof WebAssembly.RuntimeError || error instanceof RangeError) return true;
+  return error instanceof Error && error.message === "too much recursion";
+}
+
 /** An argument that is not what it should be. */
 export function invalid(field: string, expected: string, got: unknown): InvalidInputError {
   return new InvalidInputError("invalid-input", `${field}: expected ${expected}, got ${describe(got)}`);

@@ -57,3 +57,4 @@ export type { Picture, Pixels } from "./picture.js";
 export { type Preprocessing, type Quantized, type QuantizeOptions, quantize } from "./quantize.js";
 export type { LoadProgress, ModelSource } from "./source.js";
 export type { Tensor } from "./tensor.js";
+export type { LayerProgress, ToolsOptions } from "./tools.js";

@@ -135,7 +135,7 @@ interface Tensors {
 
 async function make(device: Device, spec: object, tensors: Tensors): Promise<ModuleLayer> {
   const json = JSON.stringify(spec);
-  return called(() => device.module.layer(json, tensors) as Promise<ModuleLayer>);
+  return called(() => device.backend.layer(json, tensors));
 }
 
 /** A convolution whose weights are in device memory. */

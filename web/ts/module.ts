@@ -1,6 +1,6 @@
 // The WebAssembly module: starting it once, and calling it.
 import initModule, { __wbg_reset_state as startAnew } from "./module/dsconv_web.js";
-import { DeviceLostError, InternalError, LoadError, fromModule } from "./errors.js";
+import { DeviceLostError, InternalError, LoadError, fromModule, isTrap } from "./errors.js";
 
 let started: Promise<unknown> | undefined;
 /** Whether the module has failed, and no fresh one could take its place yet. */
@@ -49,12 +49,6 @@ export async function called<T>(call: () => T | Promise<T>): Promise<T> {
   } finally {
     end();
   }
-}
-
-/** Whether the module stopped where it stood: at a trap, without memory, or without stack, as each browser says it. */
-function isTrap(error: unknown): error is Error {
-  if (error instanceof WebAssembly.RuntimeError || error instanceof RangeError) return true;
-  return error instanceof Error && error.message === "too much recursion";
 }
 
 /** What has failed is in no state to go on from: a fresh module takes its place, and what the old one made is lost. */

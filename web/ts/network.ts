@@ -1,14 +1,15 @@
 // Networks: loading, running, classifying pictures, and timing the steps.
-import type { Network as ModuleNetwork } from "./module/dsconv_web.js";
+import type { Runner } from "./backend.js";
 import type { Device } from "./device.js";
 import { invalid } from "./errors.js";
 import { Made, called } from "./module.js";
 import { type Picture, pixels } from "./picture.js";
 import { type LoadProgress, type ModelSource, read } from "./source.js";
 import { type Tensor, floats } from "./tensor.js";
+import { Tools, type ToolsOptions } from "./tools.js";
 
 /** How a network is loaded and runs. */
-export interface NetworkOptions {
+export interface NetworkOptions extends ToolsOptions {
   /** `int8` quantises what layers with integer weights read, and multiplies integers; by default `f32`. */
   activations?: "f32" | "int8";
   /** Hears of the download. */
@@ -98,7 +99,7 @@ interface Description {
 
 /** A network whose weights are in device memory. */
 export class Network {
-  readonly #network: Made<ModuleNetwork>;
+  readonly #network: Made<Runner>;
   /** Calls under way. */
   #uses = 0;
   #disposed = false;
@@ -109,7 +110,7 @@ export class Network {
   /** The convolutions, in the order they run in. */
   readonly layers: readonly LayerReport[];
 
-  private constructor(network: ModuleNetwork) {
+  private constructor(network: Runner) {
     const { inputs, outputs, labels, layers } = JSON.parse(network.describe()) as Description;
     this.#network = new Made(network);
     this.inputs = inputs;
@@ -119,21 +120,22 @@ export class Network {
   }
 
   /**
-   * Loads a model file, or ONNX.
+   * Loads a model file, or ONNX, which a worker makes a model file of.
    *
    * @throws {LoadError} for what can't be fetched; {@link InvalidInputError} for what is no model;
    *   {@link UnsupportedError} names all nodes of an ONNX file that this library does not take; {@link LimitError} for
    *   a network too large for the device.
    */
   static async load(device: Device, source: ModelSource, options: NetworkOptions = {}): Promise<Network> {
-    const { activations = "f32", onProgress, signal } = options;
+    const { activations = "f32", onProgress, signal, worker, tools } = options;
     if (activations !== "f32" && activations !== "int8") {
       throw invalid("activations", '"f32" or "int8"', activations);
     }
-    const bytes = await read(source, onProgress, signal);
-    const network = await called(
-      () => device.module.network(bytes, activations === "int8") as Promise<ModuleNetwork>,
-    );
+    let bytes = await read(source, onProgress, signal);
+    if (device.kind === "gpu" && !isModelFile(bytes)) {
+      bytes = await Tools.once({ worker, tools, signal }, "convert", [bytes]);
+    }
+    const network = await called(() => device.backend.network(bytes, activations === "int8"));
     if (signal?.aborted) {
       network.dispose();
       throw signal.reason;
@@ -158,7 +160,7 @@ export class Network {
     if (!(Number.isInteger(top) && top > 0)) throw invalid("top", "a whole number above 0", top);
     const json = await this.#used(async () => {
       const { data, width, height } = await pixels(picture);
-      return called(() => this.#network.object.classify(bytes(data), width, height, top) as Promise<string>);
+      return called(() => this.#network.object.classify(bytes(data), width, height, top));
     });
     return JSON.parse(json) as Classification;
   }
@@ -173,7 +175,7 @@ export class Network {
     const tensors = isList(inputs) ? inputs : [inputs];
     tensors.forEach(({ data }, index) => floats(`inputs[${index}].data`, data));
     const parts = tensors.map(({ data, shape }) => ({ data, shape: Float64Array.from(shape) }));
-    return this.#used(() => called(() => this.#network.object.run(parts) as Promise<Tensor[]>));
+    return this.#used(() => called(() => this.#network.object.run(parts)));
   }
 
   /**
@@ -184,7 +186,7 @@ export class Network {
   async profile(picture: Picture): Promise<Profile> {
     const json = await this.#used(async () => {
       const { data, width, height } = await pixels(picture);
-      return called(() => this.#network.object.profile(bytes(data), width, height) as Promise<string>);
+      return called(() => this.#network.object.profile(bytes(data), width, height));
     });
     return JSON.parse(json) as Profile;
   }
@@ -210,6 +212,11 @@ export class Network {
       if (this.#disposed) this.dispose();
     }
   }
+}
+
+/** Whether these bytes are safetensors: they start with the length of JSON in eight bytes, of which the last are 0. */
+function isModelFile(bytes: Uint8Array): boolean {
+  return bytes[8] === 0x7b && bytes.subarray(4, 8).every((byte) => byte === 0);
 }
 
 function isList(inputs: Tensor | readonly Tensor[]): inputs is readonly Tensor[] {

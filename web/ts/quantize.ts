@@ -1,9 +1,8 @@
 // Quantising a network in a worker.
-import { type ErrorCode, InternalError, LoadError, withCode } from "./errors.js";
 import type { LayerReport } from "./network.js";
-import { type Picture, type Pixels, pixels } from "./picture.js";
-import { type ModuleSource, compile } from "./compile.js";
+import { type Picture, pixels } from "./picture.js";
 import { read } from "./source.js";
+import { type LayerProgress, Tools, type ToolsOptions } from "./tools.js";
 
 /** How a picture becomes a network's input: `(pixel / 255 - mean) / std` per channel. */
 export interface Preprocessing {
@@ -25,7 +24,7 @@ export interface Preprocessing {
 }
 
 /** How a network is quantised. */
-export interface QuantizeOptions {
+export interface QuantizeOptions extends ToolsOptions {
   /** 2 to 8; by default 4. */
   bits?: number;
   /** Input channels that share a scale; by default 32. */
@@ -47,16 +46,9 @@ export interface QuantizeOptions {
   /** How pictures become the input, to keep in the model file; by default what is usual for ImageNet. */
   preprocessing?: Preprocessing;
   /** Hears of each layer when its turn comes: how many are done, of how many, and its name. Calibration counts anew. */
-  onProgress?: (done: number, total: number, layer: string) => void;
+  onProgress?: LayerProgress;
   /** Ends the worker; then {@link quantize} rejects with the signal's reason, as `fetch` does. */
   signal?: AbortSignal;
-  /**
-   * Makes the worker, of this package's `dsconv/worker.js`; by default of the same text in a blob, which a content
-   * security policy may forbid.
-   */
-  worker?: () => Worker;
-  /** As that of {@link Device.open}. */
-  module?: ModuleSource;
 }
 
 /** A quantised network. */
@@ -65,21 +57,6 @@ export interface Quantized {
   readonly model: Uint8Array<ArrayBuffer>;
   readonly layers: readonly LayerReport[];
 }
-
-/** @internal To the worker. */
-export interface Request {
-  onnx: Uint8Array;
-  /** `spec::QuantizeSpec` in JSON. */
-  spec: string;
-  pictures: Pixels[];
-  module: WebAssembly.Module;
-}
-
-/** @internal From the worker. */
-export type Answer =
-  | { progress: [done: number, total: number, layer: string] }
-  | { model: Uint8Array<ArrayBuffer>; layers: string }
-  | { code: ErrorCode | undefined; message: string };
 
 /**
  * Quantises an ONNX file, or a model file with float weights, in a worker: the page stays live.
@@ -91,58 +68,13 @@ export async function quantize(
   onnx: ArrayBuffer | Uint8Array | Blob,
   options: QuantizeOptions = {},
 ): Promise<Quantized> {
-  const { calibration = [], onProgress, signal, worker: make, module, ...spec } = options;
-  const request: Request = {
-    onnx: await read(onnx, undefined, signal),
-    spec: JSON.stringify(spec),
-    pictures: await Promise.all(calibration.map(pixels)),
-    module: await compile(module),
-  };
-  const worker = make?.() ?? (await blobWorker());
-  let stop = (): void => {};
-  try {
-    signal?.throwIfAborted();
-    return await new Promise<Quantized>((resolve, reject) => {
-      stop = () => reject(signal?.reason);
-      signal?.addEventListener("abort", stop);
-      // Of a script that could not be loaded, browsers say nothing.
-      worker.onerror = ({ message }) =>
-        reject(message ? new InternalError("internal", `the worker failed: ${message}`) : unloaded());
-      worker.onmessageerror = () =>
-        reject(new InternalError("internal", "the worker failed: its answer could not be read"));
-      worker.onmessage = ({ data }: MessageEvent<Answer>) => {
-        if ("progress" in data) {
-          try {
-            onProgress?.(...data.progress);
-          } catch (error) {
-            reject(error);
-          }
-        } else if ("model" in data) resolve({ model: data.model, layers: JSON.parse(data.layers) as LayerReport[] });
-        else reject(withCode(data.code ?? "internal", data.message));
-      };
-      worker.postMessage(request);
-    });
-  } finally {
-    signal?.removeEventListener("abort", stop);
-    worker.terminate();
-  }
+  const { calibration = [], onProgress, signal, worker, tools, ...spec } = options;
+  const bytes = await read(onnx, undefined, signal);
+  const pictures = await Promise.all(calibration.map(pixels));
+  const { model, layers } = await Tools.once({ signal, onProgress, worker, tools }, "quantize", [
+    bytes,
+    JSON.stringify(spec),
+    pictures,
+  ]);
+  return { model: model as Uint8Array<ArrayBuffer>, layers: JSON.parse(layers) as LayerReport[] };
 }
-
-function unloaded(cause?: unknown): LoadError {
-  const what = `quantize's worker could not be loaded${cause === undefined ? "" : `: ${String(cause)}`}`;
-  const how = "where a content security policy forbids `worker-src blob:`, pass `worker`";
-  return new LoadError("load", `${what}; ${how}`, { cause });
-}
-
-/** A worker without an address: bundlers need not find it, and a page may take this package from another origin. */
-async function blobWorker(): Promise<Worker> {
-  try {
-    const { default: text } = await import("./worker-text.js");
-    address ??= URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-    return new Worker(address);
-  } catch (error) {
-    throw unloaded(error);
-  }
-}
-
-let address: string | undefined;

@@ -2,6 +2,7 @@
 
 use dsconv::Result;
 use dsconv::gpu::{Pipelines, checked, grid, upload};
+use dsconv::shader_text;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -25,19 +26,19 @@ pub(crate) enum OpKernel {
 
 /// The table of kernels, in the order of [`OpKernel`]: name and source.
 const KERNELS: [(OpKernel, &str, &str); 13] = [
-    (OpKernel::Binary, "binary", include_str!("../../shaders/binary.wgsl")),
-    (OpKernel::ConvTranspose, "conv_transpose", include_str!("../../shaders/conv_transpose.wgsl")),
-    (OpKernel::Copy, "copy", include_str!("../../shaders/copy.wgsl")),
-    (OpKernel::MatMul, "matmul", include_str!("../../shaders/matmul.wgsl")),
-    (OpKernel::Order, "order", include_str!("../../shaders/order.wgsl")),
-    (OpKernel::Pick, "pick", include_str!("../../shaders/pick.wgsl")),
-    (OpKernel::Pool, "pool", include_str!("../../shaders/pool.wgsl")),
-    (OpKernel::Reduce, "reduce", include_str!("../../shaders/reduce.wgsl")),
-    (OpKernel::Resize, "resize", include_str!("../../shaders/resize.wgsl")),
-    (OpKernel::Scatter, "scatter", include_str!("../../shaders/scatter.wgsl")),
-    (OpKernel::Softmax, "softmax", include_str!("../../shaders/softmax.wgsl")),
-    (OpKernel::Suppress, "suppress", include_str!("../../shaders/suppress.wgsl")),
-    (OpKernel::Unary, "unary", include_str!("../../shaders/unary.wgsl")),
+    (OpKernel::Binary, "binary", shader_text!("../../shaders/binary.wgsl")),
+    (OpKernel::ConvTranspose, "conv_transpose", shader_text!("../../shaders/conv_transpose.wgsl")),
+    (OpKernel::Copy, "copy", shader_text!("../../shaders/copy.wgsl")),
+    (OpKernel::MatMul, "matmul", shader_text!("../../shaders/matmul.wgsl")),
+    (OpKernel::Order, "order", shader_text!("../../shaders/order.wgsl")),
+    (OpKernel::Pick, "pick", shader_text!("../../shaders/pick.wgsl")),
+    (OpKernel::Pool, "pool", shader_text!("../../shaders/pool.wgsl")),
+    (OpKernel::Reduce, "reduce", shader_text!("../../shaders/reduce.wgsl")),
+    (OpKernel::Resize, "resize", shader_text!("../../shaders/resize.wgsl")),
+    (OpKernel::Scatter, "scatter", shader_text!("../../shaders/scatter.wgsl")),
+    (OpKernel::Softmax, "softmax", shader_text!("../../shaders/softmax.wgsl")),
+    (OpKernel::Suppress, "suppress", shader_text!("../../shaders/suppress.wgsl")),
+    (OpKernel::Unary, "unary", shader_text!("../../shaders/unary.wgsl")),
 ];
 
 const _: () = {

@@ -97,7 +97,8 @@ impl Course {
     /// Learns from the mean loss of a batch and the gradient of each parameter.
     ///
     /// # Errors
-    /// A loss that is not finite, as a network that has diverged gives, or as [`Optimizer::update`]; both name the step.
+    /// A loss that is not finite, as a network that has diverged gives, or as [`Optimizer::update`]; they name the
+    /// step.
     pub fn step(&mut self, loss: f64, gradients: &[Vec<f32>]) -> Result<()> {
         if !loss.is_finite() {
             let field = format!("step {}: the loss", self.steps().saturating_add(1));
@@ -157,8 +158,8 @@ impl Course {
     /// Goes on from a checkpoint of the same training: this course must be as it was when that one began.
     ///
     /// # Errors
-    /// [`Error::Format`] for bytes that are no checkpoint, one that is about something else, or tensors that are missing
-    /// or have other lengths.
+    /// [`Error::Format`] for bytes that are no checkpoint, one that is about something else, or tensors that are
+    /// missing or have other lengths.
     pub fn resume(&mut self, bytes: &[u8], about: &str) -> Result<()> {
         let wrong = |message: String| Error::format("checkpoint", message);
         let mut file = LayerFile::from_bytes(bytes)?;

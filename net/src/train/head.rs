@@ -177,7 +177,7 @@ pub fn head_scores(values: &[Vec<f32>], features: &[f32]) -> Result<Vec<f32>> {
         return Err(Error::invalid("the head's values", "weights and biases", values.len()));
     };
     let width = weights.len() / bias.len().max(1);
-    if width == 0 || width * bias.len() != weights.len() || features.len() % width != 0 {
+    if width == 0 || width * bias.len() != weights.len() || !features.len().is_multiple_of(width) {
         let expected = format!("rows of {width}, as weights {} for {}", weights.len(), bias.len());
         return Err(Error::invalid("features", expected, features.len()));
     }

@@ -82,8 +82,8 @@ impl Optimizer {
     /// Moves the values against their gradients, one step.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the step and the parameter whose gradient, or new value, is not finite, or a length that
-    /// differs. Then no value has changed.
+    /// [`Error::Invalid`] names the step and the parameter whose gradient, or new value, is not finite, or a length
+    /// that differs. Then no value has changed.
     pub fn update(&mut self, values: &mut [Vec<f32>], gradients: &[Vec<f32>]) -> Result<()> {
         const DECAYS: [f64; 2] = [0.9, 0.999];
         const EPSILON: f64 = 1e-8;

@@ -11,7 +11,8 @@ const time = byId("milliseconds");
 const timeNote = byId("time-note");
 
 /** What the device is called. */
-export function deviceName({ name, software }: Device): string {
+export function deviceName({ kind, name, software }: Device): string {
+  if (kind === "cpu") return "On the processor: this browser has no WebGPU";
   return `${name}${software ? ", in software" : ""}`;
 }
 
@@ -24,7 +25,7 @@ export function bitsOf(network: Network): number | undefined {
 }
 
 /** What the weights take, beside what they would take in floats. */
-export function showMemory(network: Network): void {
+export function showMemory(network: Network, device: Device | undefined): void {
   const floats = network.layers.reduce((sum, layer) => sum + layer.floatBytes, 0);
   const now = network.layers.reduce((sum, layer) => sum + layer.bytes, 0);
   const bits = bitsOf(network);
@@ -40,15 +41,23 @@ export function showMemory(network: Network): void {
   const name = bits === undefined ? "now" : `${bits} bits`;
   memory.replaceChildren(...row("f32", floats, "floats"), ...row(name, now, "integers"));
   const { total, weights, constants, tensors, parameters } = network.memoryUse;
+  const floatLayers = `${kept.length} of ${network.layers.length} layers stay floats.`;
   memoryNote.textContent =
-    `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and ` +
-    `constants and ${bytes(tensors)} the tensors between layers. ${kept.length} of ${network.layers.length} layers ` +
-    "stay floats.";
+    device?.kind === "cpu"
+      ? `Sizes are of the file: on the processor, each integer takes a byte. ${floatLayers}`
+      : `On the device now: ${bytes(total)}, of which ${bytes(weights + constants + parameters)} are weights and ` +
+        `constants and ${bytes(tensors)} the tensors between layers. ${floatLayers}`;
 }
 
 /** How long a picture took, and on what. */
 export function showTime(taken: number, device: Device, first: boolean): void {
   time.textContent = milliseconds(taken);
+  if (device.kind === "cpu") {
+    timeNote.textContent =
+      "From pixels to scores, on the processor and on one thread, in the plain loops that kernels are checked " +
+      "against: this is not a GPU’s time.";
+    return;
+  }
   const notes = [
     device.software
       ? "From pixels to scores, on a software device: a processor plays the GPU here, so this is not a GPU’s time."

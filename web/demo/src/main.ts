@@ -1,6 +1,6 @@
 // The page: wires its controls to the session.
 import "@fontsource-variable/instrument-sans/wght.css";
-import { type Class, type Classification, type Device, type Network, NoWebGpuError } from "dsconv";
+import { type Class, type Classification, type Device, type Network } from "dsconv";
 import { clearAnswer, settle, showAnswer, showPicture, showWorking } from "./answer.js";
 import { clearProfile, showProfile } from "./chart.js";
 import { type Compared, clearComparison, showComparison } from "./comparison.js";
@@ -25,6 +25,7 @@ const measure = byId<HTMLButtonElement>("measure");
 const samples = byId("samples");
 const compare = byId<HTMLButtonElement>("compare");
 const stage = byId("stage");
+const enable = byId("enable");
 
 let device: Device | undefined;
 /** ImageNet's, from the first model that comes with the page. */
@@ -77,9 +78,11 @@ function ownParts(): string[] {
 }
 
 const session = new Session(initial, {
-  opened(opened) {
+  opened(opened, missing) {
     device = opened;
     chip("ready", deviceName(opened));
+    enable.hidden = !missing;
+    enable.textContent = missing ? `It is faster on a GPU. ${inWords(missing)}` : "";
   },
   loading(wanted, loaded, total) {
     if (wanted.own) offer(wanted);
@@ -101,7 +104,7 @@ const session = new Session(initial, {
     byId("lead-bits").textContent = String(bitsOf(network) ?? 32);
     if (!wanted.own) labels = network.labels;
     showView(view());
-    showMemory(network);
+    showMemory(network, device);
     clearProfile();
     measure.textContent = "Measure";
     settle();
@@ -131,7 +134,7 @@ const session = new Session(initial, {
     compare.disabled = false;
     showAnswer(picture, named(answer, network));
     // Now with what the run needed.
-    showMemory(network);
+    showMemory(network, device);
     if (device) showTime(answer.milliseconds, device, first);
   },
   comparing(wanted, done) {
@@ -152,7 +155,9 @@ const session = new Session(initial, {
   },
   settled() {
     compare.disabled = !device;
-    compare.textContent = compared.length > 0 ? "Compare again" : "Compare";
+    // The recorded answer alone is none of this comparison.
+    const any = compared.some(({ time }) => time !== undefined);
+    compare.textContent = any ? "Compare again" : "Compare";
   },
   measuring() {
     measure.disabled = true;
@@ -163,7 +168,7 @@ const session = new Session(initial, {
     measure.textContent = "Measure again";
     showProfile(profile, network, device?.software ?? false);
   },
-  failed(error, step, again) {
+  failed(error, { step, model: wanted }, again) {
     loading.hidden = true;
     measure.disabled = !device;
     compare.disabled = !device;
@@ -173,19 +178,20 @@ const session = new Session(initial, {
     if (step === "load") offer(own);
     choose(session.model);
     showView(view());
-    const missing = error instanceof NoWebGpuError;
-    if (step === "open") chip("missing", missing ? "No WebGPU" : "No GPU");
-    const anyway = missing ? " Quantising your own network works without it, below." : "";
-    notify(notice, inWords(error) + anyway, { name: "Try again", run: again });
+    if (step === "open") chip("missing", "No GPU");
+    const name = step === "load" && wanted.own ? `${wanted.name}.safetensors: ` : "";
+    notify(notice, name + inWords(error), { name: "Try again", run: again });
   },
   lost(message) {
+    const gone = device;
     device = undefined;
     measure.disabled = true;
     compare.disabled = true;
     loading.hidden = true;
     settle();
-    chip("missing", "The GPU is gone");
-    notify(notice, `The browser took the GPU away${message ? ` (${message})` : ""}. Nothing of yours is lost.`, {
+    const what = gone?.kind === "cpu" ? "worker" : "GPU";
+    chip("missing", `The ${what} is gone`);
+    notify(notice, `The browser took the ${what} away${message ? ` (${message})` : ""}. Nothing of yours is lost.`, {
       name: "Start it again",
       run: () => session.restart(),
     });

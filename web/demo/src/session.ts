@@ -1,5 +1,5 @@
 // What is open: a device and a network on it. One thing runs at a time.
-import { type Classification, Device, DeviceLostError, Network, type Profile } from "dsconv";
+import { type Classification, Device, DeviceLostError, Network, NoWebGpuError, type Profile } from "dsconv";
 
 /** A network to run: where it comes from is asked when it is loaded. */
 export interface Model {
@@ -21,7 +21,8 @@ export interface Picture {
 
 /** What happens, in the order in which it happens. */
 export interface Watcher {
-  opened(device: Device): void;
+  /** `missing` says why it is the processor. */
+  opened(device: Device, missing?: NoWebGpuError): void;
   /** Bytes that came, of how many where that is known. */
   loading(model: Model, loaded: number, total?: number): void;
   loaded(model: Model, network: Network): void;
@@ -37,8 +38,8 @@ export interface Watcher {
   settled(): void;
   measuring(): void;
   measured(profile: Profile, network: Network): void;
-  /** What was wanted is not to be had; what was there before still is. `again` wants it once more. */
-  failed(error: unknown, step: Step, again: () => void): void;
+  /** What was wanted of the model is not to be had; what was there before still is. `again` wants it once more. */
+  failed(error: unknown, what: { step: Step; model: Model }, again: () => void): void;
   lost(message: string): void;
 }
 
@@ -170,7 +171,7 @@ export class Session {
       // Then there is nothing to add.
       if (device !== this.#device) return false;
       if (step === "load" && this.#network) this.#model = this.#network.model;
-      this.#watcher.failed(error, step, () => {
+      this.#watcher.failed(error, { step, model }, () => {
         if (step === "measure") this.#measure = true;
         if (step === "compare") this.#compare = this.#compared;
         this.use(model);
@@ -180,9 +181,14 @@ export class Session {
   }
 
   async #open(): Promise<void> {
-    const device = await Device.open({ powerPreference: "high-performance" });
+    let missing: NoWebGpuError | undefined;
+    const device = await Device.open({ powerPreference: "high-performance" }).catch((error: unknown) => {
+      if (!(error instanceof NoWebGpuError)) throw error;
+      missing = error;
+      return Device.cpu();
+    });
     this.#device = device;
-    this.#watcher.opened(device);
+    this.#watcher.opened(device, missing);
     void device.lost.then(({ message }) => this.#gone(device, message));
   }
 

@@ -1,6 +1,6 @@
 // Whole networks through the package.
 import * as dsconv from "dsconv";
-import { Device, DsconvError, Network, quantize } from "dsconv";
+import { Device, DsconvError, Layer, Network, quantize } from "dsconv";
 import initModule from "/dist/module/dsconv_web.js";
 import { countBuffers, rawDevice } from "./gpu.js";
 import { random } from "./random.js";
@@ -8,6 +8,7 @@ import { random } from "./random.js";
 const MODEL = "/models/efficientnet-lite0-i4.safetensors";
 const SMALL = "/data/small.onnx";
 
+const openOn = (kind) => (kind === "cpu" ? Device.cpu() : Device.open());
 const bytesOf = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
 const blobOf = async (path) => (await fetch(path)).blob();
 const bitmapOf = async (name) => createImageBitmap(await blobOf(`/pictures/${name}.jpg`));
@@ -32,8 +33,8 @@ async function decoded(name) {
 }
 
 /** Answers on pictures, with what they are as PNG for the command. */
-export async function classify({ names, activations }) {
-  const device = await Device.open();
+export async function classify({ names, activations, kind }) {
+  const device = await openOn(kind);
   const network = await Network.load(device, MODEL, { activations });
   const answers = [];
   for (const name of names) {
@@ -68,8 +69,8 @@ export async function forms({ name, model }) {
 }
 
 /** What the small network gives for each tensor, one after the other and then all at once, then for the first again. */
-export async function runTensors(tensors) {
-  const device = await Device.open();
+export async function runTensors({ tensors, kind }) {
+  const device = await openOn(kind);
   const network = await Network.load(device, SMALL);
   const given = tensors.map(({ data, shape }) => ({ data: Float32Array.from(data), shape }));
   const one = async (tensor) => {
@@ -250,7 +251,7 @@ export async function disposedInBetween() {
 /** A module that fails in the middle of a call, and what becomes of everything that it made. */
 export async function failedModule() {
   const device = await Device.open();
-  const bytes = await bytesOf(SMALL);
+  const { model: bytes } = await quantize(await bytesOf(SMALL), { bits: 3, blockSize: 8 });
   const network = await Network.load(device, bytes);
   const x = { data: new Float32Array(80).map((_, i) => Math.cos(i)), shape: [1, 5, 4, 4] };
   const [first] = await network.run(x);
@@ -276,7 +277,7 @@ export async function failedModule() {
 /** A module that fails where no memory is left for a fresh one, until there is some again. */
 export async function deadModule() {
   const device = await Device.open();
-  const bytes = await bytesOf(SMALL);
+  const { model: bytes } = await quantize(await bytesOf(SMALL), { bits: 3, blockSize: 8 });
   const network = await Network.load(device, bytes);
   const x = { data: new Float32Array(80).fill(0.5), shape: [1, 5, 4, 4] };
   const waiting = refusal(network.run(x));
@@ -470,4 +471,43 @@ export async function profile() {
   const layers = network.layers.map(({ name }) => name);
   device.dispose();
   return { steps, clock, milliseconds, layers };
+}
+
+/** The processor as a device: what it is, what it refuses, whether the page stays live, and how it ends. */
+export async function onProcessor() {
+  const device = await Device.cpu();
+  const { kind, software } = device;
+  const network = await Network.load(device, MODEL);
+  const picture = await bitmapOf("coffee");
+  let ticks = 0;
+  const timer = setInterval(() => (ticks += 1), 10);
+  const { steps, clock } = await network.profile(picture);
+  clearInterval(timer);
+  const weights = { weights: new Float32Array(9) };
+  const geometry = { inChannels: 1, outChannels: 1, kernel: [3, 3] };
+  const refused = {
+    int8: await refusal(Network.load(device, SMALL, { activations: "int8" })),
+    layer: await refusal(Layer.fromFloats(device, geometry, weights)),
+    noise: await refusal(Network.load(device, Uint8Array.of(1, 2, 3))),
+    shape: await refusal(network.run({ data: new Float32Array(4), shape: [1, 1, 2, 2] })),
+  };
+  // A call that has begun is finished.
+  const last = network.classify(picture);
+  network.dispose();
+  const { classes } = await last;
+  const other = await Network.load(device, SMALL);
+  const x = { data: new Float32Array(80), shape: [1, 5, 4, 4] };
+  const waiting = refusal(other.run(x));
+  device.dispose();
+  const [run, load] = [await refusal(other.run(x)), await refusal(Network.load(device, SMALL))];
+  const ended = { waiting: await waiting, run, load };
+  const [{ label }] = classes;
+  const memory = network.memoryUse.total;
+  return { kind, software, steps: steps.length, clock, ticks, refused, label, ended, lost: await device.lost, memory };
+}
+
+/** What a worker that can't be loaded, and a module that is none, are to whoever wants the processor. */
+export async function noProcessor() {
+  const worker = () => new Worker("/nothing.js");
+  return [await refusal(Device.cpu({ tools: new Uint8Array(8) })), await refusal(Device.cpu({ worker }))];
 }

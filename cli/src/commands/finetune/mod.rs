@@ -31,8 +31,8 @@ use teach::{Plan, teach};
 pub(crate) struct Options {
     /// Begin with this classifier: a model file (*.safetensors), or an ONNX file.
     model: PathBuf,
-    /// Learn from this folder: a folder of pictures for each class, whose name is the class's; or, with --teacher,
-    /// pictures.
+    /// Learn from the folders in this one, each with pictures of the class that it is named after; or, with --teacher,
+    /// from pictures of any kind.
     folder: PathBuf,
     /// Write this model file, *.safetensors.
     #[arg(long, value_name = "FILE")]
@@ -116,6 +116,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let inputs = || inputs.clone().map(PathBuf::as_path);
     options.overwrite.check(&options.output, Kind::Safetensors, inputs())?;
     if let Some(path) = &options.resume {
+        let output = options.output.display();
+        ensure!(
+            *path != options.output,
+            "--resume: expected another file than --output, got {output}"
+        );
         let others = inputs().chain([options.output.as_path()]);
         options.overwrite.check(path, Kind::Safetensors, others)?;
     }

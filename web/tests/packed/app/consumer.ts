@@ -11,21 +11,26 @@ import {
   type Picture,
   type Quantized,
   type Tensor,
+  type ToolsOptions,
   quantize,
 } from "dsconv";
 import wasm from "dsconv/dsconv.wasm";
+import toolsWasm from "dsconv/tools.wasm";
 
 const options: DeviceOptions = { powerPreference: "low-power", module: new URL("https://example.org/dsconv.wasm") };
+const tools: ToolsOptions = { tools: toolsWasm, worker: () => new Worker("/worker.js") };
 const onProgress: LoadProgress = (loaded, total) => console.log(loaded, total ?? "unknown");
 
 export async function label(picture: Picture): Promise<string | undefined> {
   try {
-    using device = await Device.open(options);
+    using device = await Device.open(options).catch((error: unknown) => {
+      if (error instanceof NoWebGpuError) return Device.cpu(tools);
+      throw error;
+    });
     using network = await Network.load(device, "/model.safetensors", { activations: "int8", onProgress });
     const { classes } = await network.classify(picture, { top: 1 });
     return classes[0]?.label;
   } catch (error) {
-    if (error instanceof NoWebGpuError) return undefined;
     const code: ErrorCode | undefined = error instanceof DsconvError ? error.code : undefined;
     throw new Error(code);
   }

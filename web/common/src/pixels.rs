@@ -5,7 +5,10 @@ use dsconv_net::Result;
 use image::RgbImage;
 
 /// The colours of a picture's pixels, without their alpha.
-pub(crate) fn rgb(rgba: &[u8], width: u32, height: u32) -> Result<RgbImage> {
+///
+/// # Errors
+/// Another number of bytes than four for each pixel.
+pub fn rgb(rgba: &[u8], width: u32, height: u32) -> Result<RgbImage> {
     let (pixels, rest) = rgba.as_chunks::<4>();
     let expected = u64::from(width) * u64::from(height);
     if pixels.len() as u64 != expected || !rest.is_empty() {

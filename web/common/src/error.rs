@@ -4,7 +4,7 @@ use dsconv_net::Error;
 use wasm_bindgen::JsValue;
 
 /// A JavaScript `Error` with a `code`, which the TypeScript side turns into a class of its own.
-pub(crate) fn to_js(error: impl Into<Error>) -> JsValue {
+pub fn to_js(error: impl Into<Error>) -> JsValue {
     let error = error.into();
     // Strangers' names are in it, and Node prints to terminals.
     let lines: Vec<String> = error.to_string().split('\n').map(dsconv::shown).collect();
@@ -43,6 +43,6 @@ fn code_of_layer(error: &dsconv::Error) -> &'static str {
 }
 
 /// An error about something that comes from JavaScript.
-pub(crate) fn invalid(field: &str, expected: impl ToString, got: impl ToString) -> Error {
+pub fn invalid(field: &str, expected: impl ToString, got: impl ToString) -> Error {
     Error::Invalid { field: field.into(), expected: expected.to_string(), got: got.to_string() }
 }

@@ -1,11 +1,12 @@
-//! Quantises and calibrates networks, for a worker.
+//! Quantises and calibrates networks.
 
-use crate::answers::{json, rows};
-use crate::error::to_js;
-use crate::pixels::rgb;
-use crate::spec::{QuantizeSpec, parse};
+use crate::spec::QuantizeSpec;
 use dsconv_net::picture;
 use dsconv_net::{Model, Result, SampleRun};
+use dsconv_web_common::answers::{json, rows};
+use dsconv_web_common::error::to_js;
+use dsconv_web_common::pixels::rgb;
+use dsconv_web_common::spec::parse;
 use js_sys::{Function, Uint8Array};
 use wasm_bindgen::prelude::*;
 
@@ -111,4 +112,10 @@ fn quantized(
     let layers = json(&rows(&dsconv_net::report(&model.graph, &graph)));
     let model = Model { graph, ..model }.to_bytes()?;
     Ok(Quantized { model, layers })
+}
+
+/// The model file of a network in ONNX.
+#[wasm_bindgen]
+pub fn convert(bytes: &[u8]) -> Result<Vec<u8>, JsValue> {
+    Model::from_any(bytes).and_then(|model| model.to_bytes()).map_err(to_js)
 }
