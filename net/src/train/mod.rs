@@ -3,6 +3,9 @@
 //! A [`Head`] is what learns: a network's classifier, by [`head_gradients`] on the features that its [body](Head::body)
 //! gives. [`split`] and [`order`] say which pictures it learns from and when, an [`Optimizer`] moves the values, and a
 //! [`Course`] keeps the best ones, and goes on from a file.
+//!
+//! A [`Training`] is for more than the head: its [`Learned`] parts of all layers get gradients from a program that holds
+//! the network and its backward pass, which runs on the CPU so far.
 
 mod backward;
 mod course;

@@ -413,3 +413,6 @@ fn with(weights: &Weights, part: Part, numbers: &[f32]) -> Result<Weights> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

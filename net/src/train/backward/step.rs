@@ -59,37 +59,32 @@ impl Tape {
     fn of_binary(&mut self, function: Binary, step: &Step, dy: TensorId) -> Result<()> {
         let (a, b, y) = (step.inputs[0], step.inputs[1], step.output);
         let (of_a, of_b) = (self.needs(a), self.needs(b));
-        let [mut da, mut db] = [None; 2];
-        match function {
-            Binary::Add => [da, db] = [Some(dy); 2],
-            Binary::Sub => {
-                da = Some(dy);
-                db = Some(self.scaled(dy, -1.0)?);
-            }
+        let [da, db] = match function {
+            Binary::Add => [Some(dy); 2],
+            Binary::Sub => [Some(dy), Some(self.scaled(dy, -1.0)?)],
             Binary::Mul => {
-                da = Some(self.binary(Binary::Mul, dy, b)?);
-                db = Some(self.binary(Binary::Mul, dy, a)?);
+                [Some(self.binary(Binary::Mul, dy, b)?), Some(self.binary(Binary::Mul, dy, a)?)]
             }
             Binary::Div => {
                 let quotient = self.binary(Binary::Div, dy, b)?;
                 let product = self.binary(Binary::Mul, quotient, y)?;
-                da = Some(quotient);
-                db = Some(self.scaled(product, -1.0)?);
+                [Some(quotient), Some(self.scaled(product, -1.0)?)]
             }
             Binary::Pow if !of_b => {
                 let one = self.constant(&[], vec![1.0])?;
                 let exponent = self.binary(Binary::Sub, b, one)?;
                 let power = self.binary(Binary::Pow, a, exponent)?;
                 let slope = self.binary(Binary::Mul, power, b)?;
-                da = Some(self.binary(Binary::Mul, slope, dy)?);
+                [Some(self.binary(Binary::Mul, slope, dy)?), None]
             }
             Binary::Min | Binary::Max => {
                 // Of equals the first has it.
                 let [less, more] = if function == Binary::Min { [a, b] } else { [b, a] };
                 let first = self.binary(Binary::LessOrEqual, less, more)?;
                 let second = self.alike(StepOp::Unary(Unary::Not), &[first])?;
-                da = Some(self.binary(Binary::Gate, dy, first)?);
-                db = Some(self.binary(Binary::Gate, dy, second)?);
+                let of = [first, second].map(|chosen| self.binary(Binary::Gate, dy, chosen));
+                let [first, second] = of;
+                [Some(first?), Some(second?)]
             }
             Binary::PRelu => {
                 let zero = self.constant(&[], vec![0.0])?;
@@ -98,17 +93,17 @@ impl Tape {
                 let kept = self.binary(Binary::Gate, dy, above)?;
                 let rest = self.binary(Binary::Gate, dy, below)?;
                 let sloped = self.binary(Binary::Mul, rest, b)?;
-                da = Some(self.binary(Binary::Add, kept, sloped)?);
-                db = Some(self.binary(Binary::Mul, rest, a)?);
+                let of_a = self.binary(Binary::Add, kept, sloped)?;
+                [Some(of_a), Some(self.binary(Binary::Mul, rest, a)?)]
             }
-            Binary::Gate if !of_b => da = Some(self.binary(Binary::Gate, dy, b)?),
+            Binary::Gate if !of_b => [Some(self.binary(Binary::Gate, dy, b)?), None],
             Binary::Pow
             | Binary::Remainder
             | Binary::Equal
             | Binary::Less
             | Binary::LessOrEqual
             | Binary::Gate => return Err(no_gradient(&function)),
-        }
+        };
         for (id, gradient, needed) in [(a, da, of_a), (b, db, of_b)] {
             if let Some(gradient) = gradient.filter(|_| needed) {
                 let dims = self.dims(id);
