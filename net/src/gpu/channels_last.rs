@@ -198,7 +198,10 @@ impl<'a> Layouts<'a> {
 
 fn demand(op: &StepOp) -> Demand {
     match op {
-        StepOp::Unary(_) | StepOp::Softmax { .. } | StepOp::Resize { .. } => Demand::Alike,
+        StepOp::Unary(_)
+        | StepOp::UnaryGradient(_)
+        | StepOp::Softmax { .. }
+        | StepOp::Resize { .. } => Demand::Alike,
         StepOp::MatMul
         | StepOp::Pick { .. }
         | StepOp::Scatter { .. }
@@ -207,7 +210,6 @@ fn demand(op: &StepOp) -> Demand {
         StepOp::Conv { .. }
         | StepOp::ConvInputGradient { .. }
         | StepOp::ConvWeightGradient { .. }
-        | StepOp::UnaryGradient(_)
         | StepOp::PoolGradient(_)
         | StepOp::ConvTranspose(_)
         | StepOp::Binary(_)

@@ -35,9 +35,11 @@ pub(crate) fn dispatches(
         Walk { axes, ..Walk::default() }
     };
     let dispatch = match op {
-        StepOp::Unary(function) => unary(*function, y)?,
+        StepOp::Unary(function) => unary(*function, false, y)?,
+        StepOp::UnaryGradient(function) => unary(*function, true, y)?,
         StepOp::Binary(function) => binary(*function, inputs, y),
         StepOp::Pool(window) => pool(window, x, y),
+        StepOp::PoolGradient(window) => pool_gradient(window, inputs, y),
         StepOp::Reduce { reduction, axes } => reduce(*reduction, axes, x, y),
         StepOp::Softmax { axis } => softmax(*axis, x),
         StepOp::Slice { start, step } => {
@@ -74,9 +76,7 @@ pub(crate) fn dispatches(
         StepOp::Conv { .. }
         | StepOp::Concat { .. }
         | StepOp::ConvInputGradient { .. }
-        | StepOp::ConvWeightGradient { .. }
-        | StepOp::UnaryGradient(_)
-        | StepOp::PoolGradient(_) => return Err(unknown(&op.name())),
+        | StepOp::ConvWeightGradient { .. } => return Err(unknown(&op.name())),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
 }
@@ -146,7 +146,8 @@ fn pad(mut walk: Walk, before: &[usize], mode: PadMode, x: &[usize]) -> Walk {
     walk
 }
 
-fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
+/// A function of every element, or the gradient of its input.
+fn unary(function: Unary, gradient: bool, y: &Arranged) -> Result<Dispatch> {
     let (code, a, b) = match function {
         Unary::Activation(activation) => match activation {
             Activation::Identity => (0, 0.0, 0.0),
@@ -187,7 +188,8 @@ fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
     };
     let count = y.elements();
     let c = if let Unary::Stepped { high, .. } = function { high } else { 0.0 };
-    let params = vec![word(count), code, a.to_bits(), b.to_bits(), c.to_bits(), 0, 0, 0];
+    let params =
+        vec![word(count), code, a.to_bits(), b.to_bits(), c.to_bits(), gradient.into(), 0, 0];
     Ok(Dispatch {
         kernel: OpKernel::Unary,
         fours: false,
@@ -244,6 +246,19 @@ fn pool(window: &Pool, x: &Arranged, y: &Arranged) -> Dispatch {
     params.extend([channels / word(by), last, channel, pixel / word(by)]);
     let workgroups = workgroups(count);
     Dispatch { kernel: OpKernel::Pool, fours, params, table: Vec::new(), workgroups }
+}
+
+fn pool_gradient(window: &Pool, inputs: &[Arranged], dx: &Arranged) -> Dispatch {
+    let (x, dy) = (&inputs[0], &inputs[1]);
+    let mut dispatch = pool(window, x, dy);
+    let [channels, last, x_channel, x_pixel] = image_words(x, dx);
+    let [_, _, dy_channel, dy_pixel] = image_words(dy, dx);
+    let count = dx.elements();
+    dispatch.params[0] = word(count);
+    dispatch.params.truncate(16);
+    dispatch.params.extend([channels, last, x_channel, x_pixel, dy_channel, dy_pixel, 0, 0]);
+    let workgroups = workgroups(count);
+    Dispatch { kernel: OpKernel::PoolGradient, fours: false, workgroups, ..dispatch }
 }
 
 /// Channels of an image y, whether they are neighbours; the steps of an image x between channels and between pixels.

@@ -18,6 +18,7 @@ pub(crate) enum OpKernel {
     Order,
     Pick,
     Pool,
+    PoolGradient,
     Reduce,
     Resize,
     ScaleGradient,
@@ -28,7 +29,7 @@ pub(crate) enum OpKernel {
 }
 
 /// The table of kernels, in the order of [`OpKernel`]: name and source.
-const KERNELS: [(OpKernel, &str, &str); 16] = [
+const KERNELS: [(OpKernel, &str, &str); 17] = [
     (OpKernel::Binary, "binary", shader_text!("../../shaders/binary.wgsl")),
     (OpKernel::ConvTranspose, "conv_transpose", shader_text!("../../shaders/conv_transpose.wgsl")),
     (
@@ -46,6 +47,7 @@ const KERNELS: [(OpKernel, &str, &str); 16] = [
     (OpKernel::Order, "order", shader_text!("../../shaders/order.wgsl")),
     (OpKernel::Pick, "pick", shader_text!("../../shaders/pick.wgsl")),
     (OpKernel::Pool, "pool", shader_text!("../../shaders/pool.wgsl")),
+    (OpKernel::PoolGradient, "pool_gradient", shader_text!("../../shaders/pool_gradient.wgsl")),
     (OpKernel::Reduce, "reduce", shader_text!("../../shaders/reduce.wgsl")),
     (OpKernel::Resize, "resize", shader_text!("../../shaders/resize.wgsl")),
     (OpKernel::ScaleGradient, "scale_gradient", shader_text!("../../shaders/scale_gradient.wgsl")),

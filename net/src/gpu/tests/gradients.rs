@@ -4,7 +4,8 @@ use super::networks::float_weights;
 use super::seed::seed;
 use super::{ProgramBuilder, gpu, random, run_on_cpu, run_poisoned, steps, worst};
 use crate::gpu::{Network, NetworkOptions};
-use crate::ir::program::StepOp;
+use crate::ir::op::{PoolKind, Unary};
+use crate::ir::program::{Pool, StepOp};
 use dsconv::{Activation, ConvDescriptor, Partition, Quantizer, Shape, Weights};
 use fastrand::Rng;
 use std::sync::Arc;
@@ -77,6 +78,97 @@ fn gradients_of_weights() {
         let terms = f64::from(output.batch * output.height * output.width);
         (builder.output(&[gradient]), values, largest * terms)
     });
+}
+
+#[test]
+fn gradients_of_functions() {
+    let functions = [
+        (Unary::Activation(Activation::Identity), 10.0),
+        (Unary::Activation(Activation::Relu), 10.0),
+        (Unary::Activation(Activation::Relu6), 10.0),
+        (Unary::Activation(Activation::LeakyRelu(0.1)), 10.0),
+        (Unary::Activation(Activation::Silu), 100.0),
+        (Unary::Activation(Activation::HardSwish), 5.0),
+        (Unary::Activation(Activation::Sigmoid), 100.0),
+        (Unary::Activation(Activation::Clamp { low: -0.3, high: 0.2 }), 1.0),
+        (Unary::HardSigmoid { alpha: 0.2, beta: 0.4 }, 5.0),
+        (Unary::Elu(1.3), 20.0),
+        (Unary::Softplus, 100.0),
+        (Unary::Exp, 3.0),
+        (Unary::Log, 10.0),
+        (Unary::Sqrt, 10.0),
+        (Unary::Reciprocal, 1.0),
+        (Unary::Neg, 10.0),
+        (Unary::Abs, 10.0),
+        (Unary::Tanh, 100.0),
+        (Unary::Erf, 4.0),
+        (Unary::Sin, 10.0),
+        (Unary::Cos, 100.0),
+        (Unary::Atan, 10.0),
+    ];
+    for (function, range) in functions {
+        steps::check(2e-6, 3, |rng| {
+            let rank = rng.usize(0..=6);
+            let dims = steps::dims(rng, rank);
+            let mut builder = ProgramBuilder::default();
+            let (x, dy) = (builder.input(&dims), builder.input(&dims));
+            let dx = builder.step(StepOp::UnaryGradient(function), &[x, dy], &dims);
+            let count = dims.iter().product();
+            let mut values = vec![random(rng, count), random(rng, count)];
+            for x in &mut values[0] {
+                *x *= range;
+                if matches!(function, Unary::Log | Unary::Sqrt | Unary::Reciprocal) {
+                    *x = x.abs() + 0.1;
+                }
+            }
+            // The largest slope there.
+            let magnitude = match function {
+                Unary::Exp => 20.0,
+                Unary::Log | Unary::Sqrt => 10.0,
+                Unary::Reciprocal => 100.0,
+                _ => 1.0,
+            };
+            (builder.output(&[dx]), values, magnitude)
+        });
+    }
+}
+
+#[test]
+fn gradients_of_pools() {
+    let kinds = [
+        PoolKind::Max,
+        PoolKind::Sum,
+        PoolKind::Average { count_padding: false },
+        PoolKind::Average { count_padding: true },
+    ];
+    for kind in kinds {
+        steps::check(1e-6, 12, |rng| {
+            let kernel = [0; 2].map(|_| rng.u32(1..=4));
+            let dilation = [0; 2].map(|_| rng.u32(1..=2));
+            let reach = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis] + 1);
+            let window = Pool {
+                kind,
+                kernel,
+                stride: [0; 2].map(|_| rng.u32(1..=3)),
+                dilation,
+                // No window lies in the padding alone.
+                padding: [0, 1, 2, 3].map(|side| rng.u32(0..kernel[side % 2])),
+            };
+            let x = [rng.usize(1..=2), rng.usize(1..=9), rng.usize(8..=12), rng.usize(8..=12)];
+            let extent = |axis: usize| {
+                let padded = x[2 + axis] as u32 + window.padding[axis] + window.padding[axis + 2];
+                ((padded - reach[axis]) / window.stride[axis] + 1) as usize
+            };
+            let y = [x[0], x[1], extent(0), extent(1)];
+            let mut builder = ProgramBuilder::default();
+            let (input, dy) = (builder.input(&x), builder.input(&y));
+            let dx = builder.step(StepOp::PoolGradient(window), &[input, dy], &x);
+            // Few values, so that some are equal.
+            let values = (0..x.iter().product()).map(|_| f32::from(rng.i8(-3..=3))).collect();
+            let gradient = random(rng, y.iter().product());
+            (builder.output(&[dx]), vec![values, gradient], 4.0)
+        });
+    }
 }
 
 #[test]

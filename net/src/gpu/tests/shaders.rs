@@ -32,6 +32,7 @@ fn every() -> Vec<Dispatch> {
         (StepOp::Unary(Unary::Exp), vec![x], x),
         (StepOp::Binary(Binary::Add), vec![x, x], x),
         (StepOp::Pool(pool), vec![x], x),
+        (StepOp::PoolGradient(pool), vec![x, x], x),
         (StepOp::Reduce { reduction: Reduction::Sum, axes: vec![3] }, vec![x], &[1, 1, 4, 1]),
         (StepOp::Softmax { axis: 3 }, vec![x], x),
         (StepOp::Expand, vec![x], x),
@@ -67,7 +68,7 @@ fn every() -> Vec<Dispatch> {
 fn shaders_are_valid_and_take_what_the_host_gives() {
     let every = every();
     let kernels: std::collections::HashSet<OpKernel> = every.iter().map(|d| d.kernel).collect();
-    assert_eq!(kernels.len(), 16);
+    assert_eq!(kernels.len(), 17);
     let forms = every.iter().flat_map(|dispatch| [(dispatch, false), (dispatch, true)]);
     for (dispatch, fours) in forms {
         let (name, wgsl) = (dispatch.kernel.name(), &*dispatch.kernel.wgsl(fours));
