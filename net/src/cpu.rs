@@ -137,8 +137,10 @@ pub(crate) fn evaluate(
             let rule = indexed::Suppression { centre: *centre, overlap: *overlap, least: *least };
             indexed::suppress(&rule, [x, inputs[1], inputs[2]], dims[0])
         }
-        StepOp::ConvInputGradient { weights } => gradient::conv_input(weights, x, dims)?,
-        StepOp::ConvWeightGradient { weights } => gradient::conv_weights(weights, x, inputs[1])?,
+        StepOp::ConvInputGradient { weights } => gradient::conv_input(weights, x, shape(dims)?)?,
+        StepOp::ConvWeightGradient { weights } => {
+            gradient::conv_weights(weights, shape(x.dims)?, x, inputs[1])?
+        }
         StepOp::UnaryGradient(unary) => gradient::unary(*unary, x, inputs[1])?,
         StepOp::PoolGradient(window) => gradient::pool(window, x, inputs[1]),
         // All others only move elements.

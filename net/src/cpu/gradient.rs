@@ -1,10 +1,10 @@
 //! The steps of training programs: gradients of what steps read, from those of what they wrote.
 
-use super::{Operand, shape};
+use super::walk::Operand;
 use crate::ir::op::{PoolKind, Unary};
 use crate::ir::program::Pool;
 use crate::{Error, Result};
-use dsconv::{Weights, reference};
+use dsconv::{Shape, Weights, reference};
 
 fn rounded(values: Vec<f64>) -> Vec<f32> {
     values.into_iter().map(|value| value as f32).collect()
@@ -13,17 +13,18 @@ fn rounded(values: Vec<f64>) -> Vec<f32> {
 pub(super) fn conv_input(
     weights: &Weights,
     dy: Operand<'_, f32>,
-    dims: &[usize],
+    shape: Shape,
 ) -> Result<Vec<f32>> {
-    Ok(rounded(reference::input_gradient(weights, shape(dims)?, dy.values)?))
+    Ok(rounded(reference::input_gradient(weights, shape, dy.values)?))
 }
 
 pub(super) fn conv_weights(
     weights: &Weights,
+    shape: Shape,
     x: Operand<'_, f32>,
     dy: Operand<'_, f32>,
 ) -> Result<Vec<f32>> {
-    Ok(rounded(reference::weight_gradient(weights, shape(x.dims)?, x.values, dy.values)?))
+    Ok(rounded(reference::weight_gradient(weights, shape, x.values, dy.values)?))
 }
 
 pub(super) fn unary(

@@ -10,7 +10,7 @@ mod tests;
 mod unfuse;
 
 use crate::ir::op::{Binary, Unary};
-use crate::ir::program::{Program, StepOp, TensorId};
+use crate::ir::program::{Program, Step, StepOp, TensorId};
 use crate::{Error, Result};
 use dsconv::{Residual, Weights};
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(super) struct Differentiated {
     pub(super) program: Program,
     pub(super) layers: Vec<LayerGradient>,
     /// Those of the wanted inputs; none where nothing depends on it.
+    #[cfg(test)]
     pub(super) inputs: Vec<Option<TensorId>>,
 }
 
@@ -94,8 +95,14 @@ pub(super) fn differentiate(
         };
         done.map_err(|e| e.in_node(&step.name, step.op.name()))?;
     }
+    #[cfg(test)]
     let inputs = wanted.inputs.iter().map(|&id| tape.gradient(id)).collect();
-    Ok(Differentiated { program: tape.program, layers, inputs })
+    Ok(Differentiated {
+        #[cfg(test)]
+        inputs,
+        program: tape.program,
+        layers,
+    })
 }
 
 /// The storages that depend on what is wanted.
@@ -115,11 +122,11 @@ fn dependents(program: &Program, wanted: &Wanted<'_>) -> Vec<bool> {
 
 /// Whether an operation gives truth values, which are constant but where they jump.
 fn decides(op: &StepOp) -> bool {
-    match op {
-        StepOp::Unary(Unary::Not | Unary::IsNan | Unary::IsInf { .. }) => true,
-        StepOp::Binary(Binary::Equal | Binary::Less | Binary::LessOrEqual) => true,
-        _ => false,
-    }
+    matches!(
+        op,
+        StepOp::Unary(Unary::Not | Unary::IsNan | Unary::IsInf { .. })
+            | StepOp::Binary(Binary::Equal | Binary::Less | Binary::LessOrEqual)
+    )
 }
 
 impl Tape {
@@ -146,7 +153,7 @@ impl Tape {
     /// The gradients of a convolution's inputs, and of its weights and bias as far as they learn.
     fn convolution(
         &mut self,
-        step: &crate::ir::program::Step,
+        step: &Step,
         dy: TensorId,
         learns: [bool; 2],
     ) -> Result<[Option<TensorId>; 2]> {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cpu;
 use crate::ir::op::{PadMode, PoolKind, Reduction};
-use crate::ir::program::{ConvTranspose, Pool, Source, Step, Taps, Value};
+use crate::ir::program::{ConvTranspose, Pool, Source, Taps, Value};
 use dsconv::{Activation, ConvDescriptor, FloatWeights, Partition, Quantizer};
 use fastrand::Rng;
 
