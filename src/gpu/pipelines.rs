@@ -273,10 +273,7 @@ impl Inner {
     }
 }
 
-#[cfg_attr(
-    target_arch = "wasm32",
-    expect(clippy::arc_with_non_send_sync, reason = "in a browser there is one thread")
-)]
+/// An `Arc` of what can't be sent in a browser, where there is one thread.
 fn shared<T>(value: T) -> Arc<T> {
     Arc::new(value)
 }
