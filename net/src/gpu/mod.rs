@@ -27,7 +27,7 @@ mod plan;
 mod profile;
 mod schedule;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uploads;
 
 pub use memory::NetworkMemory;

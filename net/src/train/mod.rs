@@ -5,17 +5,21 @@
 //! [`Course`] keeps the best ones, and goes on from a file.
 //!
 //! A [`Training`] is for more than the head: its [`Learned`] parts of all layers get gradients from a program that holds
-//! the network and its backward pass, which runs on the CPU so far.
+//! the network and its backward pass. It runs on the CPU, and as a [`TrainingPlan`] on the GPU.
 
 mod backward;
 mod course;
 mod data;
 mod head;
+#[cfg(feature = "gpu")]
+mod on_gpu;
 mod optimizer;
 mod training;
 
 pub use course::{Course, Epoch};
 pub use data::{Split, mixed, order, split};
 pub use head::{Head, head_gradients, head_scores};
+#[cfg(feature = "gpu")]
+pub use on_gpu::TrainingPlan;
 pub use optimizer::{Optimizer, OptimizerOptions};
 pub use training::{Gradients, Learned, Loss, Parameter, Part, Training};

@@ -122,3 +122,62 @@ impl Training {
         self.step(&[x], &self.any_targets(count)).unwrap()
     }
 }
+
+/// What the GPU gives for a training, before and after its numbers have changed, is what the CPU gives.
+#[cfg(feature = "gpu")]
+fn check_on_gpu(graph: &Graph, dims: &[usize], rng: &mut Rng) {
+    use crate::train::TrainingPlan;
+    let Some((gpu, pipelines)) = crate::gpu::tests::gpu() else { return };
+    let loss = Loss::CrossEntropy { smoothing: 0.1 };
+    let mut training = Training::new(graph, &[dims], loss, ALL).unwrap();
+    let told = TrainingPlan::memory_use(pipelines, &training).unwrap();
+    assert!(told.total() > 0);
+    let plan = TrainingPlan::new(pipelines, &training).unwrap();
+    let x = random(rng, dims.iter().product());
+    for round in 0..3 {
+        let on_cpu = training.step_of_any(&x);
+        let targets = training.any_targets(on_cpu.scores.len());
+        let inputs: [&[f32]; 1] = [&x];
+        let step = plan.step(&gpu.queue, &training, &inputs, &targets);
+        let on_gpu = pollster::block_on(step).unwrap();
+        assert!((on_gpu.loss - on_cpu.loss).abs() < 1e-4 * on_cpu.loss.abs().max(1.0));
+        // Roundings may take an element over a kink, whose gradient then goes another way: of all, few do.
+        let square = |values: &[f32]| values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+        for (index, parameter) in training.parameters().iter().enumerate() {
+            let (gpu, cpu) = (&on_gpu.gradients[index], &on_cpu.gradients[index]);
+            let apart: Vec<f32> = gpu.iter().zip(cpu).map(|(a, b)| a - b).collect();
+            let error = (square(&apart) / square(cpu).max(1e-20)).sqrt();
+            assert!(error < 1e-3, "round {round}, {parameter:?}: {error:e}");
+        }
+        let mut values = training.values();
+        for (values, gradient) in values.iter_mut().zip(&on_cpu.gradients) {
+            let size = square(gradient).sqrt().max(1e-6) as f32;
+            values.iter_mut().zip(gradient).for_each(|(v, g)| *v -= 0.05 * g / size);
+        }
+        training.set(&values).unwrap();
+        plan.update(&gpu.queue, &training).unwrap();
+    }
+    plan.destroy();
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn the_gpu_gives_the_gradients_of_the_cpu() {
+    let rng = &mut Rng::with_seed(7);
+    for is_packed in [true, false] {
+        check_on_gpu(&network(rng, is_packed), &[2, 5, 4, 4], rng);
+    }
+}
+
+/// Depthwise layers, strides, residuals, and pools, in a whole network of 4 bits.
+#[cfg(feature = "gpu")]
+#[test]
+fn the_gpu_gives_the_gradients_of_a_whole_network() {
+    let file =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/models/efficientnet-lite0-i4.safetensors");
+    let model = crate::Model::from_bytes(&std::fs::read(file).unwrap())
+        .unwrap()
+        .with_picture_size([32; 2])
+        .unwrap();
+    check_on_gpu(&model.graph, &[2, 3, 32, 32], &mut Rng::with_seed(8));
+}
