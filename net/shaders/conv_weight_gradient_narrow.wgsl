@@ -1,13 +1,14 @@
 // The gradient of a convolution's weights, as conv_weight_gradient has it, where groups have few outputs, as in
-// depthwise layers: a workgroup sums up one weight, its threads over the pixels.
+// depthwise layers: as many threads as the host sees fit share a weight, each takes a part of the pixels, and the parts
+// meet in workgroup memory.
 
 struct Params {
     rows: u32, // outputs of a group
     columns: u32, // channels of a group, times taps
     depth: u32, // images times pixels of y
     groups: u32,
-    row_tiles: u32,
-    column_tiles: u32,
+    unused: u32,
+    threads: u32, // per weight: a power of two, at most 64
     kernel: vec2<u32>, // height, width; pairs are all so
     stride: vec2<u32>,
     dilation: vec2<u32>,
@@ -32,19 +33,18 @@ fn main(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let work = workgroup.x + workgroup.y * grid.x;
-    if work >= params.groups * params.rows * params.columns {
-        return;
-    }
-    let output = work / params.columns;
-    let column = work % params.columns;
+    let first = thread % params.threads;
+    let weight = (workgroup.x + workgroup.y * grid.x) * (64u / params.threads) + thread / params.threads;
+    let exists = weight < params.groups * params.rows * params.columns;
+    let output = weight / params.columns;
+    let column = weight % params.columns;
     let taps = params.kernel.x * params.kernel.y;
     let channel = output / params.rows * (params.columns / taps) + column / taps;
     let tap = vec2<u32>(column % taps / params.kernel.y, column % taps % params.kernel.y);
     let offset = vec2<i32>(tap * params.dilation) - vec2<i32>(params.padding);
     let plane = params.y_size.x * params.y_size.y;
     var sum = 0.0;
-    for (var k = thread; k < params.depth; k += 64u) {
+    for (var k = first; k < select(0u, params.depth, exists); k += params.threads) {
         let image = k / plane;
         let pixel = k % plane;
         let origin = vec2<u32>(pixel / params.y_size.y, pixel % params.y_size.y) * params.stride;
@@ -57,13 +57,13 @@ fn main(
     }
     parts[thread] = sum;
     workgroupBarrier();
-    for (var half = 32u; half > 0u; half /= 2u) {
-        if thread < half {
+    for (var half = params.threads / 2u; half > 0u; half /= 2u) {
+        if first < half {
             parts[thread] += parts[thread + half];
         }
         workgroupBarrier();
     }
-    if thread == 0u {
-        w[work] = parts[0];
+    if first == 0u && exists {
+        w[weight] = parts[thread];
     }
 }

@@ -109,7 +109,12 @@ pub(crate) fn weights(descriptor: &ConvDescriptor, x: &Arranged, dy: &Arranged) 
     let depth = (dy.dims[0] * dy.dims[2] * dy.dims[3]) as u32;
     let groups = descriptor.groups;
     let tiles = [rows.div_ceil(32), columns.div_ceil(32)];
-    let mut params = vec![rows, columns, depth, groups, tiles[0], tiles[1]];
+    // A tile of a few rows would stand empty.
+    let narrow = rows < 4;
+    // No thread gets fewer than some dozens of pixels.
+    let threads = (depth / 64).clamp(1, 64).next_power_of_two();
+    let cut = if narrow { [0, threads] } else { tiles };
+    let mut params = vec![rows, columns, depth, groups, cut[0], cut[1]];
     let [top, left, ..] = descriptor.padding;
     for pair in [descriptor.kernel, descriptor.stride, descriptor.dilation, [top, left]] {
         params.extend(pair);
@@ -125,9 +130,11 @@ pub(crate) fn weights(descriptor: &ConvDescriptor, x: &Arranged, dy: &Arranged) 
         params.extend(steps.map(|step| step as u32));
         params.push(0);
     }
-    // A tile of a few rows would stand empty.
-    let (kernel, workgroups) = match rows < 4 {
-        true => (OpKernel::ConvWeightGradientNarrow, groups * rows * columns),
+    let (kernel, workgroups) = match narrow {
+        true => {
+            let weights = (groups * rows * columns) as usize;
+            (OpKernel::ConvWeightGradientNarrow, workgroups(weights * threads as usize))
+        }
         false => (OpKernel::ConvWeightGradient, groups * tiles[0] * tiles[1]),
     };
     Dispatch { kernel, fours: false, params, table: Vec::new(), workgroups }

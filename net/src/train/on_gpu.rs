@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// [`update`](Self::update) brings the numbers that the training was [`set`](Training::set) to.
 ///
 /// Packed layers stay packed for the forward pass. The gradient of a layer's input takes its weights once more, as
-/// floats; [`memory_use`](Self::memory_use) counts them.
+/// floats, and that of its scales its integers, a byte each; [`memory_use`](Self::memory_use) counts them. Matrix units
+/// are not used.
 #[derive(Debug)]
 pub struct TrainingPlan {
     network: Network,
@@ -27,7 +28,7 @@ impl TrainingPlan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn memory_use(pipelines: &Pipelines, training: &Training) -> Result<NetworkMemory> {
-        Network::new(pipelines, NetworkOptions::default())?.memory_use(training.program())
+        network(pipelines)?.memory_use(training.program())
     }
 
     /// Plans a training on the device of those pipelines.
@@ -35,7 +36,7 @@ impl TrainingPlan {
     /// # Errors
     /// [`Error::Node`] names the step, and what is over a limit of the device or what it reports.
     pub fn new(pipelines: &Pipelines, training: &Training) -> Result<Self> {
-        let mut network = Network::new(pipelines, NetworkOptions::default())?;
+        let mut network = network(pipelines)?;
         let program = training.program().clone();
         let plan = network.plan(&program)?;
         Ok(Self { network, program, plan })
@@ -57,10 +58,11 @@ impl TrainingPlan {
         training.read(self.plan.run(queue, &inputs).await?, &targets)
     }
 
-    /// Brings the training's numbers as they are now to the device, for the next step.
+    /// Brings the training's numbers as they are now to the device, for the next step. It is the training that was
+    /// planned, or a clone of it.
     ///
     /// # Errors
-    /// A training of another network or of other parts than the one that was planned.
+    /// A training of another network, whose layers differ in number or geometry. Some may have been written then.
     pub fn update(&self, queue: &wgpu::Queue, training: &Training) -> Result<()> {
         let (old, new) = (layers(&self.program), layers(training.program()));
         if old.len() != new.len() {
@@ -78,6 +80,12 @@ impl TrainingPlan {
         self.plan.destroy();
         self.network.destroy();
     }
+}
+
+/// A network whose layers take new numbers: kernels on matrix units keep factors of the old ones.
+fn network(pipelines: &Pipelines) -> Result<Network> {
+    let pipelines = pipelines.clone().with_tensor_cores(None);
+    Network::new(&pipelines, NetworkOptions::default())
 }
 
 /// The weights of the layers of a program, each once for every convolution forward.
