@@ -95,8 +95,13 @@ impl RunOptions {
         }
     }
 
+    /// Whether networks run in 32-bit floats alone.
+    pub(crate) fn is_in_floats(&self) -> bool {
+        !self.int8 && !self.half_scales
+    }
+
     /// Refuses tensors that take more than is allowed.
-    fn check_memory(&self, needed: u64) -> anyhow::Result<()> {
+    pub(crate) fn check_memory(&self, needed: u64) -> anyhow::Result<()> {
         ensure!(
             needed <= self.memory,
             "this run needs {} for tensors, and --memory allows {}; smaller inputs or fewer at a time need less",

@@ -95,6 +95,34 @@ fn new_classes_are_learned_and_the_file_is_as_any_other() {
     assert!(after[0] < 1.05 * before[11] && after[0] < 0.85 * before[0], "{told}{more}");
 }
 
+#[test]
+fn all_layers_learn() {
+    let folder = folder("finetune-all");
+    let path = |name: &str| folder.join(name).display().to_string();
+    classes(&folder.join("learn"), &NAMES, 8, 5);
+    let [learn, new] = ["learn", "new.safetensors"].map(path);
+    let how = ["--epochs", "4", "--batch", "6", "--held-out", "0.25"];
+    let parts = ["--train", "head,alpha,bias,depthwise"];
+    let told = done(&[&[MODEL, &learn, "--output", &new], &how[..], &parts].concat());
+    let losses = losses(&told);
+    assert!(losses[3] < 0.8 * losses[0], "{told}");
+    // Integers are packed as before, and what has learned is not what the head alone gives.
+    assert!(fs::metadata(&new).unwrap().len() < fs::metadata(MODEL).unwrap().len());
+    let report = json(&[&["evaluate", &new, &learn, "--json"], &device()[..]].concat());
+    let right = report["networks"][0]["top1"].as_u64().unwrap();
+    assert!(right >= 16, "{right} of 24: {told}");
+    // It goes on from its own classes without its head, and new ones ask for it.
+    let output = path("more.safetensors");
+    let rest = ["--train", "alpha,bias", "--epochs", "1", "--batch", "6"];
+    done(&[&[&new, &learn, "--output", &output], &rest[..]].concat());
+    refused(
+        &[&[MODEL, &learn, "--output", &output, "--force"], &rest[..]].concat(),
+        &["--train", "head"],
+    );
+    let int8 = ["--train", "alpha,head", "--int8"];
+    refused(&[&[MODEL, &learn, "--output", &output, "--force"], &int8[..]].concat(), &["--int8"]);
+}
+
 /// Begins a training, ends it by Ctrl-C, as a terminal sends it, after its second epoch, and gives what it said then.
 #[cfg(unix)]
 fn interrupted(arguments: &[&str]) -> Vec<String> {

@@ -1,4 +1,5 @@
-// y[i] = f(x[i]) for a function f of one float. x and y lie alike. One thread computes one element of y.
+// y[i] = f(x[i]) for a function f of one float, or the gradient of its input, y[i] = f'(x[i]) * dy[i]. All lie alike.
+// One thread computes one element of y.
 
 struct Params {
     count: u32,
@@ -6,13 +7,14 @@ struct Params {
     a: f32,
     b: f32,
     c: f32,
+    gradient: u32, // whether it is that
     unused_0: u32,
     unused_1: u32,
-    unused_2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
@@ -22,7 +24,12 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let index = (workgroup.x + workgroup.y * grid.x) * 64u + thread;
-    if index < params.count {
+    if index >= params.count {
+        return;
+    }
+    if params.gradient != 0u {
+        y[index] = slope(x[index]) * dy[index];
+    } else {
         y[index] = apply(x[index]);
     }
 }
@@ -58,6 +65,38 @@ fn apply(x: f32) -> f32 {
         case 27u: { return select(0.0, select(params.a, params.b, x > 0.0), magnitude_bits(x) == INFINITY); }
         case 28u: { return clamp(round(x / params.a), params.b, params.c) * params.a; }
         default: { return x; }
+    }
+}
+
+// The derivative, of what has one: 0 at the ends of a clamp, that of the left side at other kinks.
+fn slope(x: f32) -> f32 {
+    switch params.function {
+        case 1u: { return f32(x > params.a && x < params.b); }
+        case 2u: { return select(params.a, 1.0, x > 0.0); }
+        case 3u: { return sigmoid(x) * (1.0 + x * sigmoid(-x)); }
+        case 4u: { return select(select((2.0 * x + 3.0) * (1.0 / 6.0), 1.0, x >= 3.0), 0.0, x <= -3.0); }
+        case 5u: { return sigmoid(x) * sigmoid(-x); }
+        case 6u: {
+            let value = params.a * x + params.b;
+            return select(0.0, params.a, value > 0.0 && value < 1.0);
+        }
+        case 7u: { return select(params.a * exp(min(x, 0.0)), 1.0, x > 0.0); }
+        case 8u: { return sigmoid(x); }
+        case 9u: { return exp(x); }
+        case 10u: { return 1.0 / x; }
+        case 11u: { return 0.5 / sqrt(x); }
+        case 12u: { return -1.0 / (x * x); }
+        case 13u: { return -1.0; }
+        case 14u: { return sign(x); }
+        case 15u: {
+            let decay = exp(-2.0 * abs(x));
+            return 4.0 * decay / ((1.0 + decay) * (1.0 + decay));
+        }
+        case 16u: { return 1.1283791671 * exp(-min(x * x, 80.0)); }
+        case 20u: { return sine(x, 1); }
+        case 21u: { return -sine(x, 0); }
+        case 22u: { return 1.0 / (1.0 + x * x); }
+        default: { return 1.0; }
     }
 }
 

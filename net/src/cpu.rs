@@ -1,6 +1,7 @@
 //! Programs on the CPU: plain loops with sums in f64. The reference that other executors are checked
 //! against, and the folding of constants.
 
+mod gradient;
 mod indexed;
 mod memory;
 mod walk;
@@ -136,6 +137,12 @@ pub(crate) fn evaluate(
             let rule = indexed::Suppression { centre: *centre, overlap: *overlap, least: *least };
             indexed::suppress(&rule, [x, inputs[1], inputs[2]], dims[0])
         }
+        StepOp::ConvInputGradient { weights } => gradient::conv_input(weights, x, shape(dims)?)?,
+        StepOp::ConvWeightGradient { weights } => {
+            gradient::conv_weights(weights, shape(x.dims)?, x, inputs[1])?
+        }
+        StepOp::UnaryGradient(unary) => gradient::unary(*unary, x, inputs[1])?,
+        StepOp::PoolGradient(window) => gradient::pool(window, x, inputs[1]),
         // All others only move elements.
         _ => return Err(Error::invalid("step", "an operation on floats", format!("{op:?}"))),
     })

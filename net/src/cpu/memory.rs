@@ -1,5 +1,6 @@
 //! The memory that a run on the CPU takes, told before any of it is.
 
+use crate::ir::graph::descriptor;
 use crate::ir::program::{Program, Source, StepOp, TensorId, Value};
 
 /// How often the memory of each tensor is read: by steps, and as an output.
@@ -52,6 +53,11 @@ fn beside(op: &StepOp, x: &Value, y: &Value) -> u64 {
     let (size, elements) = match op {
         // Doubles of what it reads and of its sums.
         StepOp::Conv { .. } => (8, count(&x.dims).saturating_add(output)),
+        StepOp::ConvInputGradient { .. } => (8, output),
+        // The gradient of every weight, before that of the scales.
+        StepOp::ConvWeightGradient { weights } => {
+            (8, output.saturating_add(descriptor(weights).weight_count() as u64))
+        }
         // One axis after the other, in doubles.
         StepOp::Resize { axes } => {
             let mut dims = x.dims.clone();
@@ -62,7 +68,7 @@ fn beside(op: &StepOp, x: &Value, y: &Value) -> u64 {
             });
             (8, pairs.max().unwrap_or(0).max(count(&x.dims)))
         }
-        StepOp::Reduce { .. } => (8, output),
+        StepOp::Reduce { .. } | StepOp::PoolGradient(_) => (8, output),
         // The place of each element.
         StepOp::Pad { .. } => (16, output),
         // Parts of the output, which are joined.

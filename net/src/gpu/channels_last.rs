@@ -88,7 +88,9 @@ impl<'a> Layouts<'a> {
     pub(crate) fn of_output(&self, step: &Step) -> Layout {
         match (&step.op, demand(&step.op)) {
             (_, Demand::Alike) if self.is_either(step.output) => self.of(step.inputs[0]),
-            (StepOp::Conv { .. }, _) => self.of_image(step.output),
+            (StepOp::Conv { .. } | StepOp::ConvInputGradient { .. }, _) => {
+                self.of_image(step.output)
+            }
             _ => self.of(step.output),
         }
     }
@@ -97,7 +99,9 @@ impl<'a> Layouts<'a> {
     pub(crate) fn of_input(&self, step: &Step, index: usize) -> Layout {
         let id = step.inputs[index];
         match (&step.op, demand(&step.op)) {
-            (StepOp::Conv { .. }, _) if index == 0 => self.of_image(id),
+            (StepOp::Conv { .. } | StepOp::ConvInputGradient { .. }, _) if index == 0 => {
+                self.of_image(id)
+            }
             // The residual.
             (StepOp::Conv { .. }, _) | (_, Demand::Alike) => self.of_output(step),
             (_, Demand::Nothing) => self.of(id),
@@ -147,7 +151,9 @@ impl<'a> Layouts<'a> {
             for (index, &id) in step.inputs.iter().enumerate() {
                 let wish = match &step.op {
                     _ if !self.is_whole(id) => Wish::RowMajor,
-                    StepOp::Conv { .. } if index == 0 => Wish::ChannelsLast,
+                    StepOp::Conv { .. } | StepOp::ConvInputGradient { .. } if index == 0 => {
+                        Wish::ChannelsLast
+                    }
                     StepOp::Transpose { permutation } if *permutation == TO_LAST => {
                         Wish::ChannelsLast // Nothing has to move then.
                     }
@@ -171,7 +177,8 @@ impl<'a> Layouts<'a> {
     fn written(&self, step: &Step, wish: Wish) -> Layout {
         let x = step.inputs[0];
         // A convolution's input may lie as it will, its residual may not.
-        let minded = &step.inputs[usize::from(matches!(step.op, StepOp::Conv { .. }))..];
+        let convolves = matches!(step.op, StepOp::Conv { .. } | StepOp::ConvInputGradient { .. });
+        let minded = &step.inputs[usize::from(convolves)..];
         let chosen = match wish {
             Wish::ChannelsLast => Layout::Nhwc,
             Wish::Any if minded.iter().any(|&id| self.of(id) == Layout::Nhwc) => Layout::Nhwc,
@@ -191,13 +198,19 @@ impl<'a> Layouts<'a> {
 
 fn demand(op: &StepOp) -> Demand {
     match op {
-        StepOp::Unary(_) | StepOp::Softmax { .. } | StepOp::Resize { .. } => Demand::Alike,
+        StepOp::Unary(_)
+        | StepOp::UnaryGradient(_)
+        | StepOp::Softmax { .. }
+        | StepOp::Resize { .. } => Demand::Alike,
         StepOp::MatMul
         | StepOp::Pick { .. }
         | StepOp::Scatter { .. }
         | StepOp::Order { .. }
         | StepOp::Suppress { .. } => Demand::RowMajor,
         StepOp::Conv { .. }
+        | StepOp::ConvInputGradient { .. }
+        | StepOp::ConvWeightGradient { .. }
+        | StepOp::PoolGradient(_)
         | StepOp::ConvTranspose(_)
         | StepOp::Binary(_)
         | StepOp::Pool(_)

@@ -1,12 +1,13 @@
 //! From operations to dispatches of kernels: which kernel, the words of its `Params`, and how many workgroups.
 
 use super::axes::{Arranged, Axis, axes, axis_words, in_fours, in_order, merge, signed};
+use super::gradients;
 use super::indexed;
 use super::kernels::{Dispatch, OpKernel, WORKGROUP, workgroups};
 use crate::ir::op::{Binary, PadMode, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
 use crate::ir::tensor::broadcast_strides;
-use dsconv::{Activation, Error, Layout, Result};
+use dsconv::{Activation, ConvDescriptor, Error, Layout, Result};
 use std::ops::Range;
 
 /// The kernels of a step, and the indices of the step's inputs that each reads. None where the output is the input's
@@ -34,9 +35,11 @@ pub(crate) fn dispatches(
         Walk { axes, ..Walk::default() }
     };
     let dispatch = match op {
-        StepOp::Unary(function) => unary(*function, y)?,
+        StepOp::Unary(function) => unary(*function, false, y)?,
+        StepOp::UnaryGradient(function) => unary(*function, true, y)?,
         StepOp::Binary(function) => binary(*function, inputs, y),
         StepOp::Pool(window) => pool(window, x, y),
+        StepOp::PoolGradient(window) => pool_gradient(window, inputs, y),
         StepOp::Reduce { reduction, axes } => reduce(*reduction, axes, x, y),
         StepOp::Softmax { axis } => softmax(*axis, x),
         StepOp::Slice { start, step } => {
@@ -69,7 +72,11 @@ pub(crate) fn dispatches(
             indexed::suppress([f32::from(u8::from(*centre)), *overlap, *least], inputs, y)
         }
         StepOp::Order { axis, descending } => indexed::order(*axis, *descending, x, y),
-        StepOp::Conv { .. } | StepOp::Concat { .. } => return Err(unknown(op)),
+        // Convolutions are layers, and their gradients are of several kernels.
+        StepOp::Conv { .. }
+        | StepOp::Concat { .. }
+        | StepOp::ConvInputGradient { .. }
+        | StepOp::ConvWeightGradient { .. } => return Err(unknown(&op.name())),
     };
     Ok(vec![(dispatch, 0..inputs.len())])
 }
@@ -79,6 +86,12 @@ pub(crate) fn rearrange(dims: &[usize], from: Layout, to: Layout) -> Dispatch {
     let (x, y) = (Arranged::new(dims, from), Arranged::new(dims, to));
     let axes = axes(dims, &y.steps, signed(&x.steps));
     copy(Walk { axes, ..Walk::default() }, &y)
+}
+
+/// The gradient of a convolution's output with zeros in between, as `z` has room for.
+pub(crate) fn spread(descriptor: &ConvDescriptor, dy: &Arranged, z: &Arranged) -> Dispatch {
+    let (axes, table) = gradients::spread(descriptor, dy, z);
+    copy(Walk { axes, table, ..Walk::default() }, z)
 }
 
 fn unknown(what: &dyn std::fmt::Debug) -> Error {
@@ -133,7 +146,8 @@ fn pad(mut walk: Walk, before: &[usize], mode: PadMode, x: &[usize]) -> Walk {
     walk
 }
 
-fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
+/// A function of every element, or the gradient of its input.
+fn unary(function: Unary, gradient: bool, y: &Arranged) -> Result<Dispatch> {
     let (code, a, b) = match function {
         Unary::Activation(activation) => match activation {
             Activation::Identity => (0, 0.0, 0.0),
@@ -174,7 +188,8 @@ fn unary(function: Unary, y: &Arranged) -> Result<Dispatch> {
     };
     let count = y.elements();
     let c = if let Unary::Stepped { high, .. } = function { high } else { 0.0 };
-    let params = vec![word(count), code, a.to_bits(), b.to_bits(), c.to_bits(), 0, 0, 0];
+    let params =
+        vec![word(count), code, a.to_bits(), b.to_bits(), c.to_bits(), gradient.into(), 0, 0];
     Ok(Dispatch {
         kernel: OpKernel::Unary,
         fours: false,
@@ -231,6 +246,19 @@ fn pool(window: &Pool, x: &Arranged, y: &Arranged) -> Dispatch {
     params.extend([channels / word(by), last, channel, pixel / word(by)]);
     let workgroups = workgroups(count);
     Dispatch { kernel: OpKernel::Pool, fours, params, table: Vec::new(), workgroups }
+}
+
+fn pool_gradient(window: &Pool, inputs: &[Arranged], dx: &Arranged) -> Dispatch {
+    let (x, dy) = (&inputs[0], &inputs[1]);
+    let mut dispatch = pool(window, x, dy);
+    let [channels, last, x_channel, x_pixel] = image_words(x, dx);
+    let [_, _, dy_channel, dy_pixel] = image_words(dy, dx);
+    let count = dx.elements();
+    dispatch.params[0] = word(count);
+    dispatch.params.truncate(16);
+    dispatch.params.extend([channels, last, x_channel, x_pixel, dy_channel, dy_pixel, 0, 0]);
+    let workgroups = workgroups(count);
+    Dispatch { kernel: OpKernel::PoolGradient, fours: false, workgroups, ..dispatch }
 }
 
 /// Channels of an image y, whether they are neighbours; the steps of an image x between channels and between pixels.

@@ -11,13 +11,17 @@ use std::collections::HashMap;
 pub(crate) enum OpKernel {
     Binary,
     ConvTranspose,
+    ConvWeightGradient,
+    ConvWeightGradientNarrow,
     Copy,
     MatMul,
     Order,
     Pick,
     Pool,
+    PoolGradient,
     Reduce,
     Resize,
+    ScaleGradient,
     Scatter,
     Softmax,
     Suppress,
@@ -25,16 +29,28 @@ pub(crate) enum OpKernel {
 }
 
 /// The table of kernels, in the order of [`OpKernel`]: name and source.
-const KERNELS: [(OpKernel, &str, &str); 13] = [
+const KERNELS: [(OpKernel, &str, &str); 17] = [
     (OpKernel::Binary, "binary", shader_text!("../../shaders/binary.wgsl")),
     (OpKernel::ConvTranspose, "conv_transpose", shader_text!("../../shaders/conv_transpose.wgsl")),
+    (
+        OpKernel::ConvWeightGradient,
+        "conv_weight_gradient",
+        shader_text!("../../shaders/conv_weight_gradient.wgsl"),
+    ),
+    (
+        OpKernel::ConvWeightGradientNarrow,
+        "conv_weight_gradient_narrow",
+        shader_text!("../../shaders/conv_weight_gradient_narrow.wgsl"),
+    ),
     (OpKernel::Copy, "copy", shader_text!("../../shaders/copy.wgsl")),
     (OpKernel::MatMul, "matmul", shader_text!("../../shaders/matmul.wgsl")),
     (OpKernel::Order, "order", shader_text!("../../shaders/order.wgsl")),
     (OpKernel::Pick, "pick", shader_text!("../../shaders/pick.wgsl")),
     (OpKernel::Pool, "pool", shader_text!("../../shaders/pool.wgsl")),
+    (OpKernel::PoolGradient, "pool_gradient", shader_text!("../../shaders/pool_gradient.wgsl")),
     (OpKernel::Reduce, "reduce", shader_text!("../../shaders/reduce.wgsl")),
     (OpKernel::Resize, "resize", shader_text!("../../shaders/resize.wgsl")),
+    (OpKernel::ScaleGradient, "scale_gradient", shader_text!("../../shaders/scale_gradient.wgsl")),
     (OpKernel::Scatter, "scatter", shader_text!("../../shaders/scatter.wgsl")),
     (OpKernel::Softmax, "softmax", shader_text!("../../shaders/softmax.wgsl")),
     (OpKernel::Suppress, "suppress", shader_text!("../../shaders/suppress.wgsl")),

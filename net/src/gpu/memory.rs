@@ -2,7 +2,7 @@
 
 use super::kernels::NOTHING;
 use super::layout::MemoryLayout;
-use super::schedule::{Schedule, TaskKind};
+use super::schedule::{Form, Schedule, TaskKind};
 use dsconv::Weights;
 use dsconv::gpu::{LayerOptions, MemoryUse};
 use std::collections::HashSet;
@@ -30,18 +30,19 @@ impl NetworkMemory {
     /// The memory of a plan of this schedule, and of the weights and constants that it uses.
     pub(crate) fn of(schedule: &Schedule, layout: &MemoryLayout) -> Self {
         let mut memory = Self { parameters: NOTHING, tensors: layout.bytes(), ..Self::default() };
-        let mut layers: Vec<(*const Weights, LayerOptions)> = Vec::new();
+        let mut layers: Vec<(*const Weights, Form, LayerOptions)> = Vec::new();
         for task in &schedule.tasks {
             match &task.kind {
                 TaskKind::Other(dispatch) => memory.parameters += dispatch.bytes(),
                 TaskKind::Conv(conv) | TaskKind::Quantize(conv) => {
-                    let of_layer = MemoryUse::of_layer(&*conv.weights, &conv.options);
-                    let layer = (Arc::as_ptr(&conv.weights), conv.options);
+                    let Ok(weights) = conv.form.of(&conv.weights) else { continue };
+                    let of_layer = MemoryUse::of_layer(&*weights, &conv.options);
+                    let layer = (Arc::as_ptr(&conv.weights), conv.form, conv.options);
                     if !layers.contains(&layer) {
                         memory.weights += of_layer.total();
                         layers.push(layer);
                     }
-                    let plan = MemoryUse::of_plan(&*conv.weights, conv.input, &conv.options);
+                    let plan = MemoryUse::of_plan(&*weights, conv.input, &conv.options);
                     memory.parameters += plan.map_or(0, |plan| plan.uniform);
                 }
             }

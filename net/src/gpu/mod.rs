@@ -16,6 +16,7 @@ mod arena;
 mod axes;
 mod channels_last;
 mod geometry;
+mod gradients;
 mod indexed;
 mod kernels;
 mod layout;
@@ -26,7 +27,7 @@ mod plan;
 mod profile;
 mod schedule;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod uploads;
 
 pub use memory::NetworkMemory;

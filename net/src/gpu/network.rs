@@ -10,7 +10,9 @@ use super::schedule::Schedule;
 use super::uploads::Uploads;
 use crate::Result;
 use crate::ir::program::Program;
+use dsconv::Weights;
 use dsconv::gpu::Pipelines;
+use std::sync::Arc;
 
 /// A model in device memory: weights and constants, shared by the plans of all input shapes.
 ///
@@ -69,6 +71,16 @@ impl Network {
         let schedule = self.schedule(program)?;
         let layout = MemoryLayout::new(program, &schedule, self.pipelines.limits())?;
         NetworkPlan::new(&mut self.uploads, &mut self.kernels, program, &schedule, &layout)
+    }
+
+    /// Writes new learned numbers over those of a program's weights, in device memory: alpha, KDS bias and bias, or float
+    /// weights and bias. Integers and geometry stay, and so do the program and its plans, which read the new numbers
+    /// from the queue's next submission on.
+    ///
+    /// # Errors
+    /// As [`Layer::update`](dsconv::gpu::Layer::update).
+    pub fn update(&self, queue: &wgpu::Queue, weights: &Arc<Weights>, new: &Weights) -> Result<()> {
+        Ok(self.uploads.update(queue, weights, new)?)
     }
 
     /// Frees the weights and constants that no program holds any longer. Plans of such programs can't be submitted

@@ -3,14 +3,17 @@
 use super::axes::Arranged;
 use super::channels_last::Layouts;
 use super::geometry;
+use super::gradients::{self, Spread};
 use super::kernels::Dispatch;
 use super::options::{Activations, NetworkOptions};
+use crate::ir::graph::descriptor;
 use crate::ir::program::{Program, Source, Step, StepOp, TensorId};
-use crate::{Result, cpu};
+use crate::{Result, cpu, tensor};
 use dsconv::gpu::{
     ActivationFormat, Capabilities, ConvProblem, Int8Output, Kernel, LayerOptions, MemoryUse,
 };
 use dsconv::{ActivationScale, Blocks, Layout, Residual, Shape, Weights};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -53,8 +56,33 @@ pub(crate) enum TaskKind {
 #[derive(Clone, Debug)]
 pub(crate) struct ConvTask {
     pub(crate) weights: Arc<Weights>,
+    pub(crate) form: Form,
     pub(crate) options: LayerOptions,
     pub(crate) input: Shape,
+}
+
+/// The form of weights that a layer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As they are.
+    Given,
+    /// Transposed, for the gradient of the input, with the padding of that convolution.
+    Transposed { padding: [u32; 4] },
+}
+
+impl Form {
+    /// Weights in this form.
+    ///
+    /// # Errors
+    /// A scale that leaves the range of f32.
+    pub(crate) fn of(self, weights: &Weights) -> Result<Cow<'_, Weights>> {
+        Ok(match self {
+            Self::Given => Cow::Borrowed(weights),
+            Self::Transposed { padding } => {
+                Cow::Owned(gradients::transposed(weights, padding)?.into())
+            }
+        })
+    }
 }
 
 /// Tasks in the order they run in.
@@ -210,15 +238,76 @@ impl Scheduler<'_> {
         Ok(())
     }
 
+    /// Adds the tasks of the gradient of a convolution's input.
+    fn input_gradient(&mut self, index: usize, weights: &Arc<Weights>) -> Result<()> {
+        let step = &self.program.steps()[index];
+        let descriptor = descriptor(weights);
+        let dims = |id: TensorId| self.program.value(id).dims.clone();
+        let (mut dims, output) = (dims(step.inputs[0]), dims(step.output));
+        let layout = self.layouts.of_input(step, 0);
+        let spread = Spread::new(&descriptor, [output[2], output[3]]);
+        let mut read = self.slot_in(index, step.inputs[0], layout);
+        if let Spread::Zeros(size) = spread {
+            let dy = Arranged::new(&dims, layout);
+            dims[2..].copy_from_slice(&size);
+            let elements = tensor::elements("gradient with zeros in between", &dims)?;
+            let z = self.schedule.slot(4 * elements as u64);
+            let dispatch = geometry::spread(&descriptor, &dy, &Arranged::new(&dims, layout));
+            let kind = TaskKind::Other(dispatch);
+            self.schedule.tasks.push(Task { step: index, kind, reads: vec![read], write: z });
+            read = z;
+        }
+        let kind = TaskKind::Conv(ConvTask {
+            weights: weights.clone(),
+            form: Form::Transposed { padding: spread.padding() },
+            options: LayerOptions::default()
+                .with_input_layout(layout)
+                .with_output_layout(self.layouts.of_output(step)),
+            input: cpu::shape(&dims)?,
+        });
+        let write = self.slot_of(step.output);
+        self.schedule.tasks.push(Task { step: index, kind, reads: vec![read], write });
+        Ok(())
+    }
+
+    /// Adds the tasks of the gradient of a convolution's weights.
+    fn weight_gradient(&mut self, index: usize, weights: &Arc<Weights>) -> Result<()> {
+        let step = &self.program.steps()[index];
+        let descriptor = descriptor(weights);
+        let reads = self.reads(index);
+        let arranged = |at: usize| {
+            let dims = &self.program.value(step.inputs[at]).dims;
+            Arranged::new(dims, self.layouts.of_input(step, at))
+        };
+        let dispatch = gradients::weights(&descriptor, &arranged(0), &arranged(1));
+        let output = self.slot_of(step.output);
+        let every = match **weights {
+            Weights::Float(_) => output,
+            Weights::DsConv(_) => self.schedule.slot(4 * descriptor.weight_count() as u64),
+        };
+        let kind = TaskKind::Other(dispatch);
+        self.schedule.tasks.push(Task { step: index, kind, reads, write: every });
+        if let Weights::DsConv(weights) = &**weights {
+            let kind = TaskKind::Other(gradients::scales(weights));
+            let reads = vec![every];
+            self.schedule.tasks.push(Task { step: index, kind, reads, write: output });
+        }
+        Ok(())
+    }
+
     /// Adds the tasks of a step.
     fn step(&mut self, index: usize) -> Result<()> {
         let program = self.program;
         let step = &program.steps()[index];
-        let StepOp::Conv { weights, activation, residual } = &step.op else {
-            return self.other(index);
+        let (weights, activation, residual) = match &step.op {
+            StepOp::Conv { weights, activation, residual } => (weights, activation, residual),
+            StepOp::ConvInputGradient { weights } => return self.input_gradient(index, weights),
+            StepOp::ConvWeightGradient { weights } => return self.weight_gradient(index, weights),
+            _ => return self.other(index),
         };
         let mut conv = ConvTask {
             weights: weights.clone(),
+            form: Form::Given,
             options: LayerOptions::default()
                 .with_activation(*activation)
                 .with_residual(*residual)

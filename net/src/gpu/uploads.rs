@@ -1,14 +1,17 @@
 //! Weights and constants in device memory, each uploaded at its first use and shared by all plans.
 
-use super::schedule::ConvTask;
+use super::schedule::{ConvTask, Form};
 use crate::Result;
 use dsconv::Weights;
 use dsconv::gpu::{Layer, LayerOptions, Pipelines, check_buffer, upload};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-/// Weights, and a layer of them for each set of options.
-type UploadedLayers = (Weak<Weights>, Vec<(LayerOptions, Arc<Layer>)>);
+/// A layer, made of weights in a form, under options.
+type Uploaded = (Form, LayerOptions, Arc<Layer>);
+
+/// Weights, and the layers of them.
+type UploadedLayers = (Weak<Weights>, Vec<Uploaded>);
 
 /// The weights and constants that a network has uploaded so far.
 #[derive(Debug)]
@@ -42,12 +45,32 @@ impl Uploads {
             .layers
             .entry(address)
             .or_insert_with(|| (Arc::downgrade(&conv.weights), Vec::new()));
-        if let Some((_, layer)) = layers.iter().find(|(options, _)| *options == conv.options) {
+        let known = |(form, options, _): &&Uploaded| (form, options) == (&conv.form, &conv.options);
+        if let Some((_, _, layer)) = layers.iter().find(known) {
             return Ok(layer.clone());
         }
-        let layer = Arc::new(Layer::new(&self.pipelines, &*conv.weights, conv.options)?);
-        layers.push((conv.options, layer.clone()));
+        let weights = conv.form.of(&conv.weights)?;
+        let layer = Arc::new(Layer::new(&self.pipelines, &*weights, conv.options)?);
+        layers.push((conv.form, conv.options, layer.clone()));
         Ok(layer)
+    }
+
+    /// Writes new numbers over those of weights, in all layers of them.
+    ///
+    /// # Errors
+    /// As [`Layer::update`].
+    pub(crate) fn update(
+        &self,
+        queue: &wgpu::Queue,
+        weights: &Arc<Weights>,
+        new: &Weights,
+    ) -> Result<()> {
+        let address = Arc::as_ptr(weights) as usize;
+        let layers = self.layers.get(&address).map_or(&[][..], |(_, layers)| layers);
+        for (form, _, layer) in layers {
+            layer.update(queue, &*form.of(new)?)?;
+        }
+        Ok(())
     }
 
     /// The buffer of a constant, uploaded at its first use.
@@ -84,7 +107,7 @@ impl Uploads {
     }
 }
 
-fn destroy_layers(layers: Vec<(LayerOptions, Arc<Layer>)>) {
+fn destroy_layers(layers: Vec<Uploaded>) {
     // Others hold a layer only while a plan is made.
-    layers.into_iter().filter_map(|(_, layer)| Arc::into_inner(layer)).for_each(Layer::destroy);
+    layers.into_iter().filter_map(|(_, _, layer)| Arc::into_inner(layer)).for_each(Layer::destroy);
 }

@@ -125,6 +125,58 @@ impl Unary {
     }
 }
 
+impl Unary {
+    /// The function's slope, where it has one: 0 at the ends of a clamp, that of the left side at other kinks. `None`
+    /// for what rounds or decides, which no gradient goes through.
+    pub fn derivative(self, x: f64) -> Option<f64> {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let inside = |low: f64, high: f64| truth(x > low && x < high);
+        Some(match self {
+            Self::Activation(activation) => match activation {
+                Activation::Identity => 1.0,
+                Activation::Relu => truth(x > 0.0),
+                Activation::Relu6 => inside(0.0, 6.0),
+                Activation::Clamp { low, high } => inside(low.into(), high.into()),
+                Activation::LeakyRelu(_) if x > 0.0 => 1.0,
+                Activation::LeakyRelu(slope) => slope.into(),
+                Activation::Sigmoid => sigmoid(x) * sigmoid(-x),
+                Activation::Silu => sigmoid(x) * (1.0 + x * sigmoid(-x)),
+                Activation::HardSwish if x >= 3.0 => 1.0,
+                Activation::HardSwish if x <= -3.0 => 0.0,
+                Activation::HardSwish => (2.0 * x + 3.0) / 6.0,
+                _ => return None,
+            },
+            Self::HardSigmoid { alpha, beta } => {
+                let (alpha, y) = (f64::from(alpha), f64::from(alpha) * x + f64::from(beta));
+                alpha * truth(y > 0.0 && y < 1.0)
+            }
+            Self::Elu(_) if x > 0.0 => 1.0,
+            Self::Elu(alpha) => f64::from(alpha) * x.exp(),
+            Self::Softplus => sigmoid(x),
+            Self::Exp => x.exp(),
+            Self::Log => x.recip(),
+            Self::Sqrt => 0.5 / x.sqrt(),
+            Self::Reciprocal => -(x * x).recip(),
+            Self::Neg => -1.0,
+            Self::Abs => Self::Sign.apply(x),
+            Self::Tanh => 1.0 - x.tanh() * x.tanh(),
+            Self::Erf => std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp(),
+            Self::Sin => x.cos(),
+            Self::Cos => -x.sin(),
+            Self::Atan => (1.0 + x * x).recip(),
+            Self::Floor
+            | Self::Ceil
+            | Self::Round
+            | Self::Sign
+            | Self::Trunc
+            | Self::Not
+            | Self::IsNan
+            | Self::IsInf { .. }
+            | Self::Stepped { .. } => return None,
+        })
+    }
+}
+
 /// A function of two floats, with broadcasting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Binary {

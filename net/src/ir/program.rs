@@ -194,6 +194,24 @@ pub enum StepOp {
         /// What every score exceeds.
         least: f32,
     },
+    /// The gradient of a convolution's input. Input: that of its output, before activation and residual; the output has
+    /// the dims of the convolution's input. This and what follows is of training programs only.
+    ConvInputGradient {
+        /// The convolution's weights, without a channel distribution shift.
+        weights: Arc<Weights>,
+    },
+    /// The gradient of a convolution's weights: that of alpha and, if there is one, of the KDS bias behind it; or that
+    /// of float values. Inputs: the convolution's, and the gradient of its output as in `ConvInputGradient`. The output
+    /// has one axis.
+    ConvWeightGradient {
+        /// The convolution's weights, without a channel distribution shift.
+        weights: Arc<Weights>,
+    },
+    /// The gradient of a function's input. Inputs: x, and the gradient of the output; all have the same dims.
+    UnaryGradient(Unary),
+    /// The gradient of a pooling window's input; of equal largest elements the first has it. Inputs: x, and the
+    /// gradient of the output. The output has x's dims.
+    PoolGradient(Pool),
 }
 
 impl StepOp {
@@ -219,6 +237,10 @@ impl StepOp {
             Self::Scatter { .. } => "Scatter",
             Self::Order { .. } => "Order",
             Self::Suppress { .. } => "Suppress",
+            Self::ConvInputGradient { .. } => "ConvInputGradient",
+            Self::ConvWeightGradient { .. } => "ConvWeightGradient",
+            Self::UnaryGradient(_) => "UnaryGradient",
+            Self::PoolGradient(_) => "PoolGradient",
         }
     }
 }

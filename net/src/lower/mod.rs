@@ -205,7 +205,7 @@ fn lower_node(builder: &mut Builder, graph: &Graph, node: &Node) -> Result<Lower
 }
 
 /// The program without what no output needs.
-fn needed(mut program: Program) -> Program {
+pub(crate) fn needed(mut program: Program) -> Program {
     let mut keep = vec![false; program.values.len()];
     // Moved, as a step's tables may be large.
     let steps = std::mem::take(&mut program.steps);

@@ -196,6 +196,13 @@ impl Course {
         };
         let [values, best, first, second] = NAMES.map(&mut read);
         let (values, best, first, second) = (values?, best?, first?, second?);
+        if steps > self.optimizer.all_steps() {
+            let most = self.optimizer.all_steps();
+            return Err(wrong(format!("metadata \"steps\": expected at most {most}, got {steps}")));
+        }
+        if second.iter().flatten().any(|&moment| moment < 0.0) {
+            return Err(wrong("second_moment: expected squares, got a negative number".into()));
+        }
         (self.optimizer.first, self.optimizer.second) = (first, second);
         self.optimizer.step = steps;
         (self.values, self.best, self.epochs) = (values, best, epochs);

@@ -31,13 +31,13 @@ impl OptimizerOptions {
 
     fn validate(&self) -> Result<()> {
         let numbers = [
-            ("learning rate", self.rate, self.rate > 0.0),
-            ("weight decay", self.decay, self.decay >= 0.0),
-            ("largest norm of gradients", self.clip, self.clip > 0.0),
+            ("learning rate", self.rate, self.rate > 0.0, "a finite number above 0"),
+            ("weight decay", self.decay, self.decay >= 0.0, "a finite number, 0 or above"),
+            ("largest norm of gradients", self.clip, self.clip > 0.0, "a finite number above 0"),
         ];
-        for (field, number, allowed) in numbers {
+        for (field, number, allowed, expected) in numbers {
             if !(number.is_finite() && allowed) {
-                return Err(Error::invalid(field, "a finite number above 0", number));
+                return Err(Error::invalid(field, expected, number));
             }
         }
         Ok(())
@@ -72,6 +72,11 @@ impl Optimizer {
         };
         let scales = values.iter().map(scale).collect();
         Ok(Self { options, scales, first: zeros(), second: zeros(), step: 0 })
+    }
+
+    /// The steps in all.
+    pub(super) fn all_steps(&self) -> u64 {
+        self.options.steps
     }
 
     /// The steps so far.

@@ -1,13 +1,44 @@
-//! A network's head, which learns, on the features that the rest of the network gives.
+//! What learns: here a network's head, on the features that the rest of the network gives.
 
 use super::pictures::Pictures;
 use crate::network::Runner;
 use dsconv_net::augment::Augmentation;
 use dsconv_net::picture::probabilities;
+use dsconv_net::train::{head_gradients, head_scores};
 use std::collections::HashMap;
 
 /// The share of a target's probability that all classes get alike.
 const SMOOTHING: f32 = 0.1;
+
+/// What scores pictures and says how its values are to change.
+pub(super) trait Learner {
+    /// The scores of a batch of pictures, each changed by the seed and its place, what they are to be, and the gradient
+    /// of each parameter.
+    fn learn(&mut self, values: &[Vec<f32>], batch: &Batch<'_>) -> anyhow::Result<Learned>;
+
+    /// The scores of pictures as they are, and what they are to be.
+    fn judge(&mut self, values: &[Vec<f32>], places: &[usize]) -> anyhow::Result<Scored>;
+}
+
+/// The pictures of a step, and how they are changed.
+pub(super) struct Batch<'a> {
+    pub(super) places: &'a [usize],
+    pub(super) how: Augmentation,
+    pub(super) seed: u64,
+}
+
+/// Scores and targets, row by row.
+#[derive(Default)]
+pub(super) struct Scored {
+    pub(super) scores: Vec<f32>,
+    pub(super) targets: Vec<f32>,
+}
+
+/// What a step learns from.
+pub(super) struct Learned {
+    pub(super) scored: Scored,
+    pub(super) gradients: Vec<Vec<f32>>,
+}
 
 /// What the network is to answer.
 pub(super) enum Targets {
@@ -25,7 +56,7 @@ impl Targets {
     }
 
     /// The probabilities that the network is to give for pictures and their input, row by row.
-    fn of(&self, places: &[usize], input: &[f32]) -> anyhow::Result<Vec<f32>> {
+    pub(super) fn of(&self, places: &[usize], input: &[f32]) -> anyhow::Result<Vec<f32>> {
         match self {
             Self::Classes { of, count } => {
                 let rest = SMOOTHING / *count as f32;
@@ -46,30 +77,50 @@ impl Targets {
 
 /// What the head sees of pictures, and what it is to answer, row by row.
 #[derive(Default)]
-pub(super) struct Examples {
-    pub(super) features: Vec<f32>,
-    pub(super) targets: Vec<f32>,
+struct Examples {
+    features: Vec<f32>,
+    targets: Vec<f32>,
 }
 
-/// What makes examples of pictures.
-pub(super) struct Teacher<'a> {
+/// The head, whose values are a [`dsconv_net::train::Head`]'s.
+pub(super) struct HeadLearner<'a> {
     pub(super) pictures: &'a Pictures,
     pub(super) targets: &'a Targets,
     /// The network without its head, for `at_a_time` pictures.
-    pub(super) body: &'a Runner,
-    pub(super) at_a_time: usize,
+    body: Runner,
+    at_a_time: usize,
     /// Examples of pictures as they are, by their place: the same each time.
-    pub(super) known: HashMap<usize, Examples>,
+    known: HashMap<usize, Examples>,
 }
 
-impl Teacher<'_> {
+impl Learner for HeadLearner<'_> {
+    fn learn(&mut self, values: &[Vec<f32>], batch: &Batch<'_>) -> anyhow::Result<Learned> {
+        let Examples { features, targets } = self.examples(batch)?;
+        let (scores, gradients) = head_gradients(values, &features, &targets)?;
+        Ok(Learned { scored: Scored { scores, targets }, gradients })
+    }
+
+    fn judge(&mut self, values: &[Vec<f32>], places: &[usize]) -> anyhow::Result<Scored> {
+        let batch = Batch { places, how: Augmentation::default(), seed: 0 };
+        let Examples { features, targets } = self.examples(&batch)?;
+        Ok(Scored { scores: head_scores(values, &features)?, targets })
+    }
+}
+
+impl<'a> HeadLearner<'a> {
+    /// The head of pictures and their targets, on what `body` gives for `at_a_time` of them.
+    pub(super) fn new(
+        pictures: &'a Pictures,
+        targets: &'a Targets,
+        body: Runner,
+        at_a_time: usize,
+    ) -> Self {
+        Self { pictures, targets, body, at_a_time, known: HashMap::new() }
+    }
+
     /// The examples of these pictures, each changed by the seed and its place.
-    pub(super) fn examples(
-        &mut self,
-        places: &[usize],
-        how: Augmentation,
-        seed: u64,
-    ) -> anyhow::Result<Examples> {
+    fn examples(&mut self, batch: &Batch<'_>) -> anyhow::Result<Examples> {
+        let &Batch { places, how, seed } = batch;
         let changes = how != Augmentation::default();
         let missing =
             places.iter().copied().filter(|place| changes || !self.known.contains_key(place));

@@ -4,6 +4,7 @@ mod chart;
 mod learner;
 mod pictures;
 mod teach;
+mod whole;
 
 use crate::classes::Classes;
 use crate::device::{self, Device, OnDevice};
@@ -16,16 +17,17 @@ use crate::plot::PlotFile;
 use anyhow::{Context, bail, ensure};
 use chart::Chart;
 use dsconv_net::augment::Augmentation;
-use dsconv_net::train::{Course, Head, OptimizerOptions, split};
-use dsconv_net::{Model, QuantizeOptions};
-use learner::{Targets, Teacher};
+use dsconv_net::train::{Course, Head, Learned, Loss, OptimizerOptions, Split, Training, split};
+use dsconv_net::{Graph, Model, QuantizeOptions};
+use learner::{HeadLearner, Targets};
 use pictures::Pictures;
-use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use teach::{Plan, teach};
+use whole::WholeLearner;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -51,9 +53,12 @@ pub(crate) struct Options {
     /// Learn from so many pictures in a step.
     #[arg(long, value_name = "PICTURES", default_value_t = 32)]
     batch: usize,
-    /// Move values by at most about this share of their size in a step.
-    #[arg(long, value_name = "RATE", default_value_t = 0.1)]
-    lr: f64,
+    /// Let these parts learn: the last layer alone is quick, and the others gain where there are many pictures.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_enum, default_value = "head")]
+    train: Vec<Part>,
+    /// Move values by at most about this share of their size in a step [default: 0.1 for the head alone, else 0.02].
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f64>,
     /// Change the pictures each time, in these ways; each epoch then takes as long as the first.
     #[arg(long, value_name = "WAYS", value_delimiter = ',', value_enum)]
     augment: Vec<Change>,
@@ -78,6 +83,21 @@ pub(crate) struct Options {
     how: RunOptions,
 }
 
+/// A part of a network that learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The last layer.
+    Head,
+    /// The scales of blocks, alpha and KDS bias; integers stay as they are.
+    Alpha,
+    /// Biases.
+    Bias,
+    /// Depthwise weights, in floats.
+    Depthwise,
+    /// All other weights in floats.
+    Floats,
+}
+
 /// A way in which pictures are changed.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Change {
@@ -98,6 +118,20 @@ struct Folder {
     names: Option<Vec<String>>,
 }
 
+impl Folder {
+    /// The same classes in the order of these labels, if they are those.
+    fn in_order_of(mut self, labels: Option<&[String]>) -> Self {
+        let (Some(names), Some(labels)) = (&self.names, labels) else { return self };
+        let place = |name| labels.iter().position(|label| label == name);
+        let places: Option<Vec<usize>> = names.iter().map(place).collect();
+        if let Some(places) = places.filter(|places| places.len() == labels.len()) {
+            self.classes.iter_mut().for_each(|class| *class = places[*class]);
+            self.names = Some(labels.to_vec());
+        }
+        self
+    }
+}
+
 /// The most pictures that the device takes at a time.
 const AT_A_TIME: usize = 8;
 
@@ -111,7 +145,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     model = model.with_picture_size(size).with_context(in_model)?;
     let head = Head::of(&model.graph).with_context(in_model)?;
-    let folder = read_folder(options)?;
+    let folder = read_folder(options)?.in_order_of(model.labels.as_deref());
     let inputs = [&options.model].into_iter().chain(&options.teacher).chain(&folder.paths);
     let inputs = || inputs.clone().map(PathBuf::as_path);
     options.overwrite.check(&options.output, Kind::Safetensors, inputs())?;
@@ -127,49 +161,36 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(plot) = &options.plot {
         plot.check(&options.overwrite, inputs())?;
     }
-    let device = options.device.open_or_cpu()?;
-    let device = device.as_ref();
-    let at_a_time = AT_A_TIME.min(folder.paths.len());
-    let targets = targets(options, &model, &folder, device, at_a_time)?;
-    let body = runner(&Model { graph: head.body(), ..model.clone() }, options, device, at_a_time)
-        .with_context(in_model)?;
-    let body = &body;
-    let [features] = body.program().outputs() else { bail!("expected one output") };
-    let elements = body.program().value(*features).elements();
-    ensure!(
-        elements == at_a_time * head.features(),
-        "{}: its last layer gives scores for each place of a picture, {} values; expected a classifier whose last \
-         layer reads {} features of a whole picture",
-        in_model(),
-        elements / at_a_time,
-        head.features()
-    );
     let split = split(&folder.classes, options.held_out, options.seed);
     if split.held_out == split.learned {
         tell!(
             "dsconv: no pictures are held out, so the network is judged by those that it learns from"
         );
     }
-    let mut plan = Plan {
-        batch: options.batch.min(split.learned.len()),
-        split,
-        augmentation: augmentation(&options.augment),
-        seed: options.seed,
-        epochs: options.epochs,
-        patience: options.patience,
-        checkpoint: None,
-    };
+    let mut plan = plan(options, split);
     let new = folder.names.is_some() && folder.names != model.labels;
+    ensure!(
+        !new || options.train.contains(&Part::Head),
+        "--train: expected head among the parts, as {} has other classes than {}, got {}",
+        options.folder.display(),
+        in_model(),
+        parts(options)
+    );
+    let device = options.device.open_or_cpu()?;
+    let device = device.as_ref();
+    let is_head = options.train.iter().all(|&part| part == Part::Head);
+    let at_a_time = if is_head { AT_A_TIME.min(folder.paths.len()) } else { plan.batch };
+    let targets = targets(options, &model, &folder, device, at_a_time)?;
     let values = match new {
         true => head.new_values(targets.count(), options.seed),
         false => head.values()?,
     };
-    let mut course = course(options, &plan, values)?;
-    if let Some(path) = &options.resume {
-        let about = about(options, &folder, size, &head);
-        resume(path, &about, &mut course)?;
-        plan.checkpoint = Some((path.clone(), about));
-    }
+    let begun = head.graph(&values)?;
+    let mut dims = model.picture_input()?.dims();
+    dims[0] = at_a_time;
+    begun.specialise(&[&dims]).with_context(|| {
+        format!("{}: its end does not take another number of classes", in_model())
+    })?;
     say!(
         "{} pictures to learn from, {} held out, {} classes, at {}x{} pixels, on {}",
         plan.split.learned.len(),
@@ -179,18 +200,46 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         size[1],
         device::describe(device)
     );
-    let pictures = model.picture_input()?;
-    let pictures = Pictures::read(&folder.paths, &pictures)?;
-    let known = HashMap::new();
-    let mut teacher = Teacher { pictures: &pictures, targets: &targets, body, at_a_time, known };
+    let pictures = Pictures::read(&folder.paths, &model.picture_input()?)?;
+    let about = about(options, &folder, size)?;
+    plan.checkpoint = options.resume.clone().map(|path| (path, about));
+    let begin = |values: Vec<Vec<f32>>| {
+        let mut course = course(options, &plan, values)?;
+        if let Some((path, about)) = &plan.checkpoint {
+            resume(path, about, &mut course)?;
+        }
+        Ok::<_, anyhow::Error>(course)
+    };
     let stop = on_interrupt()?;
-    teach(&plan, &mut teacher, &mut course, &stop)?;
+    let (course, mut graph, taught) = if is_head {
+        let body = Model { graph: head.body(), ..model.clone() };
+        let body = runner(&body, options, device, at_a_time).with_context(in_model)?;
+        check_features(&body, &head, at_a_time).with_context(in_model)?;
+        let mut learner = HeadLearner::new(&pictures, &targets, body, at_a_time);
+        let mut course = begin(values)?;
+        let taught = teach(&plan, &mut learner, &mut course, &stop);
+        let graph = head.graph(last(&course))?;
+        (course, graph, taught)
+    } else {
+        let training = training(options, &begun, &dims);
+        let training = training.with_context(in_model)?;
+        let values = training.values();
+        let pair = (&pictures, &targets);
+        let mut learner = WholeLearner::new(pair, training, plan.batch, device, &options.how)
+            .with_context(in_model)?;
+        let mut course = begin(values)?;
+        let taught = teach(&plan, &mut learner, &mut course, &stop);
+        let graph = learner.graph(last(&course))?;
+        (course, graph, taught)
+    };
+    // Whatever ends a training, the best epoch so far is kept.
+    let failed = match taught {
+        Err(error) if course.epochs().is_empty() => return Err(error),
+        taught => taught,
+    };
     if let Some(device) = device {
         device.save_cache();
     }
-    // Whoever stops in the first epoch gets what was learned so far.
-    let values = if course.epochs().is_empty() { course.values() } else { course.best() };
-    let mut graph = head.graph(values)?;
     // A file whose scales are halves stays as small.
     if dsconv_net::compact(&model.graph, &QuantizeOptions::default())? == model.graph {
         graph = dsconv_net::compact(&graph, &QuantizeOptions::default())?;
@@ -206,7 +255,66 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let size = std::fs::metadata(&options.output).map_or(0, |file| file.len());
     say!("Wrote {}, {}.", options.output.display(), bytes(size));
+    failed?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The best values; whoever stops in the first epoch gets what was learned so far.
+fn last(course: &Course) -> &[Vec<f32>] {
+    if course.epochs().is_empty() { course.values() } else { course.best() }
+}
+
+/// How long and on what is learned.
+fn plan(options: &Options, split: Split) -> Plan {
+    Plan {
+        batch: options.batch.min(split.learned.len()),
+        split,
+        augmentation: augmentation(&options.augment),
+        seed: options.seed,
+        epochs: options.epochs,
+        patience: options.patience,
+        checkpoint: None,
+    }
+}
+
+/// Refuses a body that does not give the features of whole pictures.
+fn check_features(body: &Runner, head: &Head, at_a_time: usize) -> anyhow::Result<()> {
+    let [features] = body.program().outputs() else { bail!("expected one output") };
+    let elements = body.program().value(*features).elements();
+    ensure!(
+        elements == at_a_time * head.features(),
+        "its last layer gives scores for each place of a picture, {} values; expected a classifier whose last layer \
+         reads {} features of a whole picture",
+        elements / at_a_time,
+        head.features()
+    );
+    Ok(())
+}
+
+/// The training of the wanted parts of a network with its new head, for batches of these dims.
+fn training(options: &Options, graph: &Graph, dims: &[usize]) -> dsconv_net::Result<Training> {
+    let has = |part| options.train.contains(&part);
+    let learned = Learned {
+        scales: has(Part::Alpha),
+        biases: has(Part::Bias),
+        depthwise: has(Part::Depthwise),
+        floats: has(Part::Floats),
+        head: has(Part::Head),
+    };
+    // Targets are smoothed where they are made.
+    Training::new(graph, &[dims], Loss::CrossEntropy { smoothing: 0.0 }, learned)
+}
+
+/// The parts that learn, in words.
+fn parts(options: &Options) -> String {
+    let names = options.train.iter().map(|part| format!("{part:?}").to_lowercase());
+    names.collect::<Vec<_>>().join(",")
+}
+
+/// The learning rate at its highest.
+fn rate(options: &Options) -> f64 {
+    let is_head = options.train.iter().all(|&part| part == Part::Head);
+    options.lr.unwrap_or(if is_head { 0.1 } else { 0.02 })
 }
 
 /// Refuses numbers that make no sense.
@@ -214,9 +322,13 @@ fn check(options: &Options) -> anyhow::Result<()> {
     for (name, number) in [("--epochs", options.epochs), ("--batch", options.batch)] {
         ensure!(number > 0, "{name}: expected 1 or more, got 0");
     }
+    // Counts of steps are products of this.
+    const MOST: usize = 1_000_000_000;
+    ensure!(options.epochs <= MOST, "--epochs: expected at most {MOST}, got {}", options.epochs);
+    ensure!(options.patience > 0, "--patience: expected 1 or more, got 0");
     let share = options.held_out;
     ensure!((0.0..=0.9).contains(&share), "--held-out: expected 0 to 0.9, got {share}");
-    let rate = options.lr;
+    let rate = rate(options);
     ensure!(rate > 0.0 && rate.is_finite(), "--lr: expected a number above 0, got {rate}");
     Ok(())
 }
@@ -301,7 +413,7 @@ fn augmentation(changes: &[Change]) -> Augmentation {
 fn course(options: &Options, plan: &Plan, values: Vec<Vec<f32>>) -> anyhow::Result<Course> {
     let steps = (plan.steps() * plan.epochs) as u64;
     let how = OptimizerOptions {
-        rate: options.lr,
+        rate: rate(options),
         decay: 1e-3,
         clip: 10.0,
         warm_up: plan.steps().min(100) as u64,
@@ -310,19 +422,28 @@ fn course(options: &Options, plan: &Plan, values: Vec<Vec<f32>>) -> anyhow::Resu
     Ok(Course::new(how, values)?)
 }
 
-/// What a checkpoint is of: all that decides how a training goes on.
-fn about(options: &Options, folder: &Folder, size: [u32; 2], head: &Head) -> String {
+/// What a checkpoint is of: all that decides how a training goes on. Models, names and pictures are told by a hash.
+fn about(options: &Options, folder: &Folder, size: [u32; 2]) -> anyhow::Result<String> {
     let Augmentation { flip, crop, colour } = augmentation(&options.augment);
-    let Options { epochs, batch, lr, seed, held_out, .. } = options;
-    format!(
-        "{} pictures of {} classes at {}x{}, {} features, {epochs} epochs of batches of {batch}, lr {lr}, seed {seed}, \
-         held out {held_out}, flip {flip}, crop {crop}, colour {colour}",
+    let Options { epochs, batch, seed, held_out, .. } = options;
+    let (lr, parts) = (rate(options), parts(options));
+    let mut hasher = DefaultHasher::new();
+    for path in [&options.model].into_iter().chain(&options.teacher) {
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        bytes.hash(&mut hasher);
+    }
+    folder.names.hash(&mut hasher);
+    for path in &folder.paths {
+        path.strip_prefix(&options.folder).unwrap_or(path).hash(&mut hasher);
+    }
+    Ok(format!(
+        "{} pictures at {}x{}, models and names {:016x}, {parts}, {epochs} epochs of batches of {batch}, lr {lr}, seed \
+         {seed}, held out {held_out}, flip {flip}, crop {crop}, colour {colour}",
         folder.paths.len(),
-        folder.names.as_ref().map_or(head.classes(), Vec::len),
         size[0],
         size[1],
-        head.features(),
-    )
+        hasher.finish(),
+    ))
 }
 
 /// Goes on from a checkpoint, where it is there.

@@ -1,12 +1,12 @@
 //! The loop of a training: batches, epochs, what is told of them, and what is kept.
 
-use super::learner::{Examples, Teacher};
+use super::learner::{Batch, Learned, Learner, Scored};
 use crate::output::say;
 use crate::progress::progress;
 use anyhow::Context;
 use dsconv_net::augment::Augmentation;
 use dsconv_net::picture::{divergence, probabilities};
-use dsconv_net::train::{Course, Epoch, Split, head_gradients, head_scores, mixed, order};
+use dsconv_net::train::{Course, Epoch, Split, mixed, order};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl Plan {
 /// Learns until the epochs are over, nothing is gained any more, or `stop` is set.
 pub(super) fn teach(
     plan: &Plan,
-    teacher: &mut Teacher<'_>,
+    learner: &mut dyn Learner,
     course: &mut Course,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
@@ -59,10 +59,9 @@ pub(super) fn teach(
                 bar.finish_and_clear();
                 return Ok(());
             }
-            let examples = teacher.examples(places, plan.augmentation, seed)?;
-            let (scores, gradients) =
-                head_gradients(course.values(), &examples.features, &examples.targets)?;
-            let (loss, _) = judged(&scores, &examples.targets, places.len())
+            let batch = Batch { places, how: plan.augmentation, seed };
+            let Learned { scored, gradients } = learner.learn(course.values(), &batch)?;
+            let (loss, _) = judged(&scored, places.len())
                 .with_context(|| format!("step {}", course.steps() + 1))?;
             course.step(loss, &gradients)?;
             losses += loss;
@@ -82,10 +81,8 @@ pub(super) fn teach(
         let speed = (plan.steps() * plan.batch) as f64 / started.elapsed().as_secs_f64();
         let loss = (losses / plan.steps() as f64) as f32;
         let held_out = &plan.split.held_out;
-        let Examples { features, targets } =
-            teacher.examples(held_out, Augmentation::default(), 0)?;
-        let scores = head_scores(course.values(), &features)?;
-        let (held_out_loss, right) = judged(&scores, &targets, held_out.len())?;
+        let scored = learner.judge(course.values(), held_out)?;
+        let (held_out_loss, right) = judged(&scored, held_out.len())?;
         course.end_epoch(Epoch { loss, held_out_loss: held_out_loss as f32, right })?;
         bar.suspend(|| {
             say!(
@@ -104,7 +101,8 @@ pub(super) fn teach(
 }
 
 /// The mean divergence of answers from their targets, and how many have the same first class.
-fn judged(scores: &[f32], targets: &[f32], rows: usize) -> anyhow::Result<(f64, usize)> {
+fn judged(scored: &Scored, rows: usize) -> anyhow::Result<(f64, usize)> {
+    let Scored { scores, targets } = scored;
     let width = targets.len() / rows;
     let first = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
     let (mut loss, mut right) = (0.0, 0);

@@ -3,6 +3,7 @@
 mod channels_last;
 #[path = "../../../../tests/common/dxc.rs"]
 mod dxc;
+mod gradients;
 mod indexed;
 mod networks;
 mod random;
@@ -25,7 +26,7 @@ use dsconv::gpu::{self, Gpu, Pipelines};
 use std::sync::{Arc, OnceLock};
 
 /// The device that tests run on, opened once. `None` only if the environment says `DSCONV_GPU=skip`.
-fn gpu() -> Option<&'static (Gpu, Pipelines)> {
+pub(crate) fn gpu() -> Option<&'static (Gpu, Pipelines)> {
     static GPU: OnceLock<Option<(Gpu, Pipelines)>> = OnceLock::new();
     GPU.get_or_init(open).as_ref()
 }

@@ -2,11 +2,12 @@
 
 use super::super::axes::Arranged;
 use super::super::geometry::dispatches;
+use super::super::gradients;
 use super::super::kernels::{Dispatch, OpKernel};
 use super::dxc::{self, Shader, ShaderModel};
 use crate::ir::op::{Binary, Combination, PoolKind, Reduction, Unary};
 use crate::ir::program::{ConvTranspose, Pool, StepOp, Taps};
-use dsconv::Layout;
+use dsconv::{ConvDescriptor, Layout, Quantizer};
 
 /// One dispatch of every kernel.
 fn every() -> Vec<Dispatch> {
@@ -31,6 +32,7 @@ fn every() -> Vec<Dispatch> {
         (StepOp::Unary(Unary::Exp), vec![x], x),
         (StepOp::Binary(Binary::Add), vec![x, x], x),
         (StepOp::Pool(pool), vec![x], x),
+        (StepOp::PoolGradient(pool), vec![x, x], x),
         (StepOp::Reduce { reduction: Reduction::Sum, axes: vec![3] }, vec![x], &[1, 1, 4, 1]),
         (StepOp::Softmax { axis: 3 }, vec![x], x),
         (StepOp::Expand, vec![x], x),
@@ -51,14 +53,22 @@ fn every() -> Vec<Dispatch> {
         let inputs: Vec<_> = inputs.into_iter().map(plain).collect();
         dispatches(&op, &inputs, &plain(dims)).unwrap().remove(0).0
     };
-    cases.into_iter().map(one).collect()
+    let mut every: Vec<Dispatch> = cases.into_iter().map(one).collect();
+    // What is dispatched for the gradients of convolutions.
+    let image = Arranged::new(&[1, 8, 4, 4], Layout::Nchw);
+    let dense = ConvDescriptor::new(8, 8, [1, 1]);
+    let depthwise = dense.with_groups(8);
+    every.extend([dense, depthwise].map(|conv| gradients::weights(&conv, &image, &image)));
+    let packed = Quantizer::new(4, 8).unwrap().weights(&dense, &[0.5; 64]).unwrap();
+    every.push(gradients::scales(&packed));
+    every
 }
 
 #[test]
 fn shaders_are_valid_and_take_what_the_host_gives() {
     let every = every();
     let kernels: std::collections::HashSet<OpKernel> = every.iter().map(|d| d.kernel).collect();
-    assert_eq!(kernels.len(), 13);
+    assert_eq!(kernels.len(), 17);
     let forms = every.iter().flat_map(|dispatch| [(dispatch, false), (dispatch, true)]);
     for (dispatch, fours) in forms {
         let (name, wgsl) = (dispatch.kernel.name(), &*dispatch.kernel.wgsl(fours));
