@@ -80,7 +80,7 @@ impl Network {
     /// # Errors
     /// As [`Layer::update`](dsconv::gpu::Layer::update).
     pub fn update(&self, queue: &wgpu::Queue, weights: &Arc<Weights>, new: &Weights) -> Result<()> {
-        Ok(self.uploads.update(queue, weights, new)?)
+        self.uploads.update(queue, weights, new)
     }
 
     /// Frees the weights and constants that no program holds any longer. Plans of such programs can't be submitted
