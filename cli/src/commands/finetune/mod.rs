@@ -21,6 +21,7 @@ use dsconv_net::train::{Course, Head, Learned, Loss, OptimizerOptions, Split, Tr
 use dsconv_net::{Graph, Model, QuantizeOptions};
 use learner::{HeadLearner, Targets};
 use pictures::Pictures;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,7 +54,7 @@ pub(crate) struct Options {
     /// Learn from so many pictures in a step.
     #[arg(long, value_name = "PICTURES", default_value_t = 32)]
     batch: usize,
-    /// Let these parts learn: the last layer alone is quick, and the others gain where there are many pictures.
+    /// Let these parts learn. The last layer alone is quick; with others each step runs the whole network and back.
     #[arg(long, value_name = "PARTS", value_delimiter = ',', value_enum, default_value = "head")]
     train: Vec<Part>,
     /// Move values by at most about this share of their size in a step [default: 0.1 for the head alone, else 0.02].
@@ -308,7 +309,7 @@ fn training(options: &Options, graph: &Graph, dims: &[usize]) -> dsconv_net::Res
 /// The parts that learn, in words.
 fn parts(options: &Options) -> String {
     let names = options.train.iter().map(|part| format!("{part:?}").to_lowercase());
-    names.collect::<Vec<_>>().join(",")
+    names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
 }
 
 /// The learning rate at its highest.
